@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one tree of errors; every door (D-Bus, varlink, command line) shows the same names.
+
+A message says what was wrong and with what; the hint says what to do about it.
+"""
+
+from __future__ import annotations
+
+DBUS_PREFIX = "org.syscont.Error."
+VARLINK_PREFIX = "org.syscont.Manager."
+
+
+class SyscontError(Exception):
+    """Base of all errors that a user may see."""
+
+    code = "Failed"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def dbus_name(self) -> str:
+        return DBUS_PREFIX + self.code
+
+    @property
+    def varlink_name(self) -> str:
+        return VARLINK_PREFIX + self.code
+
+    @property
+    def text(self) -> str:
+        """Message and hint on one line."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class FailedError(SyscontError):
+    """Something that should have worked did not; the message carries the cause."""
+
+
+class NotFoundError(SyscontError):
+    code = "NotFound"
+
+
+class ExistsError(SyscontError):
+    code = "AlreadyExists"
+
+
+class InvalidError(SyscontError):
+    """A name, key, value or archive that can't be accepted."""
+
+    code = "InvalidArgument"
+
+
+class BusyError(SyscontError):
+    """The object is being changed by someone else, or is used by something."""
+
+    code = "Busy"
+
+
+class NotRunningError(SyscontError):
+    code = "NotRunning"
+
+
+class DeniedError(SyscontError):
+    code = "AccessDenied"
+
+
+class UnsupportedError(SyscontError):
+    code = "NotSupported"
+
+
+class CancelledError(SyscontError):
+    code = "Cancelled"
+
+
+ERRORS: dict[str, type[SyscontError]] = {
+    cls.code: cls
+    for cls in (
+        FailedError,
+        NotFoundError,
+        ExistsError,
+        InvalidError,
+        BusyError,
+        NotRunningError,
+        DeniedError,
+        UnsupportedError,
+        CancelledError,
+    )
+}

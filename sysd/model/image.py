@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images: named by the SHA-256 of what was imported or built."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Init(StrEnum):
+    """What runs as PID 1: decides which signal means power off, and whether the guest says when it has booted."""
+
+    SYSTEMD = "systemd"
+    BUSYBOX = "busybox"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """size is that of the unpacked tree in bytes; created and imported are microseconds since the epoch."""
+
+    fingerprint: str
+    architecture: str
+    init: Init
+    size: int
+    description: str = ""
+    properties: dict[str, str] = field(default_factory=dict)
+    created: int = 0
+    imported: int = field(default_factory=lambda: time.time_ns() // 1000)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An instance as it is remembered, and as it is seen."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sysd.model import names
+
+
+class Kind(StrEnum):
+    CONTAINER = "container"
+
+
+class Phase(StrEnum):
+    """Where an instance stands between being asked for and being gone; anything but READY is undone or finished."""
+
+    CREATING = "creating"
+    READY = "ready"
+    DELETING = "deleting"
+
+
+class State(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    FROZEN = "frozen"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What the store remembers. id_base is the first of the 65536 host user ids of its user namespace."""
+
+    uuid: str
+    name: str
+    image: str
+    id_base: int
+    project: str = names.DEFAULT_PROJECT
+    kind: Kind = Kind.CONTAINER
+    phase: Phase = Phase.CREATING
+    config: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, dict[str, str]] = field(default_factory=dict)
+    created: int = field(default_factory=lambda: time.time_ns() // 1000)
+
+    @property
+    def unit(self) -> str:
+        return names.unit_name(self.project, self.name)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.project, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is seen of an instance now. leader is the host's PID of the guest's PID 1, 0 when there is none."""
+
+    state: State = State.STOPPED
+    leader: int = 0
+    addresses: tuple[str, ...] = ()
+
+
+def new_uuid() -> str:
+    return str(uuid.uuid4())

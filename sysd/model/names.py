@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names: what may be called what, and how a name is written on a bus path or in a unit name."""
+
+from __future__ import annotations
+
+import re
+
+from sysd.model.errors import InvalidError
+
+DEFAULT_PROJECT = "default"
+
+_INSTANCE = re.compile(r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*", re.ASCII)
+_INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PATH_SAFE = re.compile(r"[A-Za-z0-9]", re.ASCII)
+
+
+def check_instance_name(name: str) -> str:
+    """Return name if it is a host name label (RFC 1123) that starts with a letter; else raise InvalidError."""
+    if not _INSTANCE.fullmatch(name):
+        raise InvalidError(
+            f"invalid instance name {name!r}",
+            "1 to 63 letters, digits and hyphens, starting with a letter, not ending with a hyphen",
+        )
+    return name
+
+
+def check_project_name(name: str) -> str:
+    if not _PROJECT.fullmatch(name):
+        raise InvalidError(f"invalid project name {name!r}", "1 to 63 letters, digits, '-', '_' and '.'")
+    return name
+
+
+def check_alias(name: str) -> str:
+    """Image alias, such as ``debian/trixie``; one that reads as a fingerprint would be ambiguous."""
+    if len(name) > 128 or not _ALIAS.fullmatch(name):
+        raise InvalidError(
+            f"invalid image alias {name!r}",
+            "parts of letters, digits, '.', '_', '+' and '-' with '/' between them, at most 128 characters",
+        )
+    if _FINGERPRINT.fullmatch(name):
+        raise InvalidError(f"invalid image alias {name!r}", "it has the form of a fingerprint")
+    return name
+
+
+def check_network_name(name: str) -> str:
+    """A network's name is also its bridge's, so it is a Linux interface name (at most 15 bytes)."""
+    if not _INTERFACE.fullmatch(name):
+        raise InvalidError(
+            f"invalid network name {name!r}",
+            "1 to 15 letters, digits, '-', '_' and '.', starting with a letter",
+        )
+    return name
+
+
+def is_fingerprint(text: str) -> bool:
+    return _FINGERPRINT.fullmatch(text) is not None
+
+
+def path_encode(name: str) -> str:
+    """Escape a name for an object path element as sd_bus_path_encode(3) does."""
+    if not name:
+        return "_"
+    first_digit = name[0].isdigit()
+    out = [
+        c if _PATH_SAFE.fullmatch(c) else "".join(f"_{b:02x}" for b in c.encode())
+        for c in name
+    ]
+    if first_digit:
+        out[0] = f"_{ord(name[0]):02x}"
+    return "".join(out)
+
+
+def path_decode(element: str) -> str | None:
+    """Undo path_encode; None when element is not an encoded name."""
+    if element == "_":
+        return ""
+    try:
+        return re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), element.encode()).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def qualified(project: str, name: str) -> str:
+    """``web1`` in the default project, ``lab:web1`` in project lab: the instance part of its unit name."""
+    return name if project == DEFAULT_PROJECT else f"{project}:{name}"
+
+
+def unit_name(project: str, name: str) -> str:
+    return f"syscont@{qualified(project, name)}.service"
+
+
+def from_unit_name(unit: str) -> tuple[str, str] | None:
+    """(project, name) of an instance's unit, or None when the unit is not an instance's."""
+    if not (unit.startswith("syscont@") and unit.endswith(".service")):
+        return None
+    project, colon, name = unit[len("syscont@") : -len(".service")].rpartition(":")
+    return (project if colon else DEFAULT_PROJECT, name)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes in LXD's grammar: a whole number and an optional unit (``512MiB``, ``2GB``)."""
+
+from __future__ import annotations
+
+import re
+
+from sysd.model.errors import InvalidError
+
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{p}B": 1000**i for i, p in enumerate(("k", "M", "G", "T", "P", "E"), 1)}
+_UNITS |= {f"{p}iB": 1024**i for i, p in enumerate(("K", "M", "G", "T", "P", "E"), 1)}
+_SIZE = re.compile(r"([0-9]{1,18})([A-Za-z]*)", re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes in text; raises InvalidError when it is not a size or does not fit 63 bits."""
+    match = _SIZE.fullmatch(text)
+    if not match or match[2] not in _UNITS:
+        raise InvalidError(f"not a size: {text!r}", "a whole number with a unit such as MiB, GiB, MB or GB")
+    value = int(match[1]) * _UNITS[match[2]]
+    if value >= 1 << 63:
+        raise InvalidError(f"size out of range: {text!r}", "less than 8EiB")
+    return value
+
+
+def format_size(size: int) -> str:
+    """Bytes for people, in binary units with two decimals as `lxc` prints them."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{size}B" if unit == "B" else f"{value:.2f}{unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
