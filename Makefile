@@ -20,8 +20,61 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native:
-	$(if $(wildcard sysd/_cext/build.py),$(PYTHON) sysd/_cext/build.py)
+native: sysd/_cext/_native.abi3.so
+
+sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h
+	@tools/need-packages gcc libpython3-dev python3-cffi python3-setuptools
+	@echo '==> building the C part'
+	@$(PYTHON) sysd/_cext/build.py
+
+# Bindings and tools come from Debian, as they do on a user's host; only checkers come from elsewhere.
+BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-pyroute2 python3-systemd python3-yaml
+TOOLS = dnsmasq-base lz4 nftables squashfs-tools-ng tar xz-utils zstd
+VENV = .venv
+PYTEST = $(VENV)/bin/python -m pytest
+# Made last: an interrupted set-up starts anew.
+READY = $(VENV)/ready
+
+$(READY): tools/requirements.txt
+	@tools/need-packages python3 python3-venv $(BINDINGS) $(TOOLS)
+	@echo '==> making $(VENV)'
+	@$(PYTHON) -m venv --clear --system-site-packages $(VENV)
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --requirement tools/requirements.txt
+	@touch $@
+
+.PHONY: check
+check: lint test vm-test
+
+# All of them run, so that one look shows all that is wrong.
+.PHONY: lint
+lint: $(READY) native
+	@status=0; \
+	echo '==> ruff'; $(VENV)/bin/ruff check --quiet . || status=1; \
+	echo '==> mypy'; $(VENV)/bin/mypy --no-error-summary || status=1; \
+	(cd vm-tests && ../$(VENV)/bin/mypy --no-error-summary --config-file ../pyproject.toml .) || status=1; \
+	echo '==> layers'; $(PYTHON) tools/layers.py || status=1; \
+	echo '==> data files'; $(PYTHON) tools/wellformed.py || status=1; \
+	exit $$status
+
+.PHONY: test
+test: $(READY) native
+	@echo '==> unit tests'
+	@$(PYTEST) -q tests
+
+.PHONY: vm-test
+vm-test: $(READY) native deb
+	@echo '==> integration tests on a container host'
+	@$(PYTEST) vm-tests --host-kind container
+	@echo '==> integration tests on a VM host'
+	@$(PYTEST) vm-tests --host-kind vm
+
+.PHONY: demo
+demo: deb
+	@tools/demo
+
+.PHONY: bench
+bench: $(READY) deb
+	@$(VENV)/bin/python bench
 
 .PHONY: deb
 deb:
