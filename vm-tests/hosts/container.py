@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from . import apt, cgroup, network, registry, rootfs
 from .cache import locked
-from .command import HostError
+from .command import HostError, machine
 from .host import PATH, Host
 
 _SYSTEM_CALLS = (
@@ -45,14 +45,24 @@ class ContainerHost(Host):
     def _prepare(self) -> None:
         self.prepare(self.recipe)
         self._wires: list[tuple[ContainerHost, ContainerHost, str, tuple[str, str]]] = []
-        self._lower = rootfs.tree(self.recipe)
+        self._lowers = [rootfs.tree(self.recipe)]
         for part in ("upper", "work", "root"):
             (self.directory / part).mkdir()
         for place in _OWN_DISK:
             self._disk(place).mkdir(mode=0o1777 if place == "/var/tmp" else 0o755)
         self._disk("/var/tmp").chmod(0o1777)
+        if self.base:
+            self._start_from(self.base)
         if self.uplink:
             self._claim_uplink()
+
+    def _start_from(self, base: Host) -> None:
+        if not isinstance(base, ContainerHost) or base.running():
+            raise HostError(f"{base.name} can't be the base of a container host now")
+        self._lowers = [base.directory / "upper", *base._lowers]
+        for place in _OWN_DISK:
+            machine("cp", "-a", f"{base._disk(place)}/.", str(self._disk(place)))
+        self._upper("etc/machine-id", "")
 
     def _disk(self, place: str) -> Path:
         return self.directory / place.strip("/").replace("/", "-")
@@ -95,7 +105,7 @@ class ContainerHost(Host):
 
     def _overlay(self) -> str:
         parts = {
-            "lowerdir": self._lower,
+            "lowerdir": ":".join(map(str, self._lowers)),
             "upperdir": self.directory / "upper",
             "workdir": self.directory / "work",
         }

@@ -23,7 +23,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Host(ABC):
-    """A machine of its own that runs systemd. It is booted by the constructor."""
+    """A machine of its own that runs systemd. It is booted by the constructor.
+
+    With `base` it starts from the disk of another host, which is off and stays so.
+    """
 
     kind: ClassVar[str]
     #: The `needs_*` markers that this kind of host can satisfy.
@@ -31,8 +34,11 @@ class Host(ABC):
     #: Time limits are given for a container host, and stretched for a slower one.
     slowness: ClassVar[float] = 1.0
 
-    def __init__(self, *, recipe: Recipe = _PLAIN, uplink: bool = False) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, *, recipe: Recipe = _PLAIN, uplink: bool = False, base: "Host | None" = None
+    ) -> None:
+        self.recipe: Recipe = base.recipe if base else recipe
+        self.base = base
         self.uplink = uplink
         self.record = registry.new_record(self.kind)
         self.name = self.record.name

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts for tests, and which tests a kind of host can serve."""
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import coverage_of_kinds
+import pytest
+from hosts import KINDS, Host, Recipe
+from hosts.cli import newest_deb
+
+NEEDS = {
+    "needs_controllers": "cgroup controllers (memory, cpu, pids...), for limits that bite",
+    "needs_kvm": "a /dev/kvm on which a guest boots",
+    "needs_smt": "cores with two threads, and core scheduling in the kernel",
+    "needs_sriov": "an SR-IOV network card, and netdevsim",
+    "needs_power_cut": "a power cut that loses what was not synced (any host can be cut off)",
+}
+
+_made_hosts = pytest.StashKey[list[Host]]()
+
+
+class MakeHost(Protocol):
+    def __call__(
+        self, *, deb: bool = True, uplink: bool = False, variant: str = "plain"
+    ) -> Host: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hosts")
+    group.addoption("--host-kind", choices=sorted(KINDS), default="container")
+    group.addoption("--deb", type=Path, help="syscont's package (default: newest in dist/)")
+    group.addoption(
+        "--needs-only", action="store_true", help="only what a container host can't run"
+    )
+    group.addoption("--every-test-ran", type=Path, metavar="FILE", help=coverage_of_kinds.HELP)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, text in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: needs {text}")
+    config.addinivalue_line("markers", "uplink: the test's own host reaches the machine's network")
+    ledger = config.getoption("--every-test-ran")
+    if ledger:
+        kind = config.getoption("--host-kind")
+        watcher = coverage_of_kinds.EveryTestRan(ledger, kind, frozenset(KINDS))
+        config.pluginmanager.register(watcher)
+
+
+def _needs(item: pytest.Item) -> set[str]:
+    return {name for name in NEEDS if item.get_closest_marker(name)}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    serves = KINDS[config.getoption("--host-kind")].serves
+    needs_only = config.getoption("--needs-only")
+    unserved = [
+        item for item in items if _needs(item) - serves or (needs_only and not _needs(item))
+    ]
+    if unserved:
+        config.hook.pytest_deselected(items=unserved)
+        items[:] = [item for item in items if item not in unserved]
+
+
+@pytest.fixture(scope="session")
+def host_kind(pytestconfig: pytest.Config) -> type[Host]:
+    return KINDS[pytestconfig.getoption("--host-kind")]
+
+
+@pytest.fixture(scope="session")
+def deb(pytestconfig: pytest.Config) -> Path:
+    path: Path | None = pytestconfig.getoption("--deb") or newest_deb()
+    if path is None or not path.exists():
+        raise pytest.UsageError("no syscont package: run `make deb`, or give --deb PATH")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(host_kind: type[Host], deb: Path) -> Iterator[Callable[[str], Host]]:
+    """By variant, a host with syscont installed that is off: what other hosts start from."""
+    bases: dict[str, Host] = {}
+
+    def base(variant: str) -> Host:
+        if variant not in bases:
+            bases[variant] = host_kind(recipe=Recipe(variant=variant))
+            bases[variant].install_deb(deb)
+            bases[variant].power_off()
+        return bases[variant]
+
+    yield base
+    for one in bases.values():
+        one.close()
+
+
+@pytest.fixture
+def make_host(
+    request: pytest.FixtureRequest, host_kind: type[Host], installed: Callable[[str], Host]
+) -> Iterator[MakeHost]:
+    """Makes hosts of the test's own, for a test that wants several, or special ones."""
+    hosts: list[Host] = request.node.stash.setdefault(_made_hosts, [])
+
+    def make(*, deb: bool = True, uplink: bool = False, variant: str = "plain") -> Host:
+        base = installed(variant) if deb else None
+        hosts.append(host_kind(recipe=Recipe(variant=variant), uplink=uplink, base=base))
+        return hosts[-1]
+
+    yield make
+    for one in reversed(hosts):
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def host(host_kind: type[Host], installed: Callable[[str], Host]) -> Iterator[Host]:
+    """One host for the whole run, with syscont installed and an uplink. Leave it as it was."""
+    with host_kind(uplink=True, base=installed("plain")) as one:
+        yield one
+
+
+@pytest.fixture
+def fresh_host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
+    """A host of the test's own, with syscont installed."""
+    return make_host(uplink=bool(request.node.get_closest_marker("uplink")))
+
+
+@pytest.fixture
+def bare_host(request: pytest.FixtureRequest, host_kind: type[Host]) -> Iterator[Host]:
+    """A host of the test's own, as Debian made it."""
+    with host_kind(uplink=bool(request.node.get_closest_marker("uplink"))) as one:
+        yield one
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        used = [*getattr(item, "funcargs", {}).values(), *item.stash.get(_made_hosts, [])]
+        for one in {value.name: value for value in used if isinstance(value, Host)}.values():
+            report.sections.append((f"last words of {one.name}", _last_words(one)))
+    return report
+
+
+def _last_words(host: Host) -> str:
+    try:
+        if host.running():
+            return host.journal(lines=200)
+        return "(off) console:\n" + "\n".join(host.console().splitlines()[-200:])
+    except Exception as error:
+        return f"could not be asked: {error}"
