@@ -90,8 +90,8 @@ def test_hot_path_of_the_command_line_is_kept_light(tmp_path: Path) -> None:
 
 
 def test_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert layers.main(["layers"]) == 0
     (tmp_path / "sysd/model").mkdir(parents=True)
+    assert layers.main(["layers", str(tmp_path)]) == 0
     (tmp_path / "sysd/model/bad.py").write_text("import sysd.daemon\n")
     assert layers.main(["layers", str(tmp_path)]) == 1
     assert "sysd.model.bad must not import sysd.daemon" in capsys.readouterr().err
