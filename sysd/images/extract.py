@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The extractor: the one place where an archive becomes files, with all the guards against hostile ones.
+
+Every path is walked by descriptors beneath the tree's root, and no link is ever followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sysd.images import xattrs
+from sysd.images.tape import Member, TarReader
+from sysd.images.tree import Parts, Tree, lstat, open_directory, show, show_parts
+from sysd.model.errors import FailedError, InvalidError, SyscontError
+from sysd.model.sizes import format_size
+
+IDS = 65536
+MAX_MEMBERS = 4_000_000
+MAX_PATH = 4096
+MAX_COMPONENT = 255
+MAX_DEFAULT_ACLS = 65536
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEVICES = (b"dev",)
+
+Place = Callable[[Parts], Parts | None]
+
+
+def refuse(member: Member, why: str, hint: str = "") -> InvalidError:
+    return InvalidError(f"archive member {show(encode(member.name))} {why}", hint)
+
+
+def encode(text: str) -> bytes:
+    """The bytes that tarfile read a name from."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def split_name(name: str) -> Parts:
+    """The components of a name below the archive's top; raises InvalidError for one that could lead elsewhere."""
+    raw = encode(name)
+    parts = tuple(part for part in raw.split(b"/") if part not in (b"", b"."))
+    why = ""
+    if not raw:
+        why = "has an empty name"
+    elif b"\0" in raw:
+        why = "has a zero byte in its name"
+    elif raw.startswith(b"/"):
+        why = "is an absolute path"
+    elif b".." in parts:
+        why = "leads out with '..'"
+    elif len(raw) > MAX_PATH or any(len(part) > MAX_COMPONENT for part in parts):
+        why = f"has a name of more than {MAX_PATH} bytes, or of more than {MAX_COMPONENT} between slashes"
+    if why:
+        raise InvalidError(f"archive member {show(raw)} {why}")
+    return parts
+
+
+@dataclass(slots=True)
+class Extractor:
+    """Puts members of an archive below the directory root, to which nobody else has access meanwhile.
+
+    limit is the most that all files together may need in bytes; size is what those kept so far have; placed
+    tells whether anything was put into the tree.
+    """
+
+    root: int
+    reader: TarReader
+    limit: int
+    place: Place = lambda parts: parts
+    size: int = 0
+    placed: bool = False
+    _charged: int = 0
+    _members: int = 0
+    _tree: Tree = field(init=False)
+    _default_acls: list[tuple[Parts, bytes]] = field(default_factory=list)
+
+    def run(self, other: Callable[[Parts, Member], None]) -> None:
+        """Extract all that place() puts into the tree; whatever it has no place for goes to other."""
+        with Tree(self.root) as self._tree:
+            for member in self.reader:
+                self._count()
+                parts = split_name(member.name)
+                self._charge(member)
+                target = self.place(parts)
+                if target is None:
+                    other(parts, member)
+                else:
+                    self.placed = True
+                    self._extract(target, member)
+            self._set_default_acls()
+
+    def _count(self) -> None:
+        self._members += 1
+        if self._members > MAX_MEMBERS:
+            raise InvalidError(f"the archive has more than {MAX_MEMBERS} members")
+
+    def _charge(self, member: Member) -> None:
+        if not member.isreg():
+            return
+        if member.size < 0:
+            raise refuse(member, "has a negative size")
+        if self._charged + member.size > self.limit:
+            raise refuse(
+                member,
+                f"has {format_size(member.size)}: the image needs {format_size(self._charged + member.size)}, "
+                f"limit {format_size(self.limit)}",
+            )
+        self._charged += member.size
+
+    def _extract(self, parts: Parts, member: Member) -> None:
+        if (member.ischr() or member.isblk()) and parts[:1] == _DEVICES and len(parts) > 1:
+            # The guest's /dev is made by the host; LXD leaves these out of unprivileged containers too.
+            return
+        try:
+            self._check_owner(member)
+            self._put(parts, member)
+        except SyscontError as error:
+            name = show(encode(member.name))
+            if name in error.message:
+                raise
+            raise type(error)(f"archive member {name}: {error.message}", error.hint) from error
+        except OSError as error:
+            raise FailedError(f"can't write archive member {show(encode(member.name))}: {error.strerror}") from error
+
+    def _check_owner(self, member: Member) -> None:
+        for what, number in (("user", member.uid), ("group", member.gid)):
+            if not 0 <= number < IDS:
+                raise refuse(member, f"belongs to {what} {number}", f"a container has the ids 0 to {IDS - 1}")
+
+    def _put(self, parts: Parts, member: Member) -> None:
+        if not parts:
+            self._put_root(member)
+        elif member.isdir():
+            self._put_directory(self._enter(parts[:-1]), parts, member)
+        elif member.isreg():
+            self._put_file(self._enter(parts[:-1]), parts[-1], member)
+        elif member.issym():
+            self._put_link(self._enter(parts[:-1]), parts[-1], member)
+        elif member.islnk():
+            self._put_hard_link(parts, member)
+        elif member.isfifo():
+            self._put_fifo(self._enter(parts[:-1]), parts[-1], member)
+        elif member.ischr() or member.isblk():
+            raise refuse(member, "is a device node", "these are left out below dev/, and refused elsewhere")
+        else:
+            raise refuse(member, f"is of unknown type {member.type!r}")
+
+    def _enter(self, parts: Parts) -> int:
+        """Descriptor of a directory in which something is about to change."""
+        fd = self._tree.enter(parts)
+        self._tree.touch()
+        return fd
+
+    def _put_root(self, member: Member) -> None:
+        if not member.isdir():
+            raise refuse(member, "should be a directory, and is a link or a file")
+        fd = self._tree.enter(())
+        self._tree.set_times(_times(member))
+        self._set_attributes(fd, (), member)
+
+    def _put_directory(self, parent: int, parts: Parts, member: Member) -> None:
+        try:
+            os.mkdir(parts[-1], 0o700, dir_fd=parent)
+        except FileExistsError:
+            info = lstat(parts[-1], parent)
+            if info and not stat.S_ISDIR(info.st_mode):
+                raise refuse(member, "is a directory, and was something else before") from None
+        fd = open_directory(parts[-1], parent)
+        try:
+            self._set_attributes(fd, parts, member)
+            os.utime(fd, ns=_times(member))
+        finally:
+            os.close(fd)
+
+    def _put_file(self, parent: int, name: bytes, member: Member) -> None:
+        segments = self._segments(member)
+        try:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        except FileExistsError:
+            self._remove(parent, name, member)
+            fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        try:
+            if member.issparse():
+                os.ftruncate(fd, member.size)
+            for offset, length in segments:
+                self._copy(fd, offset, length)
+            self.size += member.size
+            self._set_attributes(fd, (name,), member)
+            os.utime(fd, ns=_times(member))
+        finally:
+            os.close(fd)
+
+    def _segments(self, member: Member) -> list[tuple[int, int]]:
+        """(offset, length) of each piece of the file that the archive holds, in order."""
+        listed: object = member.sparse
+        segments = [(int(a), int(b)) for a, b in listed] if isinstance(listed, list) else [(0, member.size)]
+        last = 0
+        for offset, length in segments:
+            if length < 0 or offset < last or offset + length > member.size:
+                raise refuse(member, "has a malformed map of its holes")
+            last = offset + length
+        if member.offset_data + sum(length for _, length in segments) > self.reader.content_end():
+            raise refuse(member, "has a map of holes that does not fit its size")
+        self.reader.tape.seek(member.offset_data)
+        return segments
+
+    def _copy(self, fd: int, offset: int, length: int) -> None:
+        end = offset + length
+        while offset < end:
+            data = memoryview(self.reader.tape.read_some(end - offset))
+            while data:
+                written = os.pwrite(fd, data, offset)
+                offset += written
+                data = data[written:]
+
+    def _put_link(self, parent: int, name: bytes, member: Member) -> None:
+        target = encode(member.linkname)
+        if not target or b"\0" in target or len(target) >= MAX_PATH:
+            raise refuse(member, "is a link to a bad name")
+        self._remove(parent, name, member)
+        os.symlink(target, name, dir_fd=parent)
+        os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+        os.utime(name, ns=_times(member), dir_fd=parent, follow_symlinks=False)
+
+    def _put_hard_link(self, parts: Parts, member: Member) -> None:
+        source = self.place(split_name(member.linkname)) if member.linkname else None
+        if not source:
+            raise refuse(member, f"is a hard link to {show(encode(member.linkname))}, which is not in the tree")
+        if source == parts:
+            raise refuse(member, "is a hard link to itself")
+        there = os.dup(self._tree.enter(source[:-1]))
+        try:
+            info = lstat(source[-1], there)
+            if not info or not (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
+                raise refuse(member, f"is a hard link to {show_parts(source)}, which is not a file extracted before")
+            here = self._enter(parts[:-1])
+            self._remove(here, parts[-1], member)
+            os.link(source[-1], parts[-1], src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+        finally:
+            os.close(there)
+
+    def _put_fifo(self, parent: int, name: bytes, member: Member) -> None:
+        self._remove(parent, name, member)
+        os.mkfifo(name, 0o600, dir_fd=parent)
+        os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+        # Following is harmless: the name was made in the line before, and nobody else has access.
+        os.chmod(name, stat.S_IMODE(member.mode), dir_fd=parent)
+        os.utime(name, ns=_times(member), dir_fd=parent, follow_symlinks=False)
+
+    def _remove(self, parent: int, name: bytes, member: Member) -> None:
+        """Make room for a member that comes a second time."""
+        info = lstat(name, parent)
+        if info is None:
+            return
+        if stat.S_ISDIR(info.st_mode):
+            raise refuse(member, "was a directory before, and is something else now")
+        if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+            self.size -= info.st_size
+        os.unlink(name, dir_fd=parent)
+
+    def _set_attributes(self, fd: int, parts: Parts, member: Member) -> None:
+        # Changing the owner clears setuid and file capabilities, so it comes first.
+        os.fchown(fd, member.uid, member.gid)
+        os.fchmod(fd, stat.S_IMODE(member.mode))
+        for name, value in xattrs.kept(member.pax_headers):
+            if name == xattrs.DEFAULT_ACL:
+                self._keep_default_acl(parts, value, member)
+            else:
+                set_xattr(fd, name, value)
+
+    def _keep_default_acl(self, parts: Parts, value: bytes, member: Member) -> None:
+        # Set at the end: files made below it meanwhile would inherit it.
+        if len(self._default_acls) >= MAX_DEFAULT_ACLS:
+            raise refuse(member, f"is one of more than {MAX_DEFAULT_ACLS} directories with default ACLs")
+        if member.isdir():
+            self._default_acls.append((parts, value))
+
+    def _set_default_acls(self) -> None:
+        for parts, value in self._default_acls:
+            try:
+                set_xattr(self._tree.enter(parts), xattrs.DEFAULT_ACL, value)
+            except SyscontError as error:
+                raise type(error)(f"archive member {show_parts(parts)}: {error.message}", error.hint) from error
+
+
+def set_xattr(fd: int, name: bytes, value: bytes) -> None:
+    """Set it; user attributes and ACLs are left out where the file system has none of them."""
+    try:
+        os.setxattr(fd, name, value)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP and name != xattrs.CAPABILITY:
+            return
+        raise InvalidError(f"its extended attribute {show(name)} can't be stored: {error.strerror}") from error
+
+
+def _times(member: Member) -> tuple[int, int]:
+    """Access and modification time in nanoseconds; odd ones become the epoch."""
+    seconds = float(member.mtime)
+    value = int(seconds * 1e9) if math.isfinite(seconds) and 0 <= seconds < 1 << 33 else 0
+    return value, value

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program that unpacks an image, in a sandbox of its own: the daemon never parses an archive itself.
+
+Progress, then one result or one error, go to standard output as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sysd.images import facts, metadata
+from sysd.images.extract import Extractor, Place, refuse, split_name
+from sysd.images.stream import Digest, tar_stream
+from sysd.images.tape import Member, TarReader
+from sysd.images.tree import Parts, open_directory
+from sysd.model.errors import FailedError, InvalidError, SyscontError, UnsupportedError
+
+ROOTFS = b"rootfs"
+METADATA = (b"metadata.yaml",)
+PROGRESS_INTERVAL = 0.1
+_VM_DISKS = ((b"rootfs.img",), (b"disk.qcow2",))
+
+
+def emit(message: dict[str, Any]) -> None:
+    """One line in one write, so that lines of two threads can't mix."""
+    os.write(sys.stdout.fileno(), json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Tells how much of the input was read, at most ten times a second."""
+
+    stage: str = "unpack"
+    _last: float = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_INTERVAL:
+            self._last = now
+            emit({"stage": self.stage, "done": done, "total": total})
+
+
+@dataclass(slots=True)
+class Worker:
+    """One import: reads the given descriptors, fills target/rootfs."""
+
+    target: int
+    limit: int
+    digest: Digest = field(default_factory=lambda: Digest(Progress()))
+    _metadata: bytes | None = None
+    _reader: TarReader | None = None
+
+    def unified(self, image: int) -> dict[str, Any]:
+        """One archive with metadata.yaml and rootfs/."""
+        self.digest.total = _size(image)
+        root = self._make_root()
+        size, placed = self._unpack(image, root, _below_rootfs)
+        if not placed:
+            raise InvalidError("the image has no rootfs/", "if it has two files, give the root file system too")
+        return self._result(root, size, self._parsed())
+
+    def split(self, described: int, rootfs: int) -> dict[str, Any]:
+        """One archive with metadata.yaml, another (or a squashfs) with the tree."""
+        self.digest.total = _size(described) + _size(rootfs) if _size(described) and _size(rootfs) else 0
+        with tar_stream(described, self.digest, self.target, self.limit) as read:
+            self._read_metadata(TarReader(read))
+        found = self._parsed()
+        root = self._make_root()
+        size, _ = self._unpack(rootfs, root, _everywhere)
+        return self._result(root, size, found)
+
+    def built(self, rootfs: int, known: str) -> dict[str, Any]:
+        """The tree alone, from one of our own builders, of which known (JSON) says what metadata.yaml would."""
+        self.digest.total = _size(rootfs)
+        found = parse_facts(known)
+        root = self._make_root()
+        size, _ = self._unpack(rootfs, root, _everywhere)
+        return self._result(root, size, found)
+
+    def _make_root(self) -> int:
+        os.mkdir(ROOTFS, 0o755, dir_fd=self.target)
+        fd = open_directory(ROOTFS, self.target)
+        os.fchmod(fd, 0o755)
+        return fd
+
+    def _unpack(self, archive: int, root: int, place: Place) -> tuple[int, bool]:
+        with tar_stream(archive, self.digest, self.target, self.limit) as read:
+            self._reader = TarReader(read)
+            extractor = Extractor(root, self._reader, self.limit, place)
+            extractor.run(self._beside)
+        return extractor.size, extractor.placed
+
+    def _read_metadata(self, reader: TarReader) -> None:
+        self._reader = reader
+        spent = 0
+        for member in reader:
+            spent += member.size if member.isreg() else 0
+            if spent > self.limit:
+                raise refuse(member, "makes the archive larger than its limit")
+            self._beside(split_name(member.name), member)
+
+    def _beside(self, parts: Parts, member: Member) -> None:
+        """A member that is not part of the tree; templates are left out."""
+        if parts in _VM_DISKS:
+            raise UnsupportedError("this is a virtual machine's image", "only container images can be imported yet")
+        if parts == METADATA:
+            self._take_metadata(member)
+
+    def _take_metadata(self, member: Member) -> None:
+        if self._metadata is not None:
+            raise InvalidError("metadata.yaml comes twice in the archive")
+        if not member.isreg() or member.issparse():
+            raise InvalidError("metadata.yaml is not a plain file")
+        if not 0 <= member.size <= metadata.MAX_SIZE:
+            raise InvalidError(f"metadata.yaml has {member.size} bytes", f"at most {metadata.MAX_SIZE}")
+        assert self._reader is not None
+        data = b""
+        while len(data) < member.size:
+            data += self._reader.tape.read_some(member.size - len(data))
+        self._metadata = data
+
+    def _parsed(self) -> metadata.Metadata:
+        if self._metadata is None:
+            raise InvalidError("metadata.yaml is missing from the archive", "it stands at the top of an image")
+        return metadata.parse(self._metadata)
+
+    def _result(self, root: int, size: int, found: metadata.Metadata) -> dict[str, Any]:
+        init = facts.find_init(root)
+        facts.normalise(root)
+        flush(root)
+        return {
+            "fingerprint": self.digest.hexdigest(),
+            "architecture": found.architecture,
+            "init": init.value,
+            "size": size,
+            "description": found.description,
+            "properties": found.properties,
+            "created": found.created,
+        }
+
+
+def parse_facts(text: str) -> metadata.Metadata:
+    """Facts about a built image: architecture, description, properties, and created (now, when it is missing)."""
+    known = json.loads(text)
+    properties = {str(key): str(value) for key, value in known.get("properties", {}).items()}
+    if known.get("description"):
+        properties.setdefault("description", str(known["description"]))
+    created = int(known.get("created") or time.time_ns() // 1000)
+    return metadata.Metadata(
+        metadata.runnable(str(known["architecture"])), created, metadata.check_properties(properties)
+    )
+
+
+def flush(fd: int) -> None:
+    """Wait until the file system has all of it: the daemon renames the tree to its final name next."""
+    os.fsync(fd)
+    subprocess.run(["sync", "--file-system", f"/proc/self/fd/{fd}"], pass_fds=(fd,), check=True)
+
+
+def _below_rootfs(parts: Parts) -> Parts | None:
+    return parts[1:] if parts[:1] == (ROOTFS,) else None
+
+
+def _everywhere(parts: Parts) -> Parts | None:
+    return parts
+
+
+def _size(fd: int) -> int:
+    return os.fstat(fd).st_size
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sysd.images.worker", description=__doc__)
+    parser.add_argument("--target", required=True, help="empty folder on the image store's file system")
+    parser.add_argument("--limit", type=int, required=True, help="bytes that the unpacked tree may have")
+    parser.add_argument("--image", type=int, help="descriptor of a unified image")
+    parser.add_argument("--metadata", type=int, help="descriptor of a split image's metadata archive")
+    parser.add_argument("--rootfs", type=int, help="descriptor of a split image's root file system")
+    parser.add_argument("--rootfs-stream", type=int, help="descriptor of a root file system that was just built")
+    parser.add_argument("--facts", help="JSON: what metadata.yaml would say of it")
+    return parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    target = os.open(options.target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    worker = Worker(target, options.limit)
+    if options.image is not None:
+        return worker.unified(options.image)
+    if options.metadata is not None and options.rootfs is not None:
+        return worker.split(options.metadata, options.rootfs)
+    if options.rootfs_stream is not None and options.facts is not None:
+        return worker.built(options.rootfs_stream, options.facts)
+    raise FailedError("give --image, or --metadata and --rootfs, or --rootfs-stream and --facts")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one import; the exit status is 1 when it was refused."""
+    os.umask(0o022)
+    try:
+        emit({"result": run(arguments(argv))})
+    except SyscontError as error:
+        emit({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        return 1
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        emit({"error": {"code": "Failed", "message": f"unpacking failed: {error}", "hint": ""}})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
