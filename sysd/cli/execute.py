@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""exec and shell: a command in an instance, as if it ran here."""
+
+from __future__ import annotations
+
+import posix
+
+from sysd.cli.client import Client
+from sysd.cli.errors import CliError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+
+    from sysd.cli.client import Parameters
+    from sysd.cli.options import Parsed
+else:
+    import _signal as signal
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+TRIES = 20
+TRY_PAUSE = 50
+# Every distribution has a sh; most have a bash, which people rather type into.
+LOGIN = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash -l; exec sh -l")
+
+
+def run(parsed: Parsed) -> int:
+    """``syscont exec``"""
+    name, *command = parsed.args
+    if not command:
+        raise UsageError("exec: no command", f"usage: {parsed.verb.usage}; for a shell: syscont shell {name}")
+    if parsed.flag("tty") and parsed.flag("no-tty"):
+        raise UsageError("exec: --tty and --no-tty exclude each other")
+    tty = parsed.flag("tty") or (
+        not parsed.flag("no-tty") and not parsed.flag("no-stdin") and posix.isatty(0) and posix.isatty(1)
+    )
+    return execute(name, command, parsed, tty)
+
+
+def shell(parsed: Parsed) -> int:
+    """``syscont shell``"""
+    return execute(parsed.args[0], LOGIN, parsed, posix.isatty(0) and posix.isatty(1))
+
+
+def execute(name: str, command: list[str] | tuple[str, ...], parsed: Parsed, tty: bool) -> int:
+    """Run command in the instance and return its exit status; tty: with a terminal of its own."""
+    _fill_standard_fds()
+    environment = parsed.pairs("env")
+    session = posix.urandom(16).hex()
+    parameters: Parameters = {
+        "name": name,
+        "command": command,
+        "environment": environment or None,
+        "cwd": parsed.value("cwd") or None,
+        "user": parsed.value("user") or None,
+        "session": session,
+    }
+    client = Client()
+    pass_signals_on(client, session)
+    if tty:
+        from sysd.cli.terminal import execute_on_terminal
+
+        return execute_on_terminal(client, parameters)
+    stdin = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC) if parsed.flag("no-stdin") else 0
+    return exit_status(client.call("Exec", parameters, (stdin, 1, 2)))
+
+
+def exit_status(reply: Parameters) -> int:
+    """The status that the daemon's reply brings."""
+    status = reply.get("exitStatus")
+    if not isinstance(status, int) or not 0 <= status <= 255:
+        raise CliError("syscontd did not say how the command ended")
+    return status
+
+
+def pass_signals_on(client: Client, session: str) -> None:
+    """From now on what would end this command goes to the one in the instance, whose end then ends this one."""
+
+    def handle(number: int, _frame: object) -> None:
+        _signal_exec(client, session, number)
+
+    for number in FORWARDED:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+def _signal_exec(client: Client, session: str, number: int) -> None:
+    import select
+
+    ended = select.poll()
+    ended.register(client.fileno(), select.POLLIN)
+    for _ in range(TRIES):
+        try:
+            Client().call("SignalExec", {"session": session, "signal": int(number)})
+            return
+        except CliError as error:
+            # Not found: either it has not begun yet, then it is worth trying again, or its end is on its way to us.
+            if error.name != "NotFound" or ended.poll(TRY_PAUSE):
+                return
+
+
+def _fill_standard_fds() -> None:
+    """See to it that 0, 1 and 2 are open: what is opened next would else take such a number and be passed as one."""
+    fd = posix.open("/dev/null", posix.O_RDWR)
+    while fd <= 2:
+        fd = posix.open("/dev/null", posix.O_RDWR)
+    posix.close(fd)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""launch and create: a new instance from an image."""
+
+from __future__ import annotations
+
+from sysd.cli import client
+from sysd.cli.errors import CliError
+from sysd.cli.output import out
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysd.cli.client import Parameters
+    from sysd.cli.options import Parsed
+
+ATTEMPTS = 8
+
+
+def launch(parsed: Parsed) -> int:
+    """``syscont launch``"""
+    return _make(parsed, {"start": True, "wait": True if parsed.flag("wait") else None})
+
+
+def create(parsed: Parsed) -> int:
+    """``syscont create``"""
+    return _make(parsed, {})
+
+
+def _make(parsed: Parsed, parameters: Parameters) -> int:
+    parameters = {"image": parsed.args[0], "config": parsed.pairs("config") or None, **parameters}
+    if len(parsed.args) > 1:
+        name = parsed.args[1]
+        client.run_operation("CreateInstance", {"name": name, **parameters})
+    else:
+        name = _make_named_by_us(parameters)
+    out(name + "\n")
+    return 0
+
+
+def _make_named_by_us(parameters: Parameters) -> str:
+    from sysd.cli.petnames import random_name
+
+    for _ in range(ATTEMPTS):
+        name = random_name()
+        try:
+            client.run_operation("CreateInstance", {"name": name, **parameters})
+        except CliError as error:
+            if error.name != "AlreadyExists":
+                raise
+        else:
+            return name
+    raise CliError("found no name that is free", "give one: syscont launch IMAGE NAME")

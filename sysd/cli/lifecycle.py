@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs that change what instances do, one or many at a time."""
+
+from __future__ import annotations
+
+from sysd.cli import client
+from sysd.cli.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sysd.cli.client import Parameters
+    from sysd.cli.options import Parsed
+
+STOPPED = ("stopped", "failed")
+ALIVE = ("starting", "running", "frozen")
+RUNNING = ("running",)
+FROZEN = ("frozen",)
+
+
+def start(parsed: Parsed) -> int:
+    """``syscont start``"""
+    return _each("StartInstance", _names(parsed, STOPPED), {"wait": _true(parsed, "wait")})
+
+
+def stop(parsed: Parsed) -> int:
+    """``syscont stop``"""
+    return _each("StopInstance", _names(parsed, ALIVE), _stopping(parsed))
+
+
+def restart(parsed: Parsed) -> int:
+    """``syscont restart``"""
+    return _each("RestartInstance", _names(parsed, RUNNING), {**_stopping(parsed), "wait": _true(parsed, "wait")})
+
+
+def pause(parsed: Parsed) -> int:
+    """``syscont pause``"""
+    return _each("PauseInstance", _names(parsed, RUNNING), {})
+
+
+def resume(parsed: Parsed) -> int:
+    """``syscont resume``"""
+    return _each("ResumeInstance", _names(parsed, FROZEN), {})
+
+
+def delete(parsed: Parsed) -> int:
+    """``syscont delete``"""
+    return _each("DeleteInstance", parsed.args, {"force": _true(parsed, "force")})
+
+
+def rename(parsed: Parsed) -> int:
+    """``syscont rename``"""
+    name, new_name = parsed.args
+    client.run_operation("RenameInstance", {"name": name, "newName": new_name})
+    return 0
+
+
+def _true(parsed: Parsed, name: str) -> bool | None:
+    return True if parsed.flag(name) else None
+
+
+def _stopping(parsed: Parsed) -> Parameters:
+    return {"timeout": parsed.number("timeout"), "force": _true(parsed, "force")}
+
+
+def _names(parsed: Parsed, states: Collection[str]) -> list[str]:
+    """The instances that a verb is to act on; with --all, those in one of states."""
+    verb = parsed.verb
+    if not parsed.flag("all"):
+        if not parsed.args:
+            raise UsageError(f"{verb.name}: name the instances, or say --all", f"usage: {verb.usage}")
+        return parsed.args
+    if parsed.args:
+        raise UsageError(f"{verb.name}: names and --all exclude each other", f"usage: {verb.usage}")
+    return [
+        _qualified(item) for item in client.items("ListInstances", "instances") if item.get("state") in states
+    ]
+
+
+def _qualified(item: Parameters) -> str:
+    project = item.get("project") or "default"
+    return str(item["name"]) if project == "default" else f"{project}:{item['name']}"
+
+
+def _each(method: str, names: list[str], parameters: Parameters) -> int:
+    unique = list(dict.fromkeys(names))
+    return client.report(client.run_each(method, [{"name": name, **parameters} for name in unique]))

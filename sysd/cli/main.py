@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the verb, imports the one module that it needs, and turns what happens into an exit status."""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from sysd.cli.errors import SIGNAL_BASE, CliError, UsageError
+from sysd.cli.options import Parsed, Verb, parse, suggestion
+from sysd.cli.verbs import ALIASES, GROUPS, VERBS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+SIGINT = 2
+SIGPIPE = 13
+
+
+def main() -> NoReturn:
+    """The command: never returns, and skips the interpreter's tear-down, which nothing here needs."""
+    status = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            status = status or 1
+    posix._exit(status)
+
+
+def run(words: list[str]) -> int:
+    """Carry out one command line and return its exit status."""
+    failure = 0
+    try:
+        verb, rest = find_verb(words)
+        failure = verb.failure
+        return dispatch(parse(verb, rest))
+    except CliError as error:
+        _say(error.text)
+        return failure or error.code
+    except KeyboardInterrupt:
+        return SIGNAL_BASE + SIGINT
+    except BrokenPipeError:
+        return SIGNAL_BASE + SIGPIPE
+    except OSError as error:
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return failure or 1
+
+
+def find_verb(words: list[str]) -> tuple[Verb, list[str]]:
+    """The verb that words begin with (``image alias add`` is one), and what follows it."""
+    if not words or words[0] in ("--help", "-h"):
+        return VERBS["help"], []
+    if words[0] in ("--version", "-V"):
+        return VERBS["version"], ["--client"]
+    name = words[0]
+    used = 1
+    while name in GROUPS:
+        if used == len(words) or words[used].startswith("-"):
+            return VERBS["help"], name.split()
+        name = f"{name} {words[used]}"
+        used += 1
+    verb = VERBS.get(ALIASES.get(name, name))
+    if verb is None:
+        raise _unknown(name)
+    return verb, words[used:]
+
+
+def dispatch(parsed: Parsed) -> int:
+    """Import the verb's module and call its function."""
+    verb = parsed.verb
+    if parsed.flag("help"):
+        parsed = Parsed(VERBS["help"])
+        parsed.args = verb.name.split()
+        verb = parsed.verb
+    module = __import__("sysd.cli." + verb.module, None, None, (verb.function,))
+    status = getattr(module, verb.function)(parsed)
+    assert isinstance(status, int)
+    return status
+
+
+def _unknown(name: str) -> UsageError:
+    if name.startswith("-"):
+        return UsageError(f"unknown option '{name}'", "options stand after the verb; see 'syscont help'")
+    group = name.rpartition(" ")[0]
+    known = [verb for verb in (*VERBS, *GROUPS) if verb.rpartition(" ")[0] == group]
+    hint = suggestion(name, known)
+    return UsageError(f"unknown verb '{name}'", hint or f"see 'syscont help{' ' + group if group else ''}'")
+
+
+def _say(text: str) -> None:
+    from sysd.cli.output import say
+
+    try:
+        say(text)
+    except OSError:
+        return

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of verbs: what each takes, where it lives, and its one line of help.
+
+Help, completion and the man page are made from it; the longer words are in sysd/cli/words.py.
+"""
+
+from __future__ import annotations
+
+from sysd.cli.errors import EXEC_FAILURE
+from sysd.cli.options import LIST, NUMBER, PAIRS, VALUE, Option, Verb
+
+FORMATS = ("table", "compact", "csv", "json", "yaml")
+
+_ALL = Option("all", "Act on every instance that this applies to.")
+_FORCE_STOP = Option("force", "Kill the guest at once instead of asking it to stop.", "f")
+_TIMEOUT = Option("timeout", "Seconds that the guest gets to stop before it is killed.", "", NUMBER, "SECONDS")
+_WAIT = Option("wait", "Return only when the guest has booted.", "w")
+_ALIAS = Option("alias", "Give the image this name too; may be given several times.", "", LIST, "ALIAS")
+_CONFIG = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE")
+_FORMAT = Option("format", "How to print it.", "", VALUE, "FORMAT", FORMATS)
+_NO_LEGEND = Option("no-legend", "Print neither the header nor the count.")
+_SHOW = Option("format", "How to print it.", "", VALUE, "FORMAT", ("text", "json", "yaml"))
+_DATA = Option("format", "How to print it.", "", VALUE, "FORMAT", ("yaml", "json"))
+_ENV = Option("env", "Set a variable in the command's environment; may be repeated.", "", PAIRS, "KEY=VALUE")
+_USER = Option("user", "Run as this user of the guest (a name or a number).", "u", VALUE, "USER")
+_CWD = Option("cwd", "Run in this directory of the guest.", "", VALUE, "PATH")
+
+_LIST = (_FORMAT, _NO_LEGEND)
+_STOP = (_FORCE_STOP, _TIMEOUT, _ALL)
+_IMAGE_COLUMNS = Option("columns", "Which columns to print, by letter.", "c", VALUE, "COLUMNS")
+_COLUMNS = Option("columns", "Which columns to print, by letter or configuration key.", "c", VALUE, "COLUMNS")
+_EXEC = (
+    _USER,
+    _CWD,
+    _ENV,
+    Option("tty", "Give the command a terminal of its own, also when this one is none.", "t"),
+    Option("no-tty", "Give the command no terminal: it gets this one's streams as they are.", "T"),
+    Option("no-stdin", "Let the command read from /dev/null.", "n"),
+)
+_SHELL = (_USER, _CWD, _ENV)
+_LOGS = (
+    Option("follow", "Go on printing what is logged from now on.", "f"),
+    Option("lines", "Print only this many of the newest lines.", "n", NUMBER, "LINES"),
+    Option("boot", "Print only what was logged since the host booted.", "b"),
+    Option("output", "journalctl's output mode: short, json, cat, ...", "o", VALUE, "MODE"),
+)
+_VERSION = (Option("client", "Print only this command's own version."),)
+_MONITOR = (Option("format", "How to print it.", "", VALUE, "FORMAT", ("text", "json")),)
+
+ONE = ("instance",)
+MANY = ("instance", "...")
+
+# In the order in which help shows them.
+SECTIONS = (
+    ("Instances", ("launch", "create", "list", "info", "rename", "delete")),
+    ("Running them", ("start", "stop", "restart", "pause", "resume")),
+    ("Inside them", ("exec", "shell", "console", "logs")),
+    ("Configuration", ("config get", "config set", "config unset", "config show", "config keys")),
+    ("Images", ("image build", "image import", "image list", "image show", "image delete")),
+    ("Image aliases", ("image alias add", "image alias remove", "image alias list")),
+    ("The host", ("network list", "operation list", "operation cancel", "monitor")),
+    ("This command", ("completion", "version", "help")),
+)
+
+GROUPS = {
+    "config": "Look at and change the configuration of instances.",
+    "image": "Build, import and look after images.",
+    "image alias": "Names that stand for images.",
+    "network": "Look at managed networks.",
+    "operation": "Look at and cancel what takes long.",
+}
+
+# LXD's names of the same things, for fingers that know them.
+ALIASES = {
+    "ls": "list",
+    "mv": "rename",
+    "rm": "delete",
+    "init": "create",
+    "freeze": "pause",
+    "unfreeze": "resume",
+    "image ls": "image list",
+    "image rm": "image delete",
+    "image info": "image show",
+    "image alias create": "image alias add",
+    "image alias delete": "image alias remove",
+    "network ls": "network list",
+    "operation ls": "operation list",
+    "operation delete": "operation cancel",
+}
+
+_VERBS = (
+    Verb("launch", "launch:launch", "Make an instance from an image and start it", "IMAGE [NAME]", 1, 2,
+         (_CONFIG, _WAIT), ("image", "")),
+    Verb("create", "launch:create", "Make an instance from an image", "IMAGE [NAME]", 1, 2, (_CONFIG,), ("image", "")),
+    Verb("list", "listing:instances", "List instances", "[FILTER...]", 0, -1, (_COLUMNS, *_LIST), MANY),
+    Verb("info", "info:run", "Show an instance, or the host", "[NAME]", 0, 1, (_SHOW,), ONE),
+    Verb("rename", "lifecycle:rename", "Give a stopped instance another name", "NAME NEW-NAME", 2, 2, (),
+         ("instance", "")),
+    Verb("delete", "lifecycle:delete", "Delete instances and all that is in them", "NAME...", 1, -1,
+         (Option("force", "Stop an instance first when it runs.", "f"),), MANY),
+    Verb("start", "lifecycle:start", "Start instances", "NAME...", 0, -1, (_WAIT, _ALL), MANY),
+    Verb("stop", "lifecycle:stop", "Stop instances", "NAME...", 0, -1, _STOP, MANY),
+    Verb("restart", "lifecycle:restart", "Stop instances and start them again", "NAME...", 0, -1, (_WAIT, *_STOP),
+         MANY),
+    Verb("pause", "lifecycle:pause", "Freeze all that runs in instances", "NAME...", 0, -1, (_ALL,), MANY),
+    Verb("resume", "lifecycle:resume", "Let paused instances run on", "NAME...", 0, -1, (_ALL,), MANY),
+    Verb("exec", "execute:run", "Run a command in an instance", "NAME [--] COMMAND [ARGUMENT...]", 1, -1, _EXEC, ONE,
+         2, EXEC_FAILURE),
+    Verb("shell", "execute:shell", "Open a login shell in an instance", "NAME", 1, 1, _SHELL, ONE,
+         failure=EXEC_FAILURE),
+    Verb("console", "console:run", "Attach to an instance's console", "NAME", 1, 1, (), ONE),
+    Verb("logs", "logs:run", "Show what an instance logged", "NAME [-- JOURNALCTL-OPTION...]", 1, -1, _LOGS, ONE),
+    Verb("config get", "config:get", "Print the value of a key", "NAME KEY", 2, 2, (), ("instance", "key")),
+    Verb("config set", "config:set_keys", "Set keys: all of them or none", "NAME KEY=VALUE...", 2, -1, (),
+         ("instance", "key", "...")),
+    Verb("config unset", "config:unset", "Remove keys, so that their defaults hold", "NAME KEY...", 2, -1, (),
+         ("instance", "key", "...")),
+    Verb("config show", "config:show", "Print an instance's configuration", "NAME", 1, 1, (_DATA,), ONE),
+    Verb("config keys", "config:keys", "List the keys that there are", "", 0, 0, _LIST),
+    Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
+    Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
+         1, 2, (_ALIAS,), ("file", "file")),
+    Verb("image list", "listing:images", "List images", "[FILTER...]", 0, -1, (_IMAGE_COLUMNS, *_LIST),
+         ("image", "...")),
+    Verb("image show", "image:show", "Show an image", "IMAGE", 1, 1, (_DATA,), ("image",)),
+    Verb("image delete", "image:delete", "Delete images", "IMAGE...", 1, -1, (), ("image", "...")),
+    Verb("image alias add", "image:alias_add", "Give an image another name", "ALIAS IMAGE", 2, 2, (), ("", "image")),
+    Verb("image alias remove", "image:alias_remove", "Remove names of images", "ALIAS...", 1, -1, (),
+         ("image", "...")),
+    Verb("image alias list", "listing:aliases", "List the names of images", "", 0, 0, _LIST),
+    Verb("network list", "listing:networks", "List networks", "", 0, 0, _LIST),
+    Verb("operation list", "listing:operations", "List what is going on", "", 0, 0, _LIST),
+    Verb("operation cancel", "operation:cancel", "Cancel operations", "ID...", 1, -1, (), ("operation", "...")),
+    Verb("monitor", "operation:monitor", "Print every change as it happens", "", 0, 0, _MONITOR),
+    Verb("completion", "completion:run", "Print the completion of a shell", "SHELL", 1, 1, (), ("shell",)),
+    Verb("version", "version:run", "Print the versions of this command and of the daemon", "", 0, 0, _VERSION),
+    Verb("help", "help:run", "Explain a verb", "[VERB...]", 0, -1, (), ("verb", "...")),
+)  # fmt: skip
+
+VERBS = {verb.name: verb for verb in _VERBS}

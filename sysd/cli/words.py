@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The longer words of help and the man page: for each verb what is worth knowing, and examples to learn from."""
+
+from __future__ import annotations
+
+INTRODUCTION = (
+    "syscont runs full Linux systems in containers. Every instance is a systemd unit, syscont@NAME.service, so "
+    "systemctl, journalctl and machinectl know it too."
+)
+
+FIRST_STEPS = (
+    ("syscont image build busybox", "make a small image, in a second"),
+    ("syscont launch busybox web1", "make an instance of it and start it"),
+    ("syscont exec web1 -- uname -a", "run a command in it"),
+    ("syscont shell web1", "look around in it"),
+    ("syscont list", "see what there is"),
+    ("syscont delete -f web1", "stop it and throw it away"),
+)
+
+_COLUMN_HELP = (
+    "Columns are letters: n name, s state, 4 IPv4, 6 IPv6, t type, i image, p PID of the guest's PID 1, c creation "
+    "time, e project, f and F fingerprint of the image (short, long), u unit, U UUID, b first user id on the host. "
+    "Configuration keys stand between commas: -c n,limits.memory."
+)
+
+_EXEC_HELP = (
+    "When both standard input and output are terminals the command gets a terminal of its own, of the same size. "
+    "Otherwise it gets the very descriptors that syscont was given, and nothing is copied. Signals sent to syscont "
+    "are passed on to the command. What follows the command's name belongs to it; put -- before it when in doubt."
+)
+
+DETAILS = {
+    "launch": "Without NAME the instance gets a pleasant one, which is printed. On a terminal Ctrl-C cancels.",
+    "create": "As launch, but the instance is not started.",
+    "list": (
+        "FILTER is the beginning of a name, a pattern with * and ?, or FIELD=VALUE, where FIELD is state, type, "
+        f"image or a configuration key. Without FILTER all are listed. {_COLUMN_HELP}"
+    ),
+    "info": "Without NAME: the host, and the versions of what runs on it.",
+    "delete": "A running instance is not deleted without --force. There is no way back.",
+    "stop": "The guest is asked to power off. What still runs after boot.host_shutdown_timeout is killed.",
+    "exec": _EXEC_HELP,
+    "shell": "bash when the guest has it, else sh, as a login shell.",
+    "console": "Leave with Ctrl-a q. Ctrl-a twice sends one Ctrl-a.",
+    "logs": "This is journalctl --unit=syscont@NAME.service; what follows -- goes to journalctl as it is.",
+    "config get": "Prints nothing when the key is not set.",
+    "config set": "The value takes effect at once where 'syscont config keys' says that the key is live.",
+    "image build": (
+        "SOURCE is busybox (a second; for trying things out) or debian/SUITE, such as debian/trixie. "
+        "The image's fingerprint is printed."
+    ),
+    "image import": (
+        "One FILE is a unified archive; two are metadata and root file system. Tar with any usual compression, or "
+        "squashfs for the root file system. - is standard input. The image's fingerprint is printed."
+    ),
+    "image list": (
+        "FILTER is the beginning of, or a pattern for, an alias or a fingerprint. Columns are letters: l and L alias "
+        "(first, all), f and F fingerprint (short, long), a architecture, i init, s size, u time of import, c time "
+        "of creation, d description."
+    ),
+    "image delete": "IMAGE is an alias, a fingerprint or its unique beginning. An image in use is not deleted.",
+    "monitor": "Ends with Ctrl-C.",
+    "completion": "SHELL is bash, zsh or fish. Packages install what this prints.",
+}
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "launch": (
+        ("syscont launch debian/trixie web1", "a Debian instance"),
+        ("syscont launch debian/trixie web1 --wait -c limits.memory=1GiB", "with a limit; return when it has booted"),
+        ("name=$(syscont launch busybox)", "in a script: any name will do"),
+    ),
+    "create": (("syscont create debian/trixie db1 -c boot.autostart=true", "starts with the host from now on"),),
+    "list": (
+        ("syscont list", "all instances"),
+        ("syscont list 'web*' state=running", "the running ones whose name begins with web"),
+        ("syscont list -c ns4,limits.memory", "name, state, IPv4 and a configuration key"),
+        ("syscont list --format csv -c n", "for scripts: the names, one a line"),
+        ("syscont list --format json | jq -r '.[].unit'", "for programs: everything there is to know"),
+    ),
+    "info": (("syscont info web1", "state, addresses, image, configuration"), ("syscont info", "the host")),
+    "rename": (("syscont rename web1 web2", ""),),
+    "delete": (("syscont delete web1 web2", ""), ("syscont delete -f web1", "also when it runs")),
+    "start": (("syscont start web1 web2", ""), ("syscont start --wait web1 && ssh web1", "when it has booted")),
+    "stop": (
+        ("syscont stop web1 --timeout 5", "kill it when it has not stopped in 5 seconds"),
+        ("syscont stop --all", "all that run"),
+    ),
+    "restart": (("syscont restart web1 --wait", ""),),
+    "pause": (("syscont pause web1", ""),),
+    "resume": (("syscont resume --all", ""),),
+    "exec": (
+        ("syscont exec web1 -- apt-get update", ""),
+        ("syscont exec web1 -u www-data --cwd /srv -- ls -la", "as a user, in a directory"),
+        ("tar c data | syscont exec web1 -- tar x -C /srv", "streams go straight through"),
+        ("syscont exec web1 --env LANG=C -- sh -c 'echo $LANG'", "with a variable"),
+    ),
+    "shell": (("syscont shell web1", ""), ("syscont shell web1 -u postgres", "as a user")),
+    "console": (("syscont console web1", ""),),
+    "logs": (
+        ("syscont logs web1 -f", "and go on"),
+        ("syscont logs web1 -n 50 -- --since today", "with options of journalctl"),
+    ),
+    "config get": (("syscont config get web1 limits.memory", ""),),
+    "config set": (("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),),
+    "config unset": (("syscont config unset web1 limits.memory", ""),),
+    "config show": (("syscont config show web1", ""),),
+    "config keys": (("syscont config keys", ""),),
+    "image build": (
+        ("syscont image build debian/trixie", "known as debian/trixie from then on"),
+        ("syscont image build busybox --alias tiny", ""),
+    ),
+    "image import": (
+        ("syscont image import debian.tar.xz --alias debian/12", "LXD's unified form"),
+        ("syscont image import lxd.tar.xz rootfs.squashfs --alias noble", "LXD's split form"),
+        ("curl -s URL | syscont image import - --alias noble", "from a stream"),
+    ),
+    "image list": (("syscont image list", ""), ("syscont image list debian/ --format json", "")),
+    "image show": (("syscont image show debian/trixie", ""),),
+    "image delete": (("syscont image delete debian/trixie", ""),),
+    "image alias add": (("syscont image alias add stable debian/trixie", ""),),
+    "image alias remove": (("syscont image alias remove stable", ""),),
+    "image alias list": (("syscont image alias list", ""),),
+    "network list": (("syscont network list", ""),),
+    "operation list": (("syscont operation list", ""),),
+    "operation cancel": (("syscont operation cancel ID", ""),),
+    "monitor": (("syscont monitor --format json", "one event a line"),),
+    "completion": (("syscont completion bash >~/.local/share/bash-completion/completions/syscont", ""),),
+    "version": (("syscont version", ""),),
+    "help": (("syscont help image build", ""),),
+}
