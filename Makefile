@@ -23,7 +23,7 @@ help:
 native: sysd/_cext/_native.abi3.so
 
 sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h
-	@tools/need-packages gcc libpython3-dev python3-cffi python3-setuptools
+	@tools/need-packages gcc libc6-dev libpython3-dev python3-cffi python3-setuptools
 	@echo '==> building the C part'
 	@$(PYTHON) sysd/_cext/build.py
 
