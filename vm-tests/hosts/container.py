@@ -11,7 +11,7 @@ from typing import ClassVar
 from . import apt, cgroup, network, registry, rootfs
 from .cache import locked
 from .command import HostError, machine
-from .host import PATH, Host
+from .host import Host
 
 _SYSTEM_CALLS = (
     "@system-service @mount @module @raw-io @privileged @obsolete @debug bpf keyctl "
@@ -34,7 +34,6 @@ class ContainerHost(Host):
     kind: ClassVar[str] = "container"
     serves: ClassVar[frozenset[str]] = frozenset()
 
-    _process: "subprocess.Popen[bytes] | None" = None
     _leader = 0
 
     @classmethod
@@ -72,8 +71,6 @@ class ContainerHost(Host):
             taken = {record.uplink for record in registry.records()}
             self.record.uplink = network.free_uplink(taken)
             self.record.save()
-        self._upper("etc/apt/sources.list", f"deb {apt.mirror()} {self.recipe.suite} main\n")
-        self._upper("etc/apt/apt.conf.d/90machine", apt.settings())
         self._upper("etc/systemd/resolved.conf.d/uplink.conf", _resolvers())
 
     def _upper(self, path: str, text: str) -> None:
@@ -122,9 +119,6 @@ class ContainerHost(Host):
         argv += [f"--bind={device}" for device in _DEVICES if Path(device).exists()]
         return argv + [f"--bind={self._disk(place)}:{place}" for place in _OWN_DISK]
 
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def leader(self) -> int:
         """The host's PID 1, as the machine counts."""
         if not self._leader:
@@ -143,20 +137,8 @@ class ContainerHost(Host):
         service = group / "payload" / "system.slice" / "syscont-harness.service"
         if service.exists():
             group = service
-        identity = ["HOME=/root", "USER=root", "LOGNAME=root"]
-        become = []
-        if user:
-            become = [
-                "setpriv",
-                f"--reuid={user}",
-                f"--regid={user}",
-                "--init-groups",
-                "--reset-env",
-            ]
-            become += ["--"]
-        env = [f"PATH={PATH}", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}", *identity]
-        enter = ["nsenter", "-t", str(leader), "--all", "--"]
-        return ["sh", "-c", _ENTER, "enter", str(group), "env", "-i", *env, *enter, *become, *argv]
+        enter = ["nsenter", "-t", str(leader), "--all", "--", *self._environment(argv, user)]
+        return ["sh", "-c", _ENTER, "enter", str(group), *enter]
 
     def console(self) -> str:
         return (self.directory / "console").read_text(errors="replace")

@@ -2,6 +2,7 @@
 """What every kind of test host can do."""
 
 import contextlib
+import os
 import shlex
 import subprocess
 import time
@@ -34,6 +35,9 @@ class Host(ABC):
     #: Time limits are given for a container host, and stretched for a slower one.
     slowness: ClassVar[float] = 1.0
 
+    #: What the machine runs the host as.
+    _process: "subprocess.Popen[bytes] | None" = None
+
     def __init__(
         self, *, recipe: Recipe = _PLAIN, uplink: bool = False, base: "Host | None" = None
     ) -> None:
@@ -45,6 +49,8 @@ class Host(ABC):
         try:
             self._prepare()
             self.boot()
+            if uplink:
+                self.use_machines_mirror()
         except BaseException:
             self._explain()
             self.close()
@@ -83,14 +89,22 @@ class Host(ABC):
         """The machine's command that runs argv in the host."""
 
     @abstractmethod
-    def running(self) -> bool:
-        """Whether the host has power."""
-
-    @abstractmethod
     def console(self) -> str:
         """What the host wrote on its console since it was made."""
 
     # What all of them do the same way.
+
+    def running(self) -> bool:
+        """Whether the host has power."""
+        return self._process is not None and self._process.poll() is None
+
+    def _environment(self, argv: Sequence[str], user: str | None) -> list[str]:
+        """argv in the environment of a login, as a user, ending when who waits for it ends."""
+        words = [f"PATH={PATH}", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
+        words += ["HOME=/root", "USER=root", "LOGNAME=root", "setpriv", "--pdeathsig=TERM"]
+        if user:
+            words += [f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env"]
+        return ["/usr/bin/env", "-i", *words, "--", *argv]
 
     def spawn(
         self,
@@ -233,11 +247,13 @@ class Host(ABC):
         """Shut down in order; `boot()` starts the host again."""
         self.run(["systemctl", "poweroff", "--no-wall"], check=False)
         self._wait_for_power_off()
-        registry.stop(self.record)
+        self.power_cut()
 
     def power_cut(self) -> None:
         """Pull the plug; `boot()` starts the host again from what its disk holds."""
         registry.stop(self.record)
+        if self._process:
+            self._process.wait(20)
 
     def reboot(self) -> None:
         self.power_off()
@@ -254,4 +270,5 @@ class Host(ABC):
 
     def close(self) -> None:
         """Remove the host and all that it holds."""
+        self.power_cut()
         registry.destroy(self.record)

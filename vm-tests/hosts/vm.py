@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VM hosts: QEMU in software emulation, a kernel of their own, everything a machine has."""
+
+import base64
+import subprocess
+import time
+import uuid
+from collections.abc import Sequence
+from typing import ClassVar
+
+from . import apt, disk, kernel, rootfs, ssh
+from .command import HostError
+from .host import Host
+
+# Two threads of one core, for core scheduling; svm, so that the guest has a /dev/kvm that works.
+_HARDWARE = {
+    "machine": ["q35"],
+    "accel": ["tcg,thread=multi,tb-size=1024"],
+    "cpu": ["max,+svm"],
+    "smp": ["2,sockets=1,cores=1,threads=2"],
+    "m": ["4096"],
+    "display": ["none"],
+    "netdev": ["hubport,id=spare,hubid=1"],
+    "device": ["virtio-rng-pci", "pcie-root-port,id=port1", "igb,netdev=spare,bus=port1"],
+}
+_ADDRESS = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
+
+
+class VmHost(Host):
+    kind: ClassVar[str] = "vm"
+    serves: ClassVar[frozenset[str]] = frozenset(
+        ("needs_controllers", "needs_kvm", "needs_smt", "needs_sriov", "needs_power_cut")
+    )
+    slowness: ClassVar[float] = 10.0
+
+    _connection: ssh.Connection | None = None
+
+    @classmethod
+    def prepare(cls, recipe: rootfs.Recipe) -> None:
+        apt.ensure("e2fsprogs", "openssh-client")
+        apt.ensure_qemu()
+        disk.image(recipe)
+        kernel.image()
+        ssh.key()
+
+    def _prepare(self) -> None:
+        self.prepare(self.recipe)
+        self._machine_id = uuid.uuid4().hex
+        below = disk.image(self.recipe)
+        if self.base:
+            if not isinstance(self.base, VmHost) or self.base.running():
+                raise HostError(f"{self.base.name} can't be the base of a VM host now")
+            below = self.base.directory / "disk.qcow2"
+        disk.on_top_of(below, self.directory / "disk.qcow2")
+
+    def _start(self) -> None:
+        port = ssh.free_port()
+        with (self.directory / "qemu.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._qemu(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self.record.watch(self._process.pid)
+        self._connection = ssh.Connection(self.directory, port)
+        self._wait_for_ssh(self._connection, time.monotonic() + 60 * self.slowness)
+
+    def _wait_for_ssh(self, connection: ssh.Connection, deadline: float) -> None:
+        while not connection.is_open():
+            if not self.running() or time.monotonic() > deadline:
+                said = (self.directory / "qemu.log").read_text(errors="replace")
+                raise HostError(f"{self.name} did not come up. {said}")
+            connection.try_to_open()
+            time.sleep(0.2)
+
+    def _qemu(self, port: int) -> list[str]:
+        restrict = "off" if self.uplink else "on"
+        console = f"file,id=console,append=on,path={self.directory}/console"
+        drive = f"file={self.directory}/disk.qcow2,if=virtio,format=qcow2,discard=unmap"
+        network = f"user,id=net,restrict={restrict},hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"
+        pairs = ((f"-{key}", one) for key, values in _HARDWARE.items() for one in values)
+        hardware = [word for pair in pairs for word in pair]
+        return [
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", *hardware, "-name", self.name,
+            "-kernel", str(kernel.image()), "-append", self._kernel_command_line(),
+            "-drive", drive, "-netdev", network, "-device", "virtio-net-pci,netdev=net",
+            "-chardev", console, "-serial", "chardev:console",
+        ]  # fmt: skip
+
+    def _kernel_command_line(self) -> str:
+        public = base64.b64encode(ssh.public_key().encode()).decode()
+        words = [
+            "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1",
+            _ADDRESS,
+            f"systemd.hostname={self.name}",
+            f"systemd.machine_id={self._machine_id}",
+            f"systemd.set_credential_binary=ssh.authorized_keys.root:{public}",
+        ]
+        if self.uplink:
+            words.append("systemd.set_credential=network.dns:10.0.2.3")
+        return " ".join(words)
+
+    def _command(self, argv: Sequence[str], user: str | None, tty: bool) -> list[str]:
+        if not self._connection:
+            raise HostError(f"{self.name} is off")
+        return self._connection.command(self._environment(argv, user), tty)
+
+    def console(self) -> str:
+        return (self.directory / "console").read_text(errors="replace")
+
+    def power_cut(self) -> None:
+        super().power_cut()
+        if self._connection:
+            self._connection.close()
+            self._connection = None
