@@ -134,7 +134,7 @@ def aliases(parsed: Parsed) -> int:
     ]
     found.sort(key=lambda item: str(item["alias"]))
     columns = (("ALIAS", text("alias")), ("FINGERPRINT", _short("fingerprint")), ("DESCRIPTION", text("description")))
-    show(found, columns, parsed, "alias name")
+    show(found, columns, parsed, "alias")
     return 0
 
 

@@ -67,10 +67,14 @@ def show(items: list[Item], columns: Sequence[Column], parsed: Parsed, noun: str
         return out(table(headers, [[cell.replace("\n", ",") for cell in row] for row in rows], " "))
     footer = legend and posix.isatty(STDOUT)
     if footer and not rows:
-        return out(f"No {noun}s.\n")
+        return out(f"No {_plural(noun)}.\n")
     out(table(headers, rows))
     if footer:
-        out(f"\n{len(rows)} {noun}{'' if len(rows) == 1 else 's'} listed.\n")
+        out(f"\n{len(rows)} {noun if len(rows) == 1 else _plural(noun)} listed.\n")
+
+
+def _plural(noun: str) -> str:
+    return noun + ("es" if noun.endswith("s") else "s")
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], gap: str = "  ") -> str:
