@@ -89,7 +89,8 @@ def argv(suite: str, mirrors: Sequence[str]) -> list[str]:
         f"--include={','.join(sorted(packages))}",
         *(f"--aptopt={option}" for option in _APT),
         *(f"--dpkgopt={option}" for option in _DPKG),
-        *(f"--customize-hook={hook}" for hook in HOOKS),
+        # Perl warns about a name that ends with a newline when mmdebstrap looks whether the hook is a file.
+        *(f"--customize-hook={hook.rstrip()}" for hook in HOOKS),
         suite,
         "-",
         *mirrors,

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +61,7 @@ class Worker:
     def unified(self, image: int) -> dict[str, Any]:
         """One archive with metadata.yaml and rootfs/."""
         self.digest.total = _size(image)
-        root = self._make_root()
-        size, placed = self._unpack(image, root, _below_rootfs)
-        if not placed:
-            raise InvalidError("the image has no rootfs/", "if it has two files, give the root file system too")
-        return self._result(root, size, self._parsed())
+        return self._unpack(image, _below_rootfs, self._parsed)
 
     def split(self, described: int, rootfs: int) -> dict[str, Any]:
         """One archive with metadata.yaml, another (or a squashfs) with the tree."""
@@ -73,30 +69,28 @@ class Worker:
         with tar_stream(described, self.digest, self.target, self.limit) as read:
             self._read_metadata(TarReader(read))
         found = self._parsed()
-        root = self._make_root()
-        size, _ = self._unpack(rootfs, root, _everywhere)
-        return self._result(root, size, found)
+        return self._unpack(rootfs, _everywhere, lambda: found)
 
     def built(self, rootfs: int, known: str) -> dict[str, Any]:
         """The tree alone, from one of our own builders, of which known (JSON) says what metadata.yaml would."""
         self.digest.total = _size(rootfs)
         found = parse_facts(known)
-        root = self._make_root()
-        size, _ = self._unpack(rootfs, root, _everywhere)
-        return self._result(root, size, found)
+        return self._unpack(rootfs, _everywhere, lambda: found)
 
-    def _make_root(self) -> int:
+    def _unpack(self, archive: int, place: Place, described: Callable[[], metadata.Metadata]) -> dict[str, Any]:
         os.mkdir(ROOTFS, 0o755, dir_fd=self.target)
-        fd = open_directory(ROOTFS, self.target)
-        os.fchmod(fd, 0o755)
-        return fd
-
-    def _unpack(self, archive: int, root: int, place: Place) -> tuple[int, bool]:
-        with tar_stream(archive, self.digest, self.target, self.limit) as read:
-            self._reader = TarReader(read)
-            extractor = Extractor(root, self._reader, self.limit, place)
-            extractor.run(self._beside)
-        return extractor.size, extractor.placed
+        root = open_directory(ROOTFS, self.target)
+        try:
+            os.fchmod(root, 0o755)
+            with tar_stream(archive, self.digest, self.target, self.limit) as read:
+                self._reader = TarReader(read)
+                extractor = Extractor(root, self._reader, self.limit, place)
+                extractor.run(self._beside)
+            if not extractor.placed:
+                raise InvalidError("the image has no rootfs/", "if it has two files, give the root file system too")
+            return self._result(root, extractor.size, described())
+        finally:
+            os.close(root)
 
     def _read_metadata(self, reader: TarReader) -> None:
         self._reader = reader
@@ -161,7 +155,6 @@ def parse_facts(text: str) -> metadata.Metadata:
 
 def flush(fd: int) -> None:
     """Wait until the file system has all of it: the daemon renames the tree to its final name next."""
-    os.fsync(fd)
     subprocess.run(["sync", "--file-system", f"/proc/self/fd/{fd}"], pass_fds=(fd,), check=True)
 
 

@@ -64,10 +64,7 @@ def path_encode(name: str) -> str:
     if not name:
         return "_"
     first_digit = name[0].isdigit()
-    out = [
-        c if _PATH_SAFE.fullmatch(c) else "".join(f"_{b:02x}" for b in c.encode())
-        for c in name
-    ]
+    out = [c if _PATH_SAFE.fullmatch(c) else "".join(f"_{b:02x}" for b in c.encode()) for c in name]
     if first_digit:
         out[0] = f"_{ord(name[0]):02x}"
     return "".join(out)

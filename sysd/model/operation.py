@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sysd.model.errors import DBUS_PREFIX
+
 
 class OperationStatus(StrEnum):
     RUNNING = "running"
@@ -30,6 +32,11 @@ class Operation:
     message: str = ""
     result: dict[str, str] = field(default_factory=dict)
     created: int = 0
+
+    @property
+    def dbus_error(self) -> str:
+        """The D-Bus name of the error that it ended with; empty when there is none."""
+        return DBUS_PREFIX + self.error if self.error else ""
 
     @property
     def finished(self) -> bool:

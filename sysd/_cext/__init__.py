@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""System calls that Python's standard library lacks, typed. Each raises OSError as os.* does.
+
+Sources: mount_setattr(2), fsopen(2), move_mount(2), openat2(2), setns(2), clone(2), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysd._cext._native import ffi as _ffi
+from sysd._cext._native import lib as _lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+AT_RECURSIVE = 0x8000
+AT_EMPTY_PATH = 0x1000
+
+ATTR_RDONLY = 0x1
+ATTR_NOSUID = 0x2
+ATTR_NODEV = 0x4
+ATTR_NOEXEC = 0x8
+
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+NETLINK_ROUTE = 0
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise OSError(_ffi.errno, f"{what}: {os.strerror(_ffi.errno)}")
+    return result
+
+
+def open_tree(path: str, flags: int = OPEN_TREE_CLONE, dir_fd: int = -100) -> int:
+    """A detached copy of the mount at path (with OPEN_TREE_CLONE), or a handle to it."""
+    return _checked(_lib.sc_open_tree(dir_fd, path.encode(), flags | OPEN_TREE_CLOEXEC), f"open_tree {path}")
+
+
+def move_mount(mount: int, to_fd: int, to: str = "") -> None:
+    """Attach a detached mount at the directory to_fd, or at path to beneath it."""
+    _checked(_lib.sc_move_mount(mount, to_fd, to.encode()), f"move_mount {to}")
+
+
+def idmap_mount(mount: int, userns: int) -> None:
+    """Make a detached mount show its files shifted by the user namespace's mapping."""
+    _checked(_lib.sc_idmap_mount(mount, userns), "mount_setattr idmap")
+
+
+def mount_attributes(
+    dir_fd: int, path: str = "", *, attributes: int = 0, propagation: int = 0, recursive: bool = False
+) -> None:
+    _checked(
+        _lib.sc_mount_attributes(dir_fd, path.encode(), attributes, propagation, recursive),
+        f"mount_setattr {path}",
+    )
+
+
+def new_mount(fs_type: str, options: Mapping[str, str | None], attributes: int = 0) -> int:
+    """A detached mount of a new file system; an option with value None is a flag."""
+    fs = _checked(_lib.sc_fsopen(fs_type.encode()), f"fsopen {fs_type}")
+    try:
+        for key, value in options.items():
+            encoded = _ffi.NULL if value is None else value.encode()
+            _checked(_lib.sc_fsconfig(fs, key.encode(), encoded), f"{fs_type} option {key}={value}")
+        _checked(_lib.sc_fsconfig(fs, _ffi.NULL, _ffi.NULL), f"create {fs_type}")
+        return _checked(_lib.sc_fsmount(fs, attributes), f"fsmount {fs_type}")
+    finally:
+        os.close(fs)
+
+
+def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
+    return _checked(_lib.sc_openat2(dir_fd, os.fsencode(path), flags, resolve), f"open {path}")
+
+
+def unshare(flags: int) -> None:
+    _checked(_lib.sc_unshare(flags), "unshare")
+
+
+def setns(fd: int, flags: int) -> None:
+    _checked(_lib.sc_setns(fd, flags), "setns")
+
+
+def pivot_root() -> None:
+    """Make the working directory the root of this mount namespace and let go of the old one."""
+    _checked(_lib.sc_pivot_root(), "pivot_root")
+
+
+def set_ids(uid: int, gid: int) -> None:
+    _checked(_lib.sc_set_ids(uid, gid), "setresuid")
+
+
+def set_fs_ids(uid: int, gid: int) -> None:
+    """Touch file systems as uid and gid from now on, with all capabilities kept."""
+    _checked(_lib.sc_set_fs_ids(uid, gid), "setfsuid")
+
+
+def new_userns(base: int, count: int) -> int:
+    """A user namespace whose ids 0 to count-1 are base to base+count-1 here."""
+    return _checked(_lib.sc_userns(base, count), "new user namespace")
+
+
+def clone_sibling() -> int:
+    """Like os.fork, but the child is a child of this process's parent. Only for a process with one thread."""
+    return _checked(_lib.sc_clone_sibling(), "clone")
+
+
+def netlink_socket_in(pidfd: int, protocol: int, groups: int) -> int:
+    """A non-blocking netlink socket in the network namespace of the process behind pidfd."""
+    return _checked(_lib.sc_netlink_in(pidfd, protocol, groups), "netlink socket")
+
+
+def attach(
+    pidfd: int,
+    cgroup_fd: int,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdio: tuple[int, int, int] = (-1, -1, -1),
+    tty_socket: int = -1,
+    uid: int = 0,
+    gid: int = 0,
+    groups: Sequence[int] = (),
+    cwd: str = "/",
+) -> int:
+    """Run command in all namespaces of the process behind pidfd, as our child; returns its PID.
+
+    With tty_socket a terminal is made inside, and its controlling side sent over that socket.
+    """
+    argv = [_ffi.new("char[]", os.fsencode(word)) for word in command]
+    envp = [_ffi.new("char[]", os.fsencode(f"{key}={value}")) for key, value in environment.items()]
+    cwd_bytes = _ffi.new("char[]", os.fsencode(cwd))
+    argv_array = _ffi.new("char*[]", [*argv, _ffi.NULL])
+    envp_array = _ffi.new("char*[]", [*envp, _ffi.NULL])
+    group_array = _ffi.new("unsigned int[]", list(groups) or 1)
+    request = _ffi.new("struct attach *")
+    request.pidfd, request.cgroup_fd, request.tty_socket = pidfd, cgroup_fd, tty_socket
+    request.stdio = list(stdio)
+    request.uid, request.gid = uid, gid
+    request.groups, request.group_count = group_array, len(groups)
+    request.argv, request.envp, request.cwd = argv_array, envp_array, cwd_bytes
+    return _checked(_lib.sc_attach(request), "enter instance")

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""org.syscont.Manager on the bus: the main object, and signals for what happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sysd
+from sysd.dbus.interface import Call, Interface, Method, Property, Signal
+from sysd.dbus.objects import (
+    OPERATION,
+    OPTIONS,
+    InstanceObjects,
+    image_kind,
+    network_kind,
+    operation_kind,
+    operation_path,
+)
+from sysd.dbus.service import Kind, Service
+from sysd.manager.actions import Action, Authority
+from sysd.manager.events import Event
+from sysd.manager.events import Kind as EventKind
+from sysd.manager.images import Upload
+from sysd.manager.instances import StartOptions
+from sysd.manager.manager import Manager
+from sysd.model.errors import InvalidError
+from sysd.units.bus import Bus
+
+NAME = "org.syscont.Manager"
+
+
+class ManagerObject:
+    def __init__(self, manager: Manager, authority: Authority) -> None:
+        self._manager = manager
+        self._authority = authority
+        self._kinds: dict[str, Kind] = {}
+
+    def serve(self, bus: Bus) -> Service:
+        """Answer calls on the bus and emit signals from now on."""
+        kinds = self.kinds()
+        self._kinds = {kind.element: kind for kind in kinds}
+        service = Service(bus, self.interface(), kinds, self._authority)
+        self._manager.events.subscribe(lambda event: _tell(service, event))
+        return service
+
+    def kinds(self) -> list[Kind]:
+        return [
+            InstanceObjects(self._manager).kind(),
+            image_kind(self._manager),
+            network_kind(self._manager),
+            operation_kind(self._manager, self._authority),
+        ]
+
+    def interface(self) -> Interface:
+        instances, images = Action.MANAGE_INSTANCES, Action.MANAGE_IMAGES
+        give = [OPERATION]
+        return Interface(
+            NAME,
+            [
+                Method("ListInstances", [], [("a(sssso)", "instances")], self._list_instances),
+                Method("GetInstance", [("s", "name")], [("o", "instance")], self._get_instance),
+                Method("CreateInstance", [("s", "name"), OPTIONS], give, self._create_instance, instances),
+                Method("ListImages", [], [("a(sasto)", "images")], self._list_images),
+                Method("GetImage", [("s", "name")], [("o", "image")], self._get_image),
+                Method("BuildImage", [("s", "source"), OPTIONS], give, self._build_image, images),
+                Method("ImportImage", [OPTIONS], give, self._import_image, images),
+                Method("DeleteImage", [("s", "name")], give, self._delete_image, images),
+                Method("AddImageAlias", [("s", "alias"), ("s", "image")], [], self._add_alias, images),
+                Method("RemoveImageAlias", [("s", "alias")], [], self._remove_alias, images),
+                Method("ListNetworks", [], [("a(ssso)", "networks")], self._list_networks),
+                Method("ListOperations", [], [("a(sssso)", "operations")], self._list_operations),
+                Method("GetOperation", [("s", "id")], [("o", "operation")], self._get_operation),
+                Method("CancelOperation", [("s", "id")], [], self._cancel_operation),
+            ],
+            [
+                Property("Version", "s", lambda _: sysd.__version__, changes=False),
+            ],
+            [
+                Signal("InstanceNew", [("s", "name"), ("o", "instance")]),
+                Signal("InstanceRemoved", [("s", "name"), ("o", "instance")]),
+                Signal("OperationNew", [("s", "id"), ("o", "operation")]),
+                Signal("OperationRemoved", [("s", "id"), ("o", "operation")]),
+            ],
+        )
+
+    # instances
+
+    async def _list_instances(self, _: str, call: Call) -> list[Any]:
+        table, path = self._manager.table, self._kinds["instance"].path
+        return [[[i.name, i.kind.value, table.status(i).state.value, i.image, path(i.name)] for i in table.all()]]
+
+    async def _get_instance(self, _: str, call: Call) -> list[Any]:
+        return [self._kinds["instance"].path(self._manager.table.get(call.body[0]).name)]
+
+    async def _create_instance(self, _: str, call: Call) -> list[Any]:
+        options = call.options
+        image, config = options.text("image"), options.take("config", "a{ss}", {})
+        start = StartOptions(start=options.flag("start"), wait=options.flag("wait"))
+        options.end()
+        if not image:
+            raise InvalidError("option image is missing", "name the image that the instance is made from")
+        return operation_path(self._manager.instances.create(call.body[0], image, config, start, call.caller.uid))
+
+    # images
+
+    async def _list_images(self, _: str, call: Call) -> list[Any]:
+        images, path = self._manager.images, self._kinds["image"].path
+        return [[[i.fingerprint, images.aliases(i.fingerprint), i.size, path(i.fingerprint)] for i in images.all()]]
+
+    async def _get_image(self, _: str, call: Call) -> list[Any]:
+        return [self._kinds["image"].path(self._manager.images.find(call.body[0]).fingerprint)]
+
+    async def _build_image(self, _: str, call: Call) -> list[Any]:
+        options = call.options
+        aliases = options.take("aliases", "as", [])
+        options.end()
+        return operation_path(self._manager.images.build(call.body[0], aliases, call.caller.uid))
+
+    async def _import_image(self, _: str, call: Call) -> list[Any]:
+        """Options: image (h), or metadata (h) and rootfs (h); aliases (as)."""
+        options = call.options
+        aliases = options.take("aliases", "as", [])
+        upload = Upload(options.fd("image"), options.fd("metadata"), options.fd("rootfs"))
+        try:
+            options.end()
+        except InvalidError:
+            upload.close()
+            raise
+        return operation_path(self._manager.images.import_image(upload, aliases, call.caller.uid))
+
+    async def _delete_image(self, _: str, call: Call) -> list[Any]:
+        return operation_path(self._manager.images.delete(call.body[0], call.caller.uid))
+
+    async def _add_alias(self, _: str, call: Call) -> list[Any]:
+        self._manager.images.add_alias(call.body[0], call.body[1])
+        return []
+
+    async def _remove_alias(self, _: str, call: Call) -> list[Any]:
+        self._manager.images.remove_alias(call.body[0])
+        return []
+
+    # networks and operations
+
+    async def _list_networks(self, _: str, call: Call) -> list[Any]:
+        path = self._kinds["network"].path
+        return [[[n.name, n.ipv4, n.ipv6, path(n.name)] for n in self._manager.networks.all()]]
+
+    async def _list_operations(self, _: str, call: Call) -> list[Any]:
+        return [[[o.id, o.kind, o.target, o.status.value, *operation_path(o)] for o in self._manager.operations.all()]]
+
+    async def _get_operation(self, _: str, call: Call) -> list[Any]:
+        return operation_path(self._manager.operations.get(call.body[0]))
+
+    async def _cancel_operation(self, _: str, call: Call) -> list[Any]:
+        method = self._kinds["operation"].interface.method("Cancel")
+        assert method
+        return await method.run(self._manager.operations.get(call.body[0]).id, call)
+
+
+OPERATION_PROPERTIES = ("Status", "Stage", "Done", "Total", "Error", "Message", "Result")
+
+
+def _tell(service: Service, event: Event) -> None:
+    """Events as D-Bus signals."""
+    noun, _, what = event.kind.partition("-")
+    if what == "added":
+        service.added(noun, event.name)
+    elif what == "removed":
+        service.removed(noun, event.name)
+    elif event.kind is EventKind.OPERATION_CHANGED:
+        service.changed(noun, event.name, OPERATION_PROPERTIES)
+    elif event.changed:
+        service.changed(noun, event.name, event.changed)
+    signals = {
+        EventKind.INSTANCE_ADDED: "InstanceNew",
+        EventKind.INSTANCE_REMOVED: "InstanceRemoved",
+        EventKind.OPERATION_ADDED: "OperationNew",
+        EventKind.OPERATION_REMOVED: "OperationRemoved",
+    }
+    if signal := signals.get(event.kind):
+        service.emit(signal, event.name, service.path(noun, event.name))

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances, images, networks and operations as D-Bus objects: their interfaces, one table each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sysd.dbus.interface import Call, Interface, Method, Property
+from sysd.dbus.service import ROOT, Kind
+from sysd.manager.actions import Action, Authority
+from sysd.manager.manager import Manager
+from sysd.manager.operations import Handle
+from sysd.model.names import path_encode
+from sysd.model.operation import Operation
+from sysd.runtime.execute import Command
+
+OPTIONS = ("a{sv}", "options")
+OPERATION = ("o", "operation")
+
+
+def operation_path(operation: Operation) -> list[Any]:
+    return [f"{ROOT}/operation/{path_encode(operation.id)}"]
+
+
+class InstanceObjects:
+    """org.syscont.Instance; an object's name is its instance's."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    def kind(self) -> Kind:
+        table = self._manager.table
+        return Kind(
+            "instance",
+            self.interface(),
+            lambda: [i.name for i in table.all()],
+            lambda name: table.has("default", name),
+        )
+
+    def interface(self) -> Interface:
+        manage, execute = Action.MANAGE_INSTANCES, Action.EXECUTE
+        table, give = self._manager.table, [OPERATION]
+
+        return Interface(
+            "org.syscont.Instance",
+            [
+                Method("Start", [OPTIONS], give, self._start, manage),
+                Method("Stop", [OPTIONS], give, self._stop, manage),
+                Method("Restart", [OPTIONS], give, self._restart, manage),
+                Method("Pause", [], give, self._pause, manage),
+                Method("Resume", [], give, self._resume, manage),
+                Method("Delete", [OPTIONS], give, self._delete, manage),
+                Method("Rename", [("s", "new_name")], give, self._rename, manage),
+                Method("ChangeConfig", [("a{ss}", "set"), ("as", "unset")], [], self._change_config, manage),
+                Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
+                Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
+            ],
+            [
+                Property("Name", "s", lambda name: name, changes=False),
+                Property("Project", "s", lambda name: table.get(name).project, changes=False),
+                Property("Type", "s", lambda name: table.get(name).kind.value, changes=False),
+                Property("State", "s", lambda name: table.status(table.get(name)).state.value),
+                Property("Unit", "s", lambda name: table.get(name).unit, changes=False),
+                Property("Leader", "u", lambda name: table.status(table.get(name)).leader),
+                Property("Image", "s", lambda name: table.get(name).image, changes=False),
+                Property("Config", "a{ss}", lambda name: table.get(name).config),
+                Property("Devices", "a{sa{ss}}", lambda name: table.get(name).devices),
+                Property("Addresses", "as", lambda name: list(table.status(table.get(name)).addresses)),
+                Property("UUID", "s", lambda name: table.get(name).uuid, changes=False),
+                Property("CreatedTimestamp", "t", lambda name: table.get(name).created, changes=False),
+            ],
+        )
+
+    async def _start(self, name: str, call: Call) -> list[Any]:
+        options = call.options
+        wait = options.flag("wait")
+        options.end()
+        return operation_path(self._manager.change_state(name, "start", call.caller.uid, wait=wait))
+
+    async def _stop(self, name: str, call: Call) -> list[Any]:
+        return self._stop_or_restart(name, "stop", call)
+
+    async def _restart(self, name: str, call: Call) -> list[Any]:
+        return self._stop_or_restart(name, "restart", call)
+
+    def _stop_or_restart(self, name: str, verb: str, call: Call) -> list[Any]:
+        options = call.options
+        force, timeout = options.flag("force"), options.take("timeout", "u", None)
+        wait = verb == "restart" and options.flag("wait")
+        options.end()
+        operation = self._manager.change_state(name, verb, call.caller.uid, force=force, timeout=timeout, wait=wait)
+        return operation_path(operation)
+
+    async def _pause(self, name: str, call: Call) -> list[Any]:
+        return operation_path(self._manager.change_state(name, "pause", call.caller.uid))
+
+    async def _resume(self, name: str, call: Call) -> list[Any]:
+        return operation_path(self._manager.change_state(name, "resume", call.caller.uid))
+
+    async def _delete(self, name: str, call: Call) -> list[Any]:
+        options = call.options
+        force = options.flag("force")
+        options.end()
+        return operation_path(self._manager.instances.delete(name, call.caller.uid, force=force))
+
+    async def _rename(self, name: str, call: Call) -> list[Any]:
+        return operation_path(self._manager.instances.rename(name, call.body[0], call.caller.uid))
+
+    async def _change_config(self, name: str, call: Call) -> list[Any]:
+        await self._manager.instances.change_config(name, call.body[0], call.body[1])
+        return []
+
+    async def _exec(self, name: str, call: Call) -> list[Any]:
+        """Result of the operation: exit-status. Streams that are not given are /dev/null."""
+        options = call.options
+        stdio = (options.fd("stdin"), options.fd("stdout"), options.fd("stderr"))
+        command = Command(
+            argv=call.body[0],
+            environment=options.take("environment", "a{ss}", {}),
+            cwd=options.text("cwd"),
+            user=options.text("user"),
+            stdio=stdio,
+        )
+        session = options.text("session")
+        options.end()
+        command.check()
+        self._manager.lifecycle.guest_of(self._manager.table.get(name))
+        owner = call.caller.uid
+
+        async def work(handle: Handle) -> None:
+            try:
+                status = await self._manager.sessions.execute(name, command, session=session, owner=owner)
+            finally:
+                command.close()
+            handle.set_result("exit-status", str(status))
+
+        return operation_path(self._manager.operations.begin("exec", name, work, owner, record=False))
+
+    async def _open_console(self, name: str, call: Call) -> list[Any]:
+        call.reply_fds = [self._manager.sessions.open_console(name)]
+        return [0]
+
+
+def image_kind(manager: Manager) -> Kind:
+    images = manager.images
+    interface = Interface(
+        "org.syscont.Image",
+        [],
+        [
+            Property("Fingerprint", "s", lambda key: key, changes=False),
+            Property("Aliases", "as", images.aliases),
+            Property("Architecture", "s", lambda key: images.find(key).architecture, changes=False),
+            Property("Description", "s", lambda key: images.find(key).description, changes=False),
+            Property("Init", "s", lambda key: images.find(key).init.value, changes=False),
+            Property("Properties", "a{ss}", lambda key: images.find(key).properties, changes=False),
+            Property("Size", "t", lambda key: images.find(key).size, changes=False),
+            Property("CreatedTimestamp", "t", lambda key: images.find(key).created, changes=False),
+            Property("ImportedTimestamp", "t", lambda key: images.find(key).imported, changes=False),
+        ],
+    )
+    return Kind("image", interface, lambda: [i.fingerprint for i in images.all()], images.has)
+
+
+def network_kind(manager: Manager) -> Kind:
+    networks = manager.networks
+    interface = Interface(
+        "org.syscont.Network",
+        [],
+        [
+            Property("Name", "s", lambda name: name, changes=False),
+            Property("IPv4", "s", lambda name: networks.get(name).ipv4),
+            Property("IPv6", "s", lambda name: networks.get(name).ipv6),
+            Property("Domain", "s", lambda name: networks.get(name).domain),
+        ],
+    )
+    return Kind("network", interface, lambda: [n.name for n in networks.all()], networks.has)
+
+
+def operation_kind(manager: Manager, authority: Authority) -> Kind:
+    operations = manager.operations
+
+    async def cancel(operation_id: str, call: Call) -> list[Any]:
+        if not manager.is_own_operation(operation_id, call.caller):
+            await authority.check(call.caller, Action.MANAGE_OPERATIONS, {"operation": operation_id})
+        operations.cancel(operation_id)
+        return []
+
+    interface = Interface(
+        "org.syscont.Operation",
+        [Method("Cancel", [], [], cancel)],
+        [
+            Property("Id", "s", lambda key: key, changes=False),
+            Property("Kind", "s", lambda key: operations.get(key).kind, changes=False),
+            Property("Target", "s", lambda key: operations.get(key).target, changes=False),
+            Property("Status", "s", lambda key: operations.get(key).status.value),
+            Property("Stage", "s", lambda key: operations.get(key).stage),
+            Property("Done", "t", lambda key: operations.get(key).done),
+            Property("Total", "t", lambda key: operations.get(key).total),
+            Property("Error", "s", lambda key: operations.get(key).dbus_error),
+            Property("Message", "s", lambda key: operations.get(key).message),
+            Property("Result", "a{ss}", lambda key: operations.get(key).result),
+        ],
+    )
+    return Kind("operation", interface, lambda: [o.id for o in operations.all()], operations.has)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may need permission: the polkit actions, and who asks. Doors authorise before they parse further."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Action(StrEnum):
+    """Names as in data/polkit-1; reading needs none."""
+
+    MANAGE_INSTANCES = "org.syscont.manage-instances"
+    EXECUTE = "org.syscont.exec"
+    MANAGE_IMAGES = "org.syscont.manage-images"
+    MANAGE_OPERATIONS = "org.syscont.manage-operations"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: on the bus by unique name, on the socket by process."""
+
+    uid: int
+    bus_name: str = ""
+    pid: int = 0
+
+
+class Authority(Protocol):
+    async def check(self, caller: Caller, action: Action, details: dict[str, str]) -> None:
+        """Return when caller may do action; else raise DeniedError."""

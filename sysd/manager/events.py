@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one in-process bus: what happened, told to whoever asked. Doors turn it into signals and streams."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+log = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    INSTANCE_ADDED = "instance-added"
+    INSTANCE_CHANGED = "instance-changed"
+    INSTANCE_REMOVED = "instance-removed"
+    IMAGE_ADDED = "image-added"
+    IMAGE_CHANGED = "image-changed"
+    IMAGE_REMOVED = "image-removed"
+    NETWORK_ADDED = "network-added"
+    OPERATION_ADDED = "operation-added"
+    OPERATION_CHANGED = "operation-changed"
+    OPERATION_REMOVED = "operation-removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """name: an instance's or network's name, an image's fingerprint or an operation's id.
+    changed: names of the D-Bus properties that have new values."""
+
+    kind: Kind
+    name: str
+    project: str = ""
+    changed: tuple[str, ...] = ()
+
+
+Listener = Callable[[Event], None]
+
+
+class EventBus:
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Returns the function that ends the subscription."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def publish(self, event: Event) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception:
+                log.exception("a listener failed on %s", event.kind)

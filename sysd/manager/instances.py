@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances: the table of what there is, and making, changing and deleting them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from sysd.manager.events import Event, EventBus, Kind
+from sysd.manager.images import Images, sync_directory
+from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.operations import Handle, Operations
+from sysd.manager.table import Table
+from sysd.model import names
+from sysd.model.config import check_config, find_key, get_bool
+from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError
+from sysd.model.instance import Instance, Phase, State, new_uuid
+from sysd.model.network import DEFAULT_NETWORK
+from sysd.model.operation import Operation
+from sysd.network.links import GUEST_INTERFACE, random_mac
+from sysd.runtime import container
+from sysd.runtime.trees import remove_tree
+from sysd.store.database import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    start: bool = False
+    wait: bool = False
+
+
+class Instances:
+    def __init__(
+        self,
+        store: Store,
+        events: EventBus,
+        operations: Operations,
+        images: Images,
+        lifecycle: Lifecycle,
+        table: Table,
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._operations = operations
+        self._images = images
+        self._lifecycle = lifecycle
+        self._table = table
+
+    def create(self, name: str, image: str, config: Mapping[str, str], options: StartOptions, owner: int) -> Operation:
+        """Make an instance, and start it if options say so; the operation ends when that is done."""
+        names.check_instance_name(name)
+        checked = check_config(config)
+        if self._table.has(names.DEFAULT_PROJECT, name):
+            raise ExistsError(f"an instance named {name!r} exists already")
+        instance = Instance(
+            uuid=new_uuid(),
+            name=name,
+            image=self._images.find(image).fingerprint,
+            id_base=self._free_ids(),
+            config=checked,
+            devices=self._default_devices(),
+        )
+
+        async def work(handle: Handle) -> None:
+            async with self._table.lock(instance.uuid):
+                await self._make(instance)
+                if options.start:
+                    handle.progress("start")
+                    await self._lifecycle.start(self._table.by_uuid(instance.uuid), wait=options.wait)
+
+        # The row and the record of the operation are on disk together, before anything is made.
+        with self._store.transaction():
+            self._store.put_instance(instance)
+            self._table.add(instance)
+            try:
+                operation = self._operations.begin("create-instance", name, work, owner)
+            except BaseException:
+                self._table.remove(instance)
+                raise
+        self._publish(Kind.INSTANCE_ADDED, instance)
+        return operation
+
+    def _default_devices(self) -> dict[str, dict[str, str]]:
+        nic = {"type": "nic", "network": DEFAULT_NETWORK, "name": GUEST_INTERFACE, "hwaddr": random_mac()}
+        return {GUEST_INTERFACE: nic}
+
+    def _free_ids(self) -> int:
+        used = {instance.id_base for instance in self._table.all()}
+        for base in range(container.ID_FIRST, container.ID_LAST, container.ID_COUNT):
+            if base not in used:
+                return base
+        raise FailedError("no user ids are left for another instance")
+
+    async def _make(self, instance: Instance) -> None:
+        folder = container.state_dir(instance)
+        try:
+            for part in (folder, folder / "upper", folder / "work"):
+                part.mkdir(mode=0o755)
+            sync_directory(folder)
+            self._replace(replace(instance, phase=Phase.READY))
+        except BaseException:
+            await asyncio.to_thread(remove_tree, folder)
+            self._drop(instance)
+            raise
+        self._lifecycle.hosts_changed()
+
+    # changing
+
+    async def change_config(self, name: str, values: Mapping[str, str], unset: Iterable[str]) -> None:
+        """Set and remove keys, all or none; those that can are in force at once."""
+        async with self._table.lock(self._table.get(name).uuid):
+            instance = self._table.get(name)
+            for key in unset:
+                find_key(key)
+                if key in values:
+                    raise InvalidError(f"{key} is both set and unset")
+            config = {key: value for key, value in instance.config.items() if key not in set(unset)}
+            changed = replace(instance, config=check_config({**config, **values}))
+            await self._lifecycle.apply_limits(changed)
+            self._replace(changed)
+            self._publish(Kind.INSTANCE_CHANGED, changed, "Config")
+
+    def rename(self, name: str, new_name: str, owner: int) -> Operation:
+        names.check_instance_name(new_name)
+        uuid = self._table.get(name).uuid
+
+        async def work(handle: Handle) -> None:
+            async with self._table.lock(uuid):
+                instance = self._table.by_uuid(uuid)
+                if self._table.status(instance).state not in (State.STOPPED, State.FAILED):
+                    raise BusyError(f"{instance.name} is running", "stop it before it is renamed")
+                if self._table.has(instance.project, new_name):
+                    raise ExistsError(f"an instance named {new_name!r} exists already")
+                await self._lifecycle.forget(instance)
+                renamed = replace(instance, name=new_name)
+                self._store.put_instance(renamed)
+                self._table.remove(instance)
+                self._publish(Kind.INSTANCE_REMOVED, instance)
+                self._table.add(renamed)
+                self._publish(Kind.INSTANCE_ADDED, renamed)
+                self._lifecycle.hosts_changed()
+
+        return self._operations.begin("rename-instance", name, work, owner)
+
+    def delete(self, name: str, owner: int, *, force: bool = False) -> Operation:
+        instance = self._table.get(name)
+        self._check_deletable(instance, force=force)
+
+        async def work(handle: Handle) -> None:
+            async with self._table.lock(instance.uuid):
+                current = self._table.by_uuid(instance.uuid)
+                self._check_deletable(current, force=force)
+                if self._table.status(current).state not in (State.STOPPED, State.FAILED):
+                    await self._lifecycle.stop(current, force=True)
+                await self.destroy(current)
+
+        return self._operations.begin("delete-instance", name, work, owner)
+
+    def _check_deletable(self, instance: Instance, *, force: bool) -> None:
+        if get_bool(instance.config, "security.protection.delete"):
+            raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first")
+        if not force and self._table.status(instance).state not in (State.STOPPED, State.FAILED):
+            raise BusyError(f"{instance.name} is running", "stop it first, or use --force")
+
+    async def destroy(self, instance: Instance) -> None:
+        """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""
+        gone = replace(instance, phase=Phase.DELETING)
+        self._replace(gone)
+        await self._lifecycle.forget(gone)
+        await asyncio.to_thread(remove_tree, container.state_dir(gone))
+        self._drop(gone)
+        self._lifecycle.hosts_changed()
+
+    # the table and the store change together, here only
+
+    def _replace(self, instance: Instance) -> None:
+        self._store.put_instance(instance)
+        self._table.add(instance)
+
+    def _drop(self, instance: Instance) -> None:
+        self._store.delete_instance(instance.uuid)
+        self._table.remove(instance)
+        self._publish(Kind.INSTANCE_REMOVED, instance)
+
+    def _publish(self, kind: Kind, instance: Instance, *changed: str) -> None:
+        self._events.publish(Event(kind, instance.name, instance.project, changed))

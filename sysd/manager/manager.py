@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manager: all nouns put together, and how they are found again after a restart or a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import sysd
+from sysd.manager.actions import Caller
+from sysd.manager.events import EventBus
+from sysd.manager.images import Images
+from sysd.manager.instances import Instances
+from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.networks import Networks
+from sysd.manager.operations import Handle, Operations
+from sysd.manager.sessions import Sessions
+from sysd.manager.table import Table
+from sysd.model.config import get_bool, get_int
+from sysd.model.errors import SyscontError
+from sysd.model.instance import Instance, Phase
+from sysd.model.operation import Operation
+from sysd.runtime import container
+from sysd.runtime.spec import LAUNCH_DIR, SPEC_DIR
+from sysd.store.database import Store
+from sysd.units.bus import Bus
+from sysd.units.machined import Machined
+from sysd.units.resolved import Resolved
+from sysd.units.systemd import Systemd
+
+log = logging.getLogger(__name__)
+
+STATE_ROOT = Path("/var/lib/syscont")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Manager:
+    def __init__(self, store: Store, bus: Bus) -> None:
+        self._store = store
+        self.systemd = Systemd(bus)
+        self.events = EventBus()
+        self.operations = Operations(store, self.events)
+        self.table = Table(self.events)
+        self.images = Images(
+            store, self.events, self.operations, self.systemd, container.IMAGE_DIR, self._users_of_image
+        )
+        self.networks = Networks(store, self.events, self.systemd, Resolved(bus), self._host_table)
+        self.lifecycle = Lifecycle(
+            self.table,
+            self.images,
+            self.systemd,
+            Machined(bus),
+            self.networks.default_index,
+            self.networks.hosts_changed,
+        )
+        self.instances = Instances(store, self.events, self.operations, self.images, self.lifecycle, self.table)
+        self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
+
+    async def start(self, stored: dict[str, dict[str, int]]) -> None:
+        """Find everything again; stored are the guests' descriptors that systemd kept."""
+        make_directories()
+        await self.systemd.start()
+        for operation in self.operations.clear_interrupted():
+            log.warning("%s of %s was interrupted and is being put right", operation.kind, operation.target)
+        for instance in self._store.instances():
+            self.table.add(instance)
+        self.images.sweep()
+        await self.lifecycle.find_running(stored)
+        await self._finish_interrupted()
+        await self.networks.bring_up_all()
+
+    async def _finish_interrupted(self) -> None:
+        """Instances half made or half deleted are removed: the one was never said to be there, the other to be gone."""
+        for instance in self.table.all():
+            if instance.phase is not Phase.READY:
+                log.warning("removing instance %s, left %s", instance.name, instance.phase)
+                try:
+                    await self.lifecycle.stop(instance, force=True)
+                    await self.instances.destroy(instance)
+                except (SyscontError, OSError) as error:
+                    log.error("instance %s can't be removed: %s", instance.name, error)
+
+    # start at boot
+
+    def autostart(self) -> None:
+        """Once per boot of the host: start what is to be started, the highest priority first."""
+        boot_id = BOOT_ID.read_text().strip()
+        if self._store.get_meta("boot_id") == boot_id:
+            return
+        self._store.set_meta("boot_id", boot_id)
+        wanted = [i for i in self.table.all() if get_bool(i.config, "boot.autostart")]
+        if wanted:
+            wanted.sort(key=lambda i: -get_int(i.config, "boot.autostart.priority"))
+
+            async def work(handle: Handle) -> None:
+                await self._autostart(handle, wanted)
+
+            self.operations.begin("autostart", f"{len(wanted)} instances", work)
+
+    async def _autostart(self, handle: Handle, wanted: list[Instance]) -> None:
+        for instance in wanted:
+            handle.progress(instance.name)
+            try:
+                async with self.table.lock(instance.uuid):
+                    await self.lifecycle.start(self.table.by_uuid(instance.uuid), wait=False)
+            except SyscontError as error:
+                log.error("%s was not started at boot: %s", instance.name, error.text)
+            await asyncio.sleep(get_int(instance.config, "boot.autostart.delay"))
+
+    # single steps of a lifecycle, as operations
+
+    def change_state(
+        self, name: str, verb: str, owner: int, *, wait: bool = False, force: bool = False, timeout: float | None = None
+    ) -> Operation:
+        """verb: start, stop, restart, pause or resume."""
+        uuid = self.table.get(name).uuid
+
+        async def work(handle: Handle) -> None:
+            async with self.table.lock(uuid):
+                instance = self.table.by_uuid(uuid)
+                match verb:
+                    case "pause" | "resume":
+                        await self.lifecycle.freeze(instance, freeze=verb == "pause")
+                        return
+                    case "stop" | "restart":
+                        await self.lifecycle.stop(instance, force=force, timeout=timeout)
+                if verb in ("start", "restart"):
+                    await self.lifecycle.start(instance, wait=wait)
+
+        # systemd is what remembers these; a crash leaves nothing of ours to put right.
+        return self.operations.begin(f"{verb}-instance", name, work, owner, record=False)
+
+    # facts
+
+    async def info(self) -> dict[str, str | int]:
+        return {
+            "version": sysd.__version__,
+            "systemdVersion": await self.systemd.version(),
+            "kernel": platform.release(),
+            "instances": len(self.table.all()),
+            "images": len(self.images.all()),
+        }
+
+    def image_alias(self, instance: Instance) -> str:
+        """A name for the image an instance was made from, for people; empty when it has none."""
+        return next(iter(self.images.aliases(instance.image)), "")
+
+    def is_own_operation(self, operation_id: str, caller: Caller) -> bool:
+        return self.operations.get(operation_id).owner == caller.uid
+
+    def _users_of_image(self, fingerprint: str) -> list[str]:
+        return [i.name for i in self.table.all() if i.image == fingerprint]
+
+    def _host_table(self, network: str) -> Mapping[str, str]:
+        return {
+            device["hwaddr"]: instance.name
+            for instance in self.table.all()
+            for device in instance.devices.values()
+            if device.get("type") == "nic" and device.get("network") == network
+        }
+
+
+def make_directories() -> None:
+    """Guests' files are unshifted on disk, setuid bits and all: no host user may reach them (mode 0700)."""
+    STATE_ROOT.mkdir(mode=0o711, exist_ok=True)
+    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("image", "state", "root"):
+        (LAUNCH_DIR / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+    os.chmod(LAUNCH_DIR, 0o755)

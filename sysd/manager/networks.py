@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Managed networks: the bridge, its addresses, its NAT, its dnsmasq, its names on the host."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Mapping
+
+from sysd.manager.events import Event, EventBus, Kind
+from sysd.model.errors import FailedError, NotFoundError
+from sysd.model.network import DEFAULT_NETWORK, Network
+from sysd.network import dnsmasq, firewall, links
+from sysd.store.database import Store
+from sysd.units.bus import BusError
+from sysd.units.resolved import Resolved
+from sysd.units.systemd import JobError, Systemd
+
+log = logging.getLogger(__name__)
+
+HostTable = Callable[[str], Mapping[str, str]]
+"""MAC address to name of all instances on a network."""
+
+
+class Networks:
+    def __init__(
+        self, store: Store, events: EventBus, systemd: Systemd, resolved: Resolved, host_table: HostTable
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._systemd = systemd
+        self._resolved = resolved
+        self._host_table = host_table
+        self._networks = {network.name: network for network in store.networks()}
+        self._up: dict[str, int] = {}
+        self._lock = asyncio.Lock()
+        self._refresh: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def all(self) -> list[Network]:
+        return list(self._networks.values())
+
+    def has(self, name: str) -> bool:
+        return name in self._networks
+
+    def get(self, name: str) -> Network:
+        try:
+            return self._networks[name]
+        except KeyError:
+            raise NotFoundError(f"no network {name!r}") from None
+
+    async def default_index(self) -> int:
+        """Interface index of the default network's bridge; the network is made and brought up when it is not."""
+        index = self._up.get(DEFAULT_NETWORK)
+        if index and links.interface_index(DEFAULT_NETWORK) == index:
+            return index
+        async with self._lock:
+            if DEFAULT_NETWORK not in self._networks:
+                await self._create(DEFAULT_NETWORK)
+            return await self._bring_up(self._networks[DEFAULT_NETWORK])
+
+    async def bring_up_all(self) -> None:
+        """At start. A network that fails does not hold the rest up; its instances say why when they start."""
+        for network in self._networks.values():
+            try:
+                async with self._lock:
+                    await self._bring_up(network)
+            except Exception as error:
+                log.error("network %s can't be brought up: %s", network.name, error)
+
+    async def _create(self, name: str) -> None:
+        used = await asyncio.to_thread(lambda: list(links.used_networks()))
+        ipv6 = choose_ipv6() if links.has_ipv6() else ""
+        network = Network(name, choose_ipv4(used), ipv6)
+        self._store.put_network(network)
+        self._networks[name] = network
+        self._events.publish(Event(Kind.NETWORK_ADDED, name))
+
+    async def _bring_up(self, network: Network) -> int:
+        addresses = [network.ipv4, *([network.ipv6] if network.ipv6 else [])]
+        index = await asyncio.to_thread(links.ensure_bridge, network.name, addresses)
+        await asyncio.to_thread(links.enable_forwarding)
+        await firewall.apply(firewall.nat_transaction(network))
+        dnsmasq.write_hosts(network.name, self._host_table(network.name))
+        await self._start_dnsmasq(network)
+        await self._resolved.set_link(index, [network.ipv4_interface.ip], network.domain)
+        self._up[network.name] = index
+        return index
+
+    async def _start_dnsmasq(self, network: Network) -> None:
+        unit = dnsmasq.unit_name(network.name)
+        if any(u.active_state == "active" for u in await self._systemd.list_units(unit)):
+            return
+        await self._systemd.forget(unit)
+        try:
+            job = await self._systemd.start_transient(unit, dnsmasq.unit_properties(network, socket.gethostname()))
+            await self._systemd.finish(unit, job)
+        except (BusError, JobError) as error:
+            message = f"network {network.name}: dnsmasq does not start: {error}"
+            raise FailedError(message, f"journalctl -u {unit}") from None
+
+    # names
+
+    def hosts_changed(self) -> None:
+        """Instances came, went or changed names: let dnsmasq know, once for many changes."""
+        if self._refresh is None:
+            self._refresh = asyncio.get_running_loop().call_later(0.01, self._start_refresh)
+
+    def _start_refresh(self) -> None:
+        self._refresh = None
+        task = asyncio.create_task(self._write_hosts())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _write_hosts(self) -> None:
+        for name in self._up:
+            if not dnsmasq.write_hosts(name, self._host_table(name)):
+                continue
+            try:
+                await self._systemd.kill_unit(dnsmasq.unit_name(name), signal.SIGHUP)
+            except BusError as error:
+                log.warning("dnsmasq of %s was not told of new names: %s", name, error)
+
+
+def choose_ipv4(used: list[ipaddress.IPv4Network]) -> str:
+    """A /24 in 10.0.0.0/8 that overlaps nothing; the gateway's address with prefix length."""
+    for _ in range(1000):
+        subnet = ipaddress.IPv4Network((0x0A000000 | secrets.randbelow(1 << 16) << 8, 24))
+        if subnet[0] in ipaddress.IPv4Network("10.0.0.0/16"):
+            continue
+        if not any(subnet.overlaps(other) for other in used if other.prefixlen):
+            return f"{subnet[1]}/24"
+    raise FailedError("no free IPv4 subnet for the network", "10.0.0.0/8 is all in use on this host")
+
+
+def choose_ipv6() -> str:
+    """A random /64 of unique local addresses (RFC 4193)."""
+    network = (0xFD42 << 112) | (secrets.randbits(48) << 64)
+    return f"{ipaddress.IPv6Address(network + 1)}/64"

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table in memory: each instance with what is seen of it. Lists are answered from here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sysd.manager.events import Event, EventBus, Kind
+from sysd.model.errors import NotFoundError
+from sysd.model.instance import Instance, State, Status
+from sysd.model.names import DEFAULT_PROJECT
+from sysd.runtime.guest import Guest
+
+_STATES = {
+    "active": State.RUNNING,
+    "reloading": State.RUNNING,
+    "refreshing": State.RUNNING,
+    "activating": State.STARTING,
+    "deactivating": State.STOPPING,
+    "failed": State.FAILED,
+}
+
+
+@dataclass(slots=True)
+class Live:
+    """What is seen of one instance. loaded: systemd has its unit, running or not."""
+
+    active_state: str = "inactive"
+    freezer_state: str = "running"
+    guest: Guest | None = None
+    loaded: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def status(self) -> Status:
+        state = _STATES.get(self.active_state, State.STOPPED)
+        if state is State.RUNNING and self.freezer_state.startswith("frozen"):
+            state = State.FROZEN
+        if self.guest:
+            return Status(state, self.guest.leader, self.guest.addresses)
+        return Status(state)
+
+
+class Table:
+    def __init__(self, events: EventBus) -> None:
+        self._events = events
+        self._instances: dict[str, Instance] = {}
+        self._uuids: dict[tuple[str, str], str] = {}
+        self._live: dict[str, Live] = {}
+
+    def all(self) -> list[Instance]:
+        return [self._instances[uuid] for _, uuid in sorted(self._uuids.items())]
+
+    def get(self, name: str, project: str = DEFAULT_PROJECT) -> Instance:
+        uuid = self._uuids.get((project, name))
+        if uuid is None:
+            raise NotFoundError(f"no instance {name!r}", "'syscont list' shows what there is")
+        return self._instances[uuid]
+
+    def by_uuid(self, uuid: str) -> Instance:
+        try:
+            return self._instances[uuid]
+        except KeyError:
+            raise NotFoundError("the instance was deleted meanwhile") from None
+
+    def find_uuid(self, uuid: str) -> Instance | None:
+        return self._instances.get(uuid)
+
+    def has(self, project: str, name: str) -> bool:
+        return (project, name) in self._uuids
+
+    def add(self, instance: Instance) -> None:
+        """Add, or take the new value of, an instance."""
+        self._instances[instance.uuid] = instance
+        self._uuids[instance.key] = instance.uuid
+        self._live.setdefault(instance.uuid, Live())
+
+    def remove(self, instance: Instance) -> None:
+        if self._uuids.get(instance.key) == instance.uuid:
+            del self._uuids[instance.key]
+        live = self._live.pop(instance.uuid, None)
+        self._instances.pop(instance.uuid, None)
+        if live and live.guest:
+            live.guest.close()
+
+    def live(self, instance: Instance) -> Live:
+        return self._live[instance.uuid]
+
+    def lock(self, uuid: str) -> asyncio.Lock:
+        """Held by whatever changes the instance."""
+        self.by_uuid(uuid)
+        return self._live[uuid].lock
+
+    def status(self, instance: Instance) -> Status:
+        return self._live[instance.uuid].status
+
+    def observe(self, instance: Instance, change: Callable[[Live], None]) -> None:
+        """Change what is seen of an instance and tell which of its properties are others now."""
+        live = self._live[instance.uuid]
+        before = live.status
+        change(live)
+        after = live.status
+        changed = [
+            name
+            for name, old, new in (
+                ("State", before.state, after.state),
+                ("Leader", before.leader, after.leader),
+                ("Addresses", before.addresses, after.addresses),
+            )
+            if old != new
+        ]
+        if changed:
+            self._events.publish(Event(Kind.INSTANCE_CHANGED, instance.name, instance.project, tuple(changed)))

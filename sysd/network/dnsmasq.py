@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DHCP, router advertisements and names of a network: one dnsmasq in a transient unit of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dbus_next import Variant
+
+from sysd.model.network import Network
+from sysd.units.systemd import Properties
+
+CAPABILITIES = (1 << 10) | (1 << 12) | (1 << 13)
+"""NET_BIND_SERVICE, NET_ADMIN and NET_RAW, of capabilities(7)."""
+
+NETWORK_DIR = Path("/var/lib/syscont/networks")
+
+
+def unit_name(network: str) -> str:
+    return f"syscont-net@{network}.service"
+
+
+def _hosts_file(network: str) -> Path:
+    return NETWORK_DIR / network / "hosts"
+
+
+def arguments(network: Network, host_name: str) -> list[str]:
+    """The command line. Names come from our hosts file alone: a guest can't claim one."""
+    subnet = network.ipv4_interface.network
+    gateway = str(network.ipv4_interface.ip)
+    first, last = subnet[2], subnet[-2]
+    folder = NETWORK_DIR / network.name
+    line = [
+        "/usr/sbin/dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--user=root",
+        "--group=root",
+        "--pid-file=",
+        "--bind-interfaces",
+        f"--interface={network.name}",
+        "--except-interface=lo",
+        f"--listen-address={gateway}",
+        "--no-ping",
+        "--dhcp-authoritative",
+        "--dhcp-no-override",
+        "--dhcp-rapid-commit",
+        "--dhcp-ignore-names",
+        f"--dhcp-leasefile={folder}/leases",
+        f"--dhcp-hostsfile={folder}/hosts",
+        f"--dhcp-range={first},{last},1h",
+        f"--domain={network.domain}",
+        f"--local=/{network.domain}/",
+        "--expand-hosts",
+        "--no-hosts",
+        "--quiet-dhcp",
+        "--quiet-ra",
+    ]
+    gateways = gateway
+    if network.ipv6:
+        address = network.ipv6_interface.ip
+        gateways += f",{address}"
+        line += [
+            f"--listen-address={address}",
+            "--enable-ra",
+            f"--dhcp-range=::,constructor:{network.name},ra-stateless,ra-names",
+        ]
+    line.append(f"--host-record={host_name},{host_name}.{network.domain},_gateway.{network.domain},{gateways}")
+    return line
+
+
+def unit_properties(network: Network, host_name: str) -> Properties:
+    """A sandbox that leaves dnsmasq its sockets and its lease file."""
+    argv = arguments(network, host_name)
+    return {
+        "Description": Variant("s", f"DHCP and DNS of network {network.name}"),
+        "Slice": Variant("s", "syscont.slice"),
+        "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
+        "Restart": Variant("s", "on-failure"),
+        "CapabilityBoundingSet": Variant("t", CAPABILITIES),
+        "NoNewPrivileges": Variant("b", True),
+        "ProtectSystem": Variant("s", "strict"),
+        "ProtectHome": Variant("s", "yes"),
+        "PrivateTmp": Variant("b", True),
+        "PrivateDevices": Variant("b", True),
+        "ReadWritePaths": Variant("as", [str(NETWORK_DIR / network.name)]),
+        "TasksMax": Variant("t", 16),
+    }
+
+
+def write_hosts(network: str, hosts: Mapping[str, str]) -> bool:
+    """Say which name (value) belongs to which MAC address (key); True when that changed something."""
+    path = _hosts_file(network)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = "".join(f"{mac},{name}\n" for mac, name in sorted(hosts.items()))
+    if path.exists() and path.read_text() == text:
+        return False
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    os.replace(draft, path)
+    return True

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Links and addresses over rtnetlink(7), encoded by pyroute2."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+NLM_REQUEST_ACK = 0x1 | 0x4
+NLM_CREATE_EXCL = 0x400 | 0x200
+RTM_NEWLINK = 16
+RTM_DELLINK = 17
+RTM_NEWLINKPROP = 108
+IFF_UP = 1
+IFA_F_NODAD = 0x02
+
+GUEST_INTERFACE = "eth0"
+CONTAINER_INTERFACE_NAME = "host0"
+"""The name that systemd's container interface gives a guest's link; ours has it as an alternative name."""
+
+_SYSCTL = Path("/proc/sys/net")
+
+
+def random_mac() -> str:
+    """Locally administered, unicast; the 02:73:63 of the first bytes makes ours easy to see."""
+    return "02:73:63:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+
+
+def random_host_name() -> str:
+    """Name of the host's side of a veth pair, at most 15 bytes as interface names must be."""
+    return "veth" + secrets.token_hex(4)
+
+
+def _link_request(message_type: int, flags: int, fields: dict[str, int], attributes: list[Any]) -> str:
+    message = ifinfmsg()
+    message["header"]["type"] = message_type
+    message["header"]["flags"] = NLM_REQUEST_ACK | flags
+    for name, value in fields.items():
+        message[name] = value
+    message["attrs"] = attributes
+    message.encode()
+    return bytes(message.data).hex()
+
+
+def veth_request(host_name: str, bridge_index: int, mac: str, netns_fd: int) -> str:
+    """Make a veth pair, one end up and in the bridge, the other as eth0 behind the descriptor netns_fd."""
+    peer = [("IFLA_IFNAME", GUEST_INTERFACE), ("IFLA_ADDRESS", mac), ("IFLA_NET_NS_FD", netns_fd)]
+    info = {
+        "attrs": [
+            ("IFLA_INFO_KIND", "veth"),
+            ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}),
+        ]
+    }
+    attributes = [("IFLA_IFNAME", host_name), ("IFLA_MASTER", bridge_index), ("IFLA_LINKINFO", info)]
+    return _link_request(RTM_NEWLINK, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}, attributes)
+
+
+def delete_request(host_name: str) -> str:
+    return _link_request(RTM_DELLINK, 0, {}, [("IFLA_IFNAME", host_name)])
+
+
+def guest_requests(*, has_nic: bool) -> list[str]:
+    """Bring up lo, and name the guest's link as systemd's container interface does."""
+    requests = [_link_request(RTM_NEWLINK, 0, {"index": 1, "flags": IFF_UP, "change": IFF_UP}, [])]
+    if has_nic:
+        names = {"attrs": [("IFLA_ALT_IFNAME", CONTAINER_INTERFACE_NAME)]}
+        attributes = [("IFLA_IFNAME", GUEST_INTERFACE), ("IFLA_PROP_LIST", names)]
+        requests.append(_link_request(RTM_NEWLINKPROP, NLM_CREATE_EXCL, {}, attributes))
+    return requests
+
+
+def interface_index(name: str) -> int:
+    """0 when there is no such link."""
+    try:
+        return int((Path("/sys/class/net") / name / "ifindex").read_text())
+    except OSError:
+        return 0
+
+
+def ensure_bridge(name: str, addresses: list[str]) -> int:
+    """Make the bridge when it is missing, give it its addresses, bring it up; returns its index."""
+    with IPRoute() as route:
+        found = list(route.link_lookup(ifname=name))
+        if not found:
+            # A set address stays when ports come and go.
+            route.link("add", ifname=name, kind="bridge", address=random_mac())
+            found = list(route.link_lookup(ifname=name))
+        index = int(found[0])
+        present = {
+            f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}" for message in route.get_addr(index=index)
+        }
+        for address in addresses:
+            interface = ipaddress.ip_interface(address)
+            if str(interface) not in present:
+                # No duplicate detection: nobody else is there, and dnsmasq wants to bind at once.
+                flags = {"flags": IFA_F_NODAD} if interface.version == 6 else {}
+                length = interface.network.prefixlen
+                route.addr("add", index=index, address=str(interface.ip), prefixlen=length, **flags)
+        route.link("set", index=index, state="up")
+    return index
+
+
+def used_networks() -> Iterator[ipaddress.IPv4Network]:
+    """IPv4 networks that the host has a route or an address in."""
+    with IPRoute() as route:
+        for message in route.get_routes(family=2):
+            destination = message.get_attr("RTA_DST")
+            if destination:
+                yield ipaddress.IPv4Network(f"{destination}/{message['dst_len']}", strict=False)
+
+
+def has_ipv6() -> bool:
+    return (_SYSCTL / "ipv6").exists()
+
+
+def enable_forwarding() -> None:
+    """Let the host route; links that learn their address by router advertisement keep doing so (accept_ra=2)."""
+    _write(_SYSCTL / "ipv4/ip_forward", "1")
+    if not has_ipv6():
+        return
+    everything = _SYSCTL / "ipv6/conf/all/forwarding"
+    if everything.read_text().strip() == "1":
+        return
+    for link in os.listdir(_SYSCTL / "ipv6/conf"):
+        accept_ra = _SYSCTL / "ipv6/conf" / link / "accept_ra"
+        if link != "all" and accept_ra.read_text().strip() == "1":
+            _write(accept_ra, "2")
+    _write(everything, "1")
+
+
+def _write(path: Path, value: str) -> None:
+    if path.read_text().strip() != value:
+        path.write_text(value)

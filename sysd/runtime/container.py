@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A container as a transient unit: its properties, and what the launcher is told."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from dbus_next import Variant
+
+from sysd.model.config import get_int
+from sysd.model.image import Image, Init
+from sysd.model.instance import Instance
+from sysd.model.sizes import parse_size
+from sysd.runtime.spec import LaunchSpec
+from sysd.units.systemd import Properties
+
+LAUNCHER = "/usr/libexec/syscont/launch"
+STATE_DIR = Path("/var/lib/syscont/instances")
+IMAGE_DIR = Path("/var/lib/syscont/images")
+
+ID_COUNT = 65536
+ID_FIRST = 0x40000000
+ID_LAST = 0x6FFFFFFF
+"""Inside systemd's range for containers (systemd.io UIDS-GIDS), above what LXD and Incus take by default."""
+
+RTMIN = 34
+"""SIGRTMIN as glibc counts, and as systemd's container interface means it."""
+POWER_OFF_SIGNAL = {Init.SYSTEMD: RTMIN + 3, Init.BUSYBOX: int(signal.SIGUSR2), Init.OTHER: int(signal.SIGPWR)}
+
+INFINITY = (1 << 64) - 1
+SECOND = 1_000_000
+
+
+def state_dir(instance: Instance) -> Path:
+    return STATE_DIR / instance.uuid
+
+
+def make_spec(instance: Instance, image: Image, host_links: list[str], guest_links: list[str]) -> LaunchSpec:
+    return LaunchSpec(
+        uuid=instance.uuid,
+        name=instance.name,
+        unit=instance.unit,
+        id_base=instance.id_base,
+        rootfs=str(IMAGE_DIR / image.fingerprint / "rootfs"),
+        state_dir=str(state_dir(instance)),
+        waits_for_guest=image.init is Init.SYSTEMD,
+        environment=environment(instance.config),
+        host_links=host_links,
+        guest_links=guest_links,
+    )
+
+
+def environment(config: Mapping[str, str]) -> dict[str, str]:
+    prefix = "environment."
+    return {key[len(prefix) :]: value for key, value in config.items() if key.startswith(prefix)}
+
+
+def unit_properties(instance: Instance, image: Image, spec: LaunchSpec) -> Properties:
+    """The container's unit. The guest's own PID 1 becomes its main process; see the launcher."""
+    argv = [LAUNCHER, str(spec.path)]
+    return {
+        "Description": Variant("s", f"Container {instance.name}"),
+        "Slice": Variant("s", "syscont.slice"),
+        "AddRef": Variant("b", True),
+        "Type": Variant("s", "notify"),
+        "NotifyAccess": Variant("s", "all"),
+        "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
+        "Delegate": Variant("b", True),
+        # Guests boot at their own pace; stopping one that never gets ready is the user's decision.
+        "TimeoutStartUSec": Variant("t", INFINITY),
+        "TimeoutStopUSec": Variant("t", get_int(instance.config, "boot.host_shutdown_timeout") * SECOND),
+        "KillMode": Variant("s", "mixed"),
+        "KillSignal": Variant("i", POWER_OFF_SIGNAL[image.init]),
+        # reboot(2) in a pid namespace ends its init by SIGHUP (restart) or SIGINT (power off).
+        "RestartForceExitStatus": Variant("(aiai)", [[], [int(signal.SIGHUP)]]),
+        "SuccessExitStatus": Variant("(aiai)", [[], [int(signal.SIGHUP), int(signal.SIGINT)]]),
+        "RestartUSec": Variant("t", 0),
+        "StartLimitIntervalUSec": Variant("t", 60 * SECOND),
+        "StartLimitBurst": Variant("u", 10),
+        "DevicePolicy": Variant("s", "closed"),
+        "DeviceAllow": Variant("a(ss)", [["char-pts", "rwm"], ["/dev/net/tun", "rwm"], ["/dev/fuse", "rwm"]]),
+        "LimitNOFILESoft": Variant("t", 1024),
+        "LimitNOFILE": Variant("t", 524288),
+        **limits(instance.config),
+    }
+
+
+def limits(config: Mapping[str, str]) -> Properties:
+    """Resource limits as unit properties; these may be set on a running unit too."""
+    memory = config.get("limits.memory")
+    return {
+        "TasksMax": Variant("t", int(config.get("limits.processes", "16384"))),
+        "MemoryMax": Variant("t", parse_size(memory) if memory else INFINITY),
+    }

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands run in an instance: born in its namespaces and in a leaf of its unit's cgroup."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sysd import _cext
+from sysd.model.errors import FailedError, InvalidError, NotFoundError
+
+CGROUP_ROOT = "/sys/fs/cgroup"
+EXEC_CGROUP = ".syscont"
+"""Leaf for executed commands: the guest's own init enables controllers in the root of its tree, where processes
+may then no longer be (cgroups(7), "no internal processes")."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MAX_PASSWD = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    uid: int = 0
+    gid: int = 0
+    name: str = "root"
+    home: str = "/root"
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """user: a name or number of the guest's. stdio: descriptors, -1 for none; unused when tty is set."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    user: str = ""
+    tty: bool = False
+    stdio: tuple[int, int, int] = (-1, -1, -1)
+
+    def close(self) -> None:
+        """Close the descriptors of stdio, by whoever owns them."""
+        for fd in self.stdio:
+            if fd >= 0:
+                os.close(fd)
+
+    def check(self) -> None:
+        if not self.argv or not self.argv[0]:
+            raise InvalidError("no command given")
+        texts = [*self.argv, self.cwd, self.user, *self.environment, *self.environment.values()]
+        if any("\0" in text for text in texts):
+            raise InvalidError("the command has a NUL byte in it")
+        if any(not key or "=" in key for key in self.environment):
+            raise InvalidError("an environment variable has no name, or '=' in its name")
+
+
+class Running:
+    """A command under way."""
+
+    def __init__(self, pid: int, terminal: int) -> None:
+        self.pid = pid
+        self.terminal = terminal
+        self._pidfd = os.pidfd_open(pid)
+
+    async def wait(self) -> int:
+        """Its exit status, 128 plus the number of a signal that ended it."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        loop.add_reader(self._pidfd, _set, ended)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(self._pidfd)
+            if not ended.done() or ended.cancelled():
+                self.signal(signal.SIGHUP)
+                loop.add_reader(self._pidfd, self._reap, loop)
+        return self._collect()
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._pidfd)
+        self._collect()
+
+    def _collect(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._pidfd)
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
+
+
+async def start(leader: int, pidfd: int, cgroup: str, id_base: int, command: Command) -> Running:
+    """Run command in the guest of leader; cgroup is the path of the instance's unit, as systemd says it."""
+    command.check()
+    root = os.open(f"/proc/{leader}/root", os.O_PATH | os.O_DIRECTORY)
+    try:
+        user = find_user(root, command.user) if command.user else User()
+    finally:
+        os.close(root)
+    environment = {
+        "PATH": DEFAULT_PATH,
+        "HOME": user.home,
+        "USER": user.name,
+        "LANG": "C.UTF-8",
+        "container": "syscont",
+        **command.environment,
+    }
+    leaf = open_leaf(cgroup, id_base)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    stdin, stdout, stderr = (null if fd < 0 else fd for fd in command.stdio)
+    ours, theirs = socket.socketpair() if command.tty else (None, None)
+    try:
+        pid = _cext.attach(
+            pidfd,
+            leaf,
+            command.argv,
+            environment,
+            stdio=(stdin, stdout, stderr),
+            tty_socket=theirs.fileno() if theirs else -1,
+            uid=user.uid,
+            gid=user.gid,
+            groups=user.groups,
+            cwd=command.cwd or user.home,
+        )
+        if theirs:
+            theirs.close()
+        return Running(pid, await _receive_terminal(ours) if ours else -1)
+    except OSError as error:
+        raise FailedError(f"the instance can't be entered: {error.strerror}") from error
+    finally:
+        os.close(leaf)
+        os.close(null)
+        for end in (ours, theirs):
+            if end:
+                end.close()
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def open_leaf(cgroup: str, id_base: int) -> int:
+    path = f"{CGROUP_ROOT}{cgroup}/{EXEC_CGROUP}"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+        for name in ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"):
+            os.chown(path + name, id_base, id_base)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+async def _receive_terminal(ours: socket.socket) -> int:
+    """The terminal's controlling side, or -1 when the command ended before it had one."""
+    ours.setblocking(False)
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(ours, _set, readable)
+    try:
+        await asyncio.wait_for(readable, 10)
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+    except (TimeoutError, OSError):
+        return -1
+    finally:
+        loop.remove_reader(ours)
+    return fds[0] if fds else -1
+
+
+# The guest's own user database, read as data and never through the host's NSS.
+
+
+def _read_beneath(root: int, path: str) -> str:
+    try:
+        fd = _cext.openat2(
+            root,
+            path,
+            os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY,
+            _cext.RESOLVE_IN_ROOT | _cext.RESOLVE_NO_MAGICLINKS,
+        )
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return stream.read(MAX_PASSWD).decode(errors="replace")
+
+
+def find_user(root: int, wanted: str) -> User:
+    """Look wanted (a name or a number) up in the guest's /etc/passwd and /etc/group."""
+    for line in _read_beneath(root, "etc/passwd").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 7 and wanted in (fields[0], fields[2]) and fields[2].isdecimal() and fields[3].isdecimal():
+            groups = _groups_of(root, fields[0])
+            return User(int(fields[2]), int(fields[3]), fields[0], fields[5] or "/", groups)
+    if wanted.isdecimal() and int(wanted) < 65536:
+        return User(int(wanted), int(wanted), wanted, "/")
+    raise NotFoundError(f"no user {wanted!r} in the instance")
+
+
+def _groups_of(root: int, name: str) -> tuple[int, ...]:
+    found = []
+    for line in _read_beneath(root, "etc/group").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 4 and name in fields[3].split(",") and fields[2].isdecimal():
+            found.append(int(fields[2]))
+    return tuple(found[:64])

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon holds of a running guest: its leader, console and notification socket.
+
+The descriptors are also kept in systemd's fd store (sd_pid_notify_with_fds(3)), so that they outlive
+the daemon; a guest does not notice when it restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from systemd import daemon
+
+from sysd.runtime.addresses import AddressWatch
+from sysd.runtime.console import Console
+
+log = logging.getLogger(__name__)
+
+ALLOWED_FIELDS = ("READY", "STATUS", "STOPPING")
+MAX_STATUS = 200
+FLOOD = 50
+FLOOD_PERIOD = 5.0
+_CREDENTIALS = struct.Struct("iII")
+
+
+class Guest:
+    """One running guest. Made when its launcher hands it over, or from the fd store after a restart."""
+
+    def __init__(self, uuid: str, unit: str, leader: int, on_addresses: Callable[[tuple[str, ...]], None]) -> None:
+        self.uuid = uuid
+        self.unit = unit
+        self.leader = leader
+        self.pidfd = os.pidfd_open(leader)
+        self.addresses: tuple[str, ...] = ()
+        self.cgroup = ""
+        self.console: Console | None = None
+        self._notify: socket.socket | None = None
+        self._window = (0.0, 0)
+        self._watch: AddressWatch | None = None
+        try:
+            self._watch = AddressWatch(self.pidfd, on_addresses)
+        except OSError as error:
+            log.warning("%s: addresses can't be watched: %s", unit, error)
+
+    def close(self) -> None:
+        """Let go of everything; the fd store too."""
+        if self._watch:
+            self._watch.close()
+        if self.console:
+            self.console.close()
+        if self._notify:
+            asyncio.get_running_loop().remove_reader(self._notify)
+            self._notify.close()
+        asyncio.get_running_loop().remove_reader(self.pidfd)
+        os.close(self.pidfd)
+        forget_descriptors(self.uuid)
+
+    def adopt(self, kind: str, fd: int) -> None:
+        """Take a descriptor: "console" (controlling side of a terminal) or "notify" (datagram socket)."""
+        if kind == "console":
+            self.console = Console(fd, self.unit)
+        else:
+            self._notify = socket.socket(fileno=fd)
+            self._notify.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._notify, self._relay)
+
+    def take(self, addresses: tuple[str, ...]) -> None:
+        self.addresses = addresses
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Have call made once the guest's PID 1 is gone (pidfd_open(2): the descriptor becomes readable)."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(self.pidfd)
+            call()
+
+        loop.add_reader(self.pidfd, ended)
+
+    # What the guest says of itself goes to systemd in the name of its PID 1, if it is on the list.
+
+    def _relay(self) -> None:
+        assert self._notify
+        try:
+            data, ancillary, _, _ = self._notify.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+        except OSError:
+            return
+        if self._flooding():
+            return
+        for _level, kind, payload in ancillary:
+            if kind == socket.SCM_CREDENTIALS and _CREDENTIALS.unpack(payload)[0] == self.leader:
+                if fields := allowed_fields(data):
+                    daemon.notify(fields, pid=self.leader)
+                return
+
+    def _flooding(self) -> bool:
+        """Guests that talk too much are not listened to for a while; their messages queue at their own cost."""
+        since, count = self._window
+        now = time.monotonic()
+        self._window = (now, 1) if now - since > FLOOD_PERIOD else (since, count + 1)
+        if self._window[1] <= FLOOD:
+            return False
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._notify)  # type: ignore[arg-type]
+        loop.call_later(FLOOD_PERIOD, self._listen_again)
+        return True
+
+    def _listen_again(self) -> None:
+        if self._notify and self._notify.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._notify, self._relay)
+
+
+def allowed_fields(data: bytes) -> str:
+    """Those lines of a notification that a guest may say, made harmless."""
+    lines = []
+    for line in data.decode(errors="replace").split("\n"):
+        key, _, value = line.partition("=")
+        if key in ALLOWED_FIELDS:
+            clean = "".join(c for c in value if c.isprintable())[:MAX_STATUS]
+            lines.append(f"{key}={clean}")
+    return "\n".join(lines)
+
+
+def store_descriptor(uuid: str, kind: str, fd: int) -> None:
+    daemon.notify(f"FDSTORE=1\nFDNAME={kind}-{uuid}", fds=[fd])
+
+
+def forget_descriptors(uuid: str) -> None:
+    for kind in ("console", "notify"):
+        daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={kind}-{uuid}")
+
+
+def stored_descriptors(named: dict[int, str]) -> dict[str, dict[str, int]]:
+    """From the descriptors that systemd passed to us: UUID to kind to descriptor. Doubles are closed."""
+    found: dict[str, dict[str, int]] = {}
+    for fd, name in named.items():
+        kind, _, uuid = name.partition("-")
+        if kind not in ("console", "notify"):
+            continue
+        if kind in found.setdefault(uuid, {}):
+            with contextlib.suppress(OSError):
+                os.close(found[uuid][kind])
+        found[uuid][kind] = fd
+    return found

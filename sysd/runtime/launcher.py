@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs as the main process of an instance's unit, makes the container, and leaves.
+
+    launcher (host root) --clone sibling--> middle (enters the user namespace, unshares the rest)
+                                            --clone sibling--> guest (PID 1 of the container)
+
+Siblings are children of the service manager, so the guest's PID 1 is its own child. The launcher
+makes what needs the host's privileges (idmapped overlay, device nodes, veth); the guest side mounts
+what must belong to its namespaces and sends back its console. When the guest has exec'ed its init the
+launcher tells systemd the new main PID, hands console and notification socket to the daemon, and ends.
+
+Imports stay few on purpose: this is on the path of every start. Nothing here runs guest code before
+the final exec, and the guest's tree is entered by descriptors that follow no links.
+
+Sources: systemd.io CONTAINER_INTERFACE, pivot_root(2) NOTES, overlayfs.rst, sd_notify(3).
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+import os
+import sys
+
+from sysd import _cext as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, TypedDict
+
+    class Spec(TypedDict):
+        uuid: str
+        name: str
+        unit: str
+        id_base: int
+        rootfs: str
+        state_dir: str
+        waits_for_guest: bool
+        environment: dict[str, str]
+        host_links: list[str]
+        guest_links: list[str]
+
+
+ID_COUNT = 65536
+LAUNCH_DIR = "/run/syscont/launch"
+HANDOVER_SOCKET = "/run/syscont/handover"
+NETNS_FD = 100
+MANAGER = "syscont"
+
+DEVICES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+EXTRA_DEVICES = (("net/tun", 10, 200), ("fuse", 10, 229))
+DEV_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+)
+
+
+class LaunchError(Exception):
+    pass
+
+
+def main() -> None:
+    with open(sys.argv[1], "rb") as stream:
+        spec: Spec = json.load(stream)
+    try:
+        launch(spec)
+    except (OSError, LaunchError) as error:
+        fail(spec, str(error))
+    os._exit(0)
+
+
+def fail(spec: Spec, message: str) -> NoReturn:
+    """Tell the journal and the waiting daemon what went wrong."""
+    sys.stderr.write(f"cannot start {spec['name']}: {message}\n")
+    sys.stderr.flush()
+    notify({"STATUS": message})
+    hand_over({"uuid": spec["uuid"], "error": message}, [])
+    os._exit(1)
+
+
+def launch(spec: Spec) -> None:
+    base = spec["id_base"]
+    userns = c.new_userns(base, ID_COUNT)
+    netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, c.NETLINK_ROUTE)
+    chown_cgroup(base)
+    c.unshare(c.CLONE_NEWNS)
+    root_dir = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    c.mount_attributes(root_dir, propagation=c.MS_SLAVE, recursive=True)
+    root = mount_root(spec, userns)
+    notify_socket = fill_root(spec, root)
+
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    middle = c.clone_sibling()
+    if middle == 0:
+        guest_side(spec, theirs, userns, root)
+    theirs.close()
+    leader = int(receive(ours)[0])
+    enable_network(spec, netlink, leader)
+    ours.send(b"go")
+    _, fds = receive(ours)
+    failure, _ = receive(ours)
+    if failure:
+        raise LaunchError(failure.decode(errors="replace"))
+
+    ready = {} if spec["waits_for_guest"] else {"READY": "1"}
+    notify({"MAINPID": str(leader), "STATUS": "", **ready})
+    hand_over({"uuid": spec["uuid"], "leader": leader}, [*fds, notify_socket.fileno()])
+
+
+# --- what the host's privileges are needed for ---
+
+
+def chown_cgroup(base: int) -> None:
+    """Give the guest its delegated cgroup: the folder and the files the kernel lists as delegatable."""
+    with open("/proc/self/cgroup") as stream:
+        ours = [line.strip()[3:] for line in stream if line.startswith("0::")]
+    path = "/sys/fs/cgroup" + ours[0]
+    os.chown(path, base, base)
+    with open("/sys/kernel/cgroup/delegate") as stream:
+        for name in stream.read().split():
+            if os.path.exists(f"{path}/{name}"):
+                os.chown(f"{path}/{name}", base, base)
+
+
+def mount_root(spec: Spec, userns: int) -> int:
+    """The overlay of the image and the instance's own layer, both shifted into the user namespace.
+
+    Layers must be attached before an overlay can use them (until Linux 6.15); this is our own
+    mount namespace, so fixed places serve.
+    """
+    for source, name in ((spec["rootfs"], "image"), (spec["state_dir"], "state")):
+        tree = c.open_tree(source)
+        c.idmap_mount(tree, userns)
+        place = os.open(f"{LAUNCH_DIR}/{name}", os.O_PATH | os.O_DIRECTORY)
+        c.move_mount(tree, place)
+    # What overlayfs makes in its work folder is owned by whoever mounts: that must be an id of the guest's.
+    c.set_fs_ids(spec["id_base"], spec["id_base"])
+    overlay = c.new_mount(
+        "overlay",
+        {
+            "source": spec["name"],
+            "lowerdir": f"{LAUNCH_DIR}/image",
+            "upperdir": f"{LAUNCH_DIR}/state/upper",
+            "workdir": f"{LAUNCH_DIR}/state/work",
+            "redirect_dir": "on",
+        },
+    )
+    place = os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)
+    c.move_mount(overlay, place)
+    return os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)
+
+
+def beneath(root: int, path: str) -> int:
+    """The directory path in the guest's tree, made when missing; a link on the way is refused."""
+    flags = os.O_PATH | os.O_DIRECTORY
+    resolve = c.RESOLVE_BENEATH | c.RESOLVE_NO_SYMLINKS
+    try:
+        return c.openat2(root, path, flags, resolve)
+    except FileNotFoundError:
+        parent, _, name = path.rpartition("/")
+        at = beneath(root, parent) if parent else root
+        os.mkdir(name, 0o755, dir_fd=at)
+        return c.openat2(root, path, flags, resolve)
+    except OSError as error:
+        raise LaunchError(f"/{path} of the instance is not a plain directory: {error.strerror}") from None
+
+
+def mount_tmpfs(spec: Spec, at: int, mode: str, size: str) -> int:
+    base = str(spec["id_base"])
+    mount = c.new_mount(
+        "tmpfs",
+        {"source": "tmpfs", "mode": mode, "uid": base, "gid": base, "size": size},
+        c.ATTR_NOSUID,
+    )
+    c.move_mount(mount, at)
+    return mount
+
+
+def fill_root(spec: Spec, root: int) -> _socket.socket:
+    """Mount /dev and /run; returns the socket on which the guest says that it has booted."""
+    for path in ("proc", "sys", "tmp"):
+        os.close(beneath(root, path))
+    fill_dev(spec, mount_tmpfs(spec, beneath(root, "dev"), "0755", "4m"))
+    run = mount_tmpfs(spec, beneath(root, "run"), "0755", "20%")
+    os.mkdir("host", 0o755, dir_fd=run)
+    host = mount_tmpfs(spec, beneath(root, "run/host"), "0755", "1m")
+    write_at(host, "container-manager", MANAGER)
+    write_at(host, "container-uuid", spec["uuid"])
+    with open("/etc/os-release", "rb") as stream:
+        write_at(host, "os-release", stream.read().decode(errors="replace"))
+    os.mkdir("incoming", 0o700, dir_fd=host)
+    notify_socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    notify_socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+    notify_socket.bind(f"/proc/self/fd/{host}/notify")
+    os.chmod(f"/proc/self/fd/{host}/notify", 0o666)
+    c.mount_attributes(host, attributes=c.ATTR_RDONLY)
+    return notify_socket
+
+
+def write_at(directory: int, name: str, text: str) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=directory)
+    os.write(fd, text.encode())
+    os.close(fd)
+
+
+def fill_dev(spec: Spec, dev: int) -> None:
+    base = spec["id_base"]
+    old = os.umask(0)
+    os.mkdir("net", 0o755, dir_fd=dev)
+    for name, major, minor in DEVICES + tuple(d for d in EXTRA_DEVICES if os.path.exists(f"/dev/{d[0]}")):
+        os.mknod(name, 0o020666, os.makedev(major, minor), dir_fd=dev)
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(name, 0o755, dir_fd=dev)
+    os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dev))
+    for name, target in DEV_LINKS:
+        os.symlink(target, name, dir_fd=dev)
+    os.chown("tty", base, base + 5, dir_fd=dev)
+    os.umask(old)
+
+
+def enable_network(spec: Spec, netlink: _socket.socket, leader: int) -> None:
+    netns = os.open(f"/proc/{leader}/ns/net", os.O_RDONLY)
+    os.dup2(netns, NETNS_FD)
+    replay(netlink, spec["host_links"])
+
+
+def replay(netlink: _socket.socket, requests: list[str]) -> None:
+    """Send prepared rtnetlink requests one by one; each is acknowledged (netlink(7)), and must be without an
+    error unless it begins with "-"."""
+    for request in requests:
+        netlink.send(bytes.fromhex(request.lstrip("-")))
+        answer = netlink.recv(65536)
+        if int.from_bytes(answer[4:6], sys.byteorder) == 2:  # NLMSG_ERROR, also the acknowledgement
+            code = -int.from_bytes(answer[16:20], sys.byteorder, signed=True)
+            if code and not request.startswith("-"):
+                raise LaunchError(f"network set-up: {os.strerror(code)}")
+
+
+# --- inside ---
+
+
+def guest_side(spec: Spec, pipe: _socket.socket, userns: int, root: int) -> NoReturn:
+    """Middle process: enter the namespaces, give birth to the guest's PID 1, leave."""
+    try:
+        c.setns(userns, c.CLONE_NEWUSER)
+        c.set_ids(0, 0)
+        c.unshare(c.CLONE_NEWNS | c.CLONE_NEWUTS | c.CLONE_NEWIPC | c.CLONE_NEWNET | c.CLONE_NEWPID | c.CLONE_NEWCGROUP)
+        leader = c.clone_sibling()
+        if leader == 0:
+            become_init(spec, pipe)
+        pipe.send(str(leader).encode())
+    except OSError as error:
+        pipe.send(b"0")
+        pipe.send(str(error).encode())
+    os._exit(0)
+
+
+def become_init(spec: Spec, pipe: _socket.socket) -> NoReturn:
+    """PID 1 of the container, up to the exec of its init."""
+    try:
+        if pipe.recv(16) != b"go":
+            os._exit(1)
+        os.setsid()
+        _socket.sethostname(spec["name"])
+        enter_root()
+        mount_api_file_systems()
+        master, console = open_console()
+        bring_up_links(spec)
+        pipe.sendmsg([b"console"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))])
+        execute_init(spec, console)
+    except (OSError, LaunchError) as error:
+        pipe.send(str(error).encode() or b"failed")
+    os._exit(1)
+
+
+def enter_root() -> None:
+    """Make the overlay the root. A copy of it is needed: mounts inherited from outside are locked in place."""
+    tree = c.open_tree(f"{LAUNCH_DIR}/root", c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
+    place = os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)
+    # /proc and /sys of the host must still be in view while new ones are mounted (mount_too_revealing).
+    c.move_mount(tree, place)
+    os.chdir(f"{LAUNCH_DIR}/root")
+
+
+def attach(fs_type: str, where: str, options: dict[str, str | None], attributes: int) -> None:
+    place = c.openat2(-100, where, os.O_PATH | os.O_DIRECTORY, c.RESOLVE_BENEATH | c.RESOLVE_NO_SYMLINKS)
+    mount = c.new_mount(fs_type, {"source": fs_type, **options}, attributes)
+    c.move_mount(mount, place)
+    os.close(mount)
+
+
+def read_only(path: str, *, but: str = "") -> None:
+    """Turn a part of the tree read-only by mounting it on itself, with one folder in it left writable."""
+    kept = c.open_tree(but, c.OPEN_TREE_CLONE) if but else -1
+    tree = c.open_tree(path, c.OPEN_TREE_CLONE)
+    c.mount_attributes(tree, attributes=c.ATTR_RDONLY | c.ATTR_NOSUID | c.ATTR_NODEV | c.ATTR_NOEXEC)
+    c.move_mount(tree, os.open(path, os.O_PATH))
+    if but:
+        c.move_mount(kept, os.open(but, os.O_PATH))
+
+
+def mount_api_file_systems() -> None:
+    strict = c.ATTR_NOSUID | c.ATTR_NODEV | c.ATTR_NOEXEC
+    attach("proc", "proc", {}, strict)
+    attach("sysfs", "sys", {}, strict | c.ATTR_RDONLY)
+    attach("cgroup2", "sys/fs/cgroup", {}, strict)
+    attach("mqueue", "dev/mqueue", {}, strict)
+    attach("tmpfs", "dev/shm", {"mode": "1777", "size": "10%"}, c.ATTR_NOSUID | c.ATTR_NODEV)
+    attach(
+        "devpts",
+        "dev/pts",
+        {"newinstance": None, "ptmxmode": "0666", "mode": "0620", "gid": "5"},
+        c.ATTR_NOSUID | c.ATTR_NOEXEC,
+    )
+    c.pivot_root()
+    os.chdir("/")
+    read_only("/proc/sys", but="/proc/sys/net")
+
+
+def open_console() -> tuple[int, int]:
+    """A terminal of the guest's own devpts, its name bound to /dev/console."""
+    import fcntl
+    import struct
+
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, 0x40045431, struct.pack("i", 0))  # TIOCSPTLCK
+    (number,) = struct.unpack("I", fcntl.ioctl(master, 0x80045430, bytes(4)))  # TIOCGPTN
+    path = f"/dev/pts/{number}"
+    console = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    os.fchmod(console, 0o600)
+    c.move_mount(c.open_tree(path), os.open("/dev/console", os.O_PATH))
+    return master, console
+
+
+def bring_up_links(spec: Spec) -> None:
+    netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, c.NETLINK_ROUTE)
+    replay(netlink, spec["guest_links"])
+    netlink.close()
+
+
+def execute_init(spec: Spec, console: int) -> None:
+    """Exec the guest's init. Everything but stdio is close-on-exec, so the launcher sees the pipe close."""
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "container": MANAGER,
+        "container_uuid": spec["uuid"],
+        "TERM": "vt220",
+        "NOTIFY_SOCKET": "/run/host/notify",
+        **spec["environment"],
+    }
+    for fd in (0, 1, 2):
+        os.dup2(console, fd)
+    os.umask(0o022)
+    for init in ("/sbin/init", "/etc/init", "/bin/init"):
+        try:
+            os.execve(init, [init], environment)
+        except FileNotFoundError:
+            continue
+    raise LaunchError("no /sbin/init in the image")
+
+
+# --- messages ---
+
+
+def receive(pipe: _socket.socket) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = pipe.recvmsg(4096, 64)
+    fds = []
+    for _level, _kind, payload in ancillary:
+        fds += [int.from_bytes(payload[i : i + 4], sys.byteorder) for i in range(0, len(payload), 4)]
+    return data, fds
+
+
+def notify(fields: dict[str, str]) -> None:
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    text = "\n".join(f"{key}={value}" for key, value in fields.items())
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    sock.connect("\0" + address[1:] if address[0] == "@" else address)
+    sock.send(text.encode())
+    sock.close()
+
+
+def hand_over(message: dict[str, object], fds: list[int]) -> None:
+    """Tell the daemon. systemd holds the socket, so this works while the daemon is away; it never waits."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
+    try:
+        sock.connect(HANDOVER_SOCKET)
+        sock.sendmsg([json.dumps(message).encode()], ancillary)
+    except OSError as error:
+        sys.stderr.write(f"console is lost, the daemon can't be told: {error}\n")
+    sock.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values as org.syscont.Manager's varlink types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sysd.manager.manager import Manager
+from sysd.model.image import Image
+from sysd.model.instance import Instance
+from sysd.model.network import Network
+from sysd.model.operation import Operation
+
+
+def instance(manager: Manager, value: Instance) -> dict[str, Any]:
+    status = manager.table.status(value)
+    return {
+        "name": value.name,
+        "project": value.project,
+        "type": value.kind,
+        "state": status.state,
+        "unit": value.unit,
+        "leader": status.leader,
+        "image": value.image,
+        "imageAlias": manager.image_alias(value),
+        "config": value.config,
+        "devices": value.devices,
+        "addresses": status.addresses,
+        "uuid": value.uuid,
+        "idBase": value.id_base,
+        "created": value.created,
+    }
+
+
+def image(manager: Manager, value: Image) -> dict[str, Any]:
+    return {
+        "fingerprint": value.fingerprint,
+        "aliases": manager.images.aliases(value.fingerprint),
+        "architecture": value.architecture,
+        "init": value.init,
+        "description": value.description,
+        "properties": value.properties,
+        "size": value.size,
+        "created": value.created,
+        "imported": value.imported,
+    }
+
+
+def network(manager: Manager, value: Network) -> dict[str, Any]:
+    used_by = [i.name for i in manager.table.all() if any(d.get("network") == value.name for d in i.devices.values())]
+    return {"name": value.name, "ipv4": value.ipv4, "ipv6": value.ipv6, "domain": value.domain, "usedBy": used_by}
+
+
+def operation(value: Operation) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "kind": value.kind,
+        "target": value.target,
+        "status": value.status,
+        "stage": value.stage,
+        "done": value.done,
+        "total": value.total,
+        "message": value.message,
+        "result": value.result,
+    }

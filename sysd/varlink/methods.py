@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""org.syscont.Manager on varlink: each method unpacks its parameters and asks the manager."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sysd.manager.actions import Action, Authority
+from sysd.manager.events import Event, Kind
+from sysd.manager.images import Upload
+from sysd.manager.instances import StartOptions
+from sysd.manager.manager import Manager
+from sysd.model.operation import Operation
+from sysd.runtime.execute import Command
+from sysd.varlink import encode
+from sysd.varlink.service import Call, Method
+
+MAX_QUEUED_EVENTS = 1000
+
+
+class Methods:
+    def __init__(self, manager: Manager, authority: Authority) -> None:
+        self._manager = manager
+        self._authority = authority
+
+    def table(self) -> list[Method]:
+        instances, images = Action.MANAGE_INSTANCES, Action.MANAGE_IMAGES
+        return [
+            Method("GetInfo", self.get_info),
+            Method("ListInstances", self.list_instances),
+            Method("GetInstance", self.get_instance),
+            Method("CreateInstance", self.create_instance, instances),
+            Method("StartInstance", self.start_instance, instances),
+            Method("StopInstance", self.stop_instance, instances),
+            Method("RestartInstance", self.restart_instance, instances),
+            Method("PauseInstance", self.pause_instance, instances),
+            Method("ResumeInstance", self.resume_instance, instances),
+            Method("DeleteInstance", self.delete_instance, instances),
+            Method("RenameInstance", self.rename_instance, instances),
+            Method("ChangeConfig", self.change_config, instances),
+            Method("Exec", self.execute, Action.EXECUTE),
+            Method("SignalExec", self.signal_exec, Action.EXECUTE),
+            Method("OpenConsole", self.open_console, Action.EXECUTE),
+            Method("ResizeConsole", self.resize_console, Action.EXECUTE),
+            Method("ListImages", self.list_images),
+            Method("GetImage", self.get_image),
+            Method("BuildImage", self.build_image, images),
+            Method("ImportImage", self.import_image, images),
+            Method("DeleteImage", self.delete_image, images),
+            Method("AddImageAlias", self.add_image_alias, images),
+            Method("RemoveImageAlias", self.remove_image_alias, images),
+            Method("ListNetworks", self.list_networks),
+            Method("ListOperations", self.list_operations),
+            Method("CancelOperation", self.cancel_operation),
+            Method("Monitor", self.monitor),
+        ]
+
+    # instances
+
+    async def get_info(self, call: Call) -> None:
+        call.reply(await self._manager.info())
+
+    async def list_instances(self, call: Call) -> None:
+        call.reply({"instances": [encode.instance(self._manager, i) for i in self._manager.table.all()]})
+
+    async def get_instance(self, call: Call) -> None:
+        call.reply({"instance": encode.instance(self._manager, self._manager.table.get(call.text("name")))})
+
+    async def create_instance(self, call: Call) -> None:
+        options = StartOptions(start=call.flag("start"), wait=call.flag("wait"))
+        operation = self._manager.instances.create(
+            call.text("name"), call.text("image"), call.mapping("config"), options, call.caller.uid
+        )
+        await self._follow(call, operation)
+
+    async def start_instance(self, call: Call) -> None:
+        await self._change_state(call, "start")
+
+    async def stop_instance(self, call: Call) -> None:
+        await self._change_state(call, "stop")
+
+    async def restart_instance(self, call: Call) -> None:
+        await self._change_state(call, "restart")
+
+    async def pause_instance(self, call: Call) -> None:
+        await self._change_state(call, "pause")
+
+    async def resume_instance(self, call: Call) -> None:
+        await self._change_state(call, "resume")
+
+    async def _change_state(self, call: Call, verb: str) -> None:
+        timeout = call.number("timeout", -1)
+        operation = self._manager.change_state(
+            call.text("name"),
+            verb,
+            call.caller.uid,
+            wait=call.flag("wait"),
+            force=call.flag("force"),
+            timeout=None if timeout < 0 else timeout,
+        )
+        await self._follow(call, operation)
+
+    async def delete_instance(self, call: Call) -> None:
+        operation = self._manager.instances.delete(call.text("name"), call.caller.uid, force=call.flag("force"))
+        await self._follow(call, operation)
+
+    async def rename_instance(self, call: Call) -> None:
+        operation = self._manager.instances.rename(call.text("name"), call.text("newName"), call.caller.uid)
+        await self._follow(call, operation)
+
+    async def change_config(self, call: Call) -> None:
+        await self._manager.instances.change_config(call.text("name"), call.mapping("set"), call.texts("unset"))
+        call.reply({})
+
+    # commands and consoles
+
+    async def execute(self, call: Call) -> None:
+        tty = call.flag("tty")
+        command = Command(
+            argv=call.texts("command"),
+            environment=call.mapping("environment"),
+            cwd=call.text("cwd", ""),
+            user=call.text("user", ""),
+            tty=tty,
+            stdio=(-1, -1, -1) if tty or len(call.fds) < 3 else (call.fds[0], call.fds[1], call.fds[2]),
+        )
+
+        def on_terminal(fd: int) -> None:
+            call.reply_fds = [fd]
+            call.reply({"terminalFd": 0}, continues=True)
+
+        status = await self._manager.sessions.execute(
+            call.text("name"),
+            command,
+            session=call.text("session", ""),
+            owner=call.caller.uid,
+            on_terminal=on_terminal if tty and call.more else None,
+        )
+        call.reply({"exitStatus": status})
+
+    async def signal_exec(self, call: Call) -> None:
+        self._manager.sessions.signal(call.text("session"), call.number("signal"), call.caller.uid)
+        call.reply({})
+
+    async def open_console(self, call: Call) -> None:
+        call.reply_fds = [self._manager.sessions.open_console(call.text("name"))]
+        call.reply({"streamFd": 0})
+
+    async def resize_console(self, call: Call) -> None:
+        self._manager.sessions.resize_console(call.text("name"), call.number("columns"), call.number("rows"))
+        call.reply({})
+
+    # images
+
+    async def list_images(self, call: Call) -> None:
+        call.reply({"images": [encode.image(self._manager, i) for i in self._manager.images.all()]})
+
+    async def get_image(self, call: Call) -> None:
+        call.reply({"image": encode.image(self._manager, self._manager.images.find(call.text("name")))})
+
+    async def build_image(self, call: Call) -> None:
+        operation = self._manager.images.build(call.text("source"), call.texts("aliases"), call.caller.uid)
+        await self._follow(call, operation)
+
+    async def import_image(self, call: Call) -> None:
+        aliases = call.texts("aliases")
+        upload = Upload(call.fd("imageFd"), call.fd("metadataFd"), call.fd("rootfsFd"))
+        await self._follow(call, self._manager.images.import_image(upload, aliases, call.caller.uid))
+
+    async def delete_image(self, call: Call) -> None:
+        await self._follow(call, self._manager.images.delete(call.text("name"), call.caller.uid))
+
+    async def add_image_alias(self, call: Call) -> None:
+        self._manager.images.add_alias(call.text("alias"), call.text("image"))
+        call.reply({})
+
+    async def remove_image_alias(self, call: Call) -> None:
+        self._manager.images.remove_alias(call.text("alias"))
+        call.reply({})
+
+    # the rest
+
+    async def list_networks(self, call: Call) -> None:
+        call.reply({"networks": [encode.network(self._manager, n) for n in self._manager.networks.all()]})
+
+    async def list_operations(self, call: Call) -> None:
+        call.reply({"operations": [encode.operation(o) for o in self._manager.operations.all()]})
+
+    async def cancel_operation(self, call: Call) -> None:
+        operation_id = call.text("id")
+        if not self._manager.is_own_operation(operation_id, call.caller):
+            await self._authority.check(call.caller, Action.MANAGE_OPERATIONS, {"operation": operation_id})
+        self._manager.operations.cancel(operation_id)
+        call.reply({})
+
+    async def monitor(self, call: Call) -> None:
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+
+        def take(event: Event) -> None:
+            if queue.qsize() > MAX_QUEUED_EVENTS:
+                call.connection.close()
+            queue.put_nowait(event)
+
+        end = self._manager.events.subscribe(take)
+        try:
+            while True:
+                event = await queue.get()
+                call.reply({"event": event.kind, "project": event.project, "name": event.name}, continues=True)
+        finally:
+            end()
+
+    async def _follow(self, call: Call, operation: Operation) -> None:
+        """Answer when the operation has ended; with "more" tell of its progress until then."""
+        operations = self._manager.operations
+
+        def progress(event: Event) -> None:
+            if event.kind is Kind.OPERATION_CHANGED and event.name == operation.id:
+                current = operations.get(operation.id)
+                if not current.finished:
+                    call.reply({"operation": encode.operation(current)}, continues=True)
+
+        end = self._manager.events.subscribe(progress) if call.more else lambda: None
+        try:
+            ended = await operations.wait(operation.id)
+        finally:
+            end()
+        call.reply({"operation": encode.operation(ended)})

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls on the varlink socket, looked up in a table of methods; org.varlink.service besides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import sysd
+from sysd.manager.actions import Action, Authority, Caller
+from sysd.model.errors import FailedError, InvalidError, SyscontError
+from sysd.varlink.protocol import Connection
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+INTERFACE = "org.syscont.Manager"
+SERVICE = "org.varlink.service"
+MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS_EACH = 128
+
+
+@dataclass(slots=True)
+class Call:
+    """One call under way: its parameters, who asks, and how to answer before the end."""
+
+    connection: Connection
+    parameters: dict[str, Any]
+    caller: Caller
+    more: bool = False
+    oneway: bool = False
+    fds: list[int] = field(default_factory=list)
+    reply_fds: list[int] = field(default_factory=list)
+    """Go with the next reply, and are closed then."""
+
+    def text(self, name: str, default: str | None = None) -> str:
+        return self._typed(name, str, default)
+
+    def flag(self, name: str) -> bool:
+        return self._typed(name, bool, False)
+
+    def number(self, name: str, default: int | None = None) -> int:
+        return self._typed(name, int, default)
+
+    def texts(self, name: str) -> list[str]:
+        value = self._typed(name, list, [])
+        if not all(isinstance(item, str) for item in value):
+            raise InvalidError(f"{name}: not a list of strings")
+        return value
+
+    def mapping(self, name: str) -> dict[str, str]:
+        value = self._typed(name, dict, {})
+        if not all(isinstance(item, str) for item in value.values()):
+            raise InvalidError(f"{name}: not a map of strings")
+        return value
+
+    def fd(self, name: str) -> int:
+        """Take the descriptor that a parameter points to; -1 when it is not given. The taker closes it."""
+        index = self._typed(name, int, -1)
+        if index == -1:
+            return -1
+        if not 0 <= index < len(self.fds) or self.fds[index] < 0:
+            raise InvalidError(f"{name}: no descriptor {index} came with the call")
+        taken, self.fds[index] = self.fds[index], -1
+        return taken
+
+    def _typed(self, name: str, kind: type[T], default: T | None) -> T:
+        value = self.parameters.get(name)
+        if value is None:
+            if default is None:
+                raise InvalidError(f"parameter {name} is missing")
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise InvalidError(f"parameter {name} has the wrong type")
+        return value
+
+    def reply(self, parameters: Mapping[str, Any], *, continues: bool = False) -> None:
+        message: dict[str, Any] = {"parameters": parameters}
+        if continues:
+            message["continues"] = True
+        self.reply_raw(json.dumps(message).encode())
+
+    def reply_raw(self, message: bytes) -> None:
+        fds, self.reply_fds = self.reply_fds, []
+        if not self.oneway:
+            self.connection.send(message, fds)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """run answers by itself through the call. action: what the caller must be allowed."""
+
+    name: str
+    run: Callable[[Call], Awaitable[None]]
+    action: Action | None = None
+
+
+class Service:
+    def __init__(self, sock: socket.socket, methods: list[Method], description: str, authority: Authority) -> None:
+        self._socket = sock
+        self._description = description
+        self._authority = authority
+        self._methods = {f"{INTERFACE}.{method.name}": method for method in methods}
+        self._methods[f"{SERVICE}.GetInfo"] = Method("GetInfo", self._get_info)
+        self._methods[f"{SERVICE}.GetInterfaceDescription"] = Method("GetInterfaceDescription", self._describe)
+        self._connections: dict[Connection, int] = {}
+        self._tasks: dict[Connection, asyncio.Task[None]] = {}
+        sock.setblocking(False)
+        asyncio.get_running_loop().add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        for connection in list(self._connections):
+            connection.close()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._socket.accept()
+        except OSError:
+            return
+
+        def closed() -> None:
+            self._connections.pop(connection, None)
+            if task := self._tasks.pop(connection, None):
+                task.cancel()
+
+        connection = Connection(sock, self._message, closed)
+        _, uid = connection.credentials
+        mine = sum(other == uid for other in self._connections.values())
+        self._connections[connection] = uid
+        if len(self._connections) > MAX_CONNECTIONS or (uid and mine >= MAX_CONNECTIONS_EACH):
+            connection.close()
+
+    def _message(self, connection: Connection, message: dict[str, Any]) -> None:
+        pid, uid = connection.credentials
+        parameters = message.get("parameters") or {}
+        call = Call(
+            connection,
+            parameters,
+            Caller(uid, pid=pid),
+            more=bool(message.get("more")),
+            oneway=bool(message.get("oneway")),
+            fds=connection.take_fds(),
+        )
+        self._tasks[connection] = asyncio.create_task(self._run(call, str(message.get("method"))))
+
+    async def _run(self, call: Call, name: str) -> None:
+        method = self._methods.get(name)
+        try:
+            if method is None:
+                interface, _, member = name.rpartition(".")
+                self._error(call, f"{SERVICE}.MethodNotFound", {"method": member or interface})
+                return
+            if not isinstance(call.parameters, dict):
+                raise InvalidError("parameters are not an object")
+            if method.action:
+                details = {"verb": method.name, "instance": str(call.parameters.get("name", ""))}
+                await self._authority.check(call.caller, method.action, details)
+            await method.run(call)
+        except SyscontError as error:
+            self._error(call, error.varlink_name, {"message": error.message, "hint": error.hint})
+        except Exception as error:
+            log.exception("%s failed", name)
+            failed = FailedError(f"internal error: {error}", "the journal of syscontd.service says more")
+            self._error(call, failed.varlink_name, {"message": failed.message, "hint": failed.hint})
+        finally:
+            for fd in call.fds:
+                if fd >= 0:
+                    socket.close(fd)
+            self._tasks.pop(call.connection, None)
+            call.connection.done()
+
+    def _error(self, call: Call, name: str, parameters: dict[str, str]) -> None:
+        call.reply_raw(json.dumps({"error": name, "parameters": parameters}).encode())
+
+    async def _get_info(self, call: Call) -> None:
+        call.reply(
+            {
+                "vendor": "syscont",
+                "product": "syscont",
+                "version": sysd.__version__,
+                "url": "https://syscont.org",
+                "interfaces": [SERVICE, INTERFACE],
+            }
+        )
+
+    async def _describe(self, call: Call) -> None:
+        wanted = call.text("interface")
+        if wanted != INTERFACE:
+            self._error(call, f"{SERVICE}.InterfaceNotFound", {"interface": wanted})
+            return
+        call.reply({"description": self._description})
