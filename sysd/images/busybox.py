@@ -40,7 +40,7 @@ START = """\
 ip link set lo up
 [ -e /sys/class/net/eth0 ] || exit 0
 ip link set eth0 up
-exec udhcpc -i eth0 -b -S -t 5 -T 1 -A 10 -R -p /run/udhcpc.eth0.pid \\
+exec udhcpc -i eth0 -b -t 5 -T 1 -A 10 -R -p /run/udhcpc.eth0.pid \\
     -s /etc/udhcpc/default.script -x hostname:"$(hostname)" </dev/null >/dev/null 2>&1 &
 """
 
@@ -48,7 +48,7 @@ STOP = """\
 #!/bin/sh
 # Gives the address back, so that its name leaves DNS with it.
 [ -e /run/udhcpc.eth0.pid ] && kill -TERM "$(cat /run/udhcpc.eth0.pid)" 2>/dev/null
-sync
+exit 0
 """
 
 DHCP = """\

@@ -198,7 +198,8 @@ class Extractor:
     def _segments(self, member: Member) -> list[tuple[int, int]]:
         """(offset, length) of each piece of the file that the archive holds, in order."""
         listed: object = member.sparse
-        segments = [(int(a), int(b)) for a, b in listed] if isinstance(listed, list) else [(0, member.size)]
+        # The old format pads its map with empty pieces at offset 0.
+        segments = [(int(a), int(b)) for a, b in listed if b] if isinstance(listed, list) else [(0, member.size)]
         last = 0
         for offset, length in segments:
             if length < 0 or offset < last or offset + length > member.size:
