@@ -103,7 +103,7 @@ NETWORK_COLUMNS = (
     ("IPV4", text("ipv4")),
     ("IPV6", text("ipv6")),
     ("DOMAIN", text("domain")),
-    ("USED BY", _lines("usedBy")),
+    ("USED BY", lambda item: str(len(item.get("usedBy") or ()))),
 )
 
 

@@ -198,4 +198,5 @@ OBJECT_MANAGER = """ <interface name="org.freedesktop.DBus.ObjectManager">
 
 def document(interface: Interface) -> str:
     """The file that data/dbus-1/interfaces ships for an interface."""
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{DOCTYPE}<!-- SPDX-License-Identifier: Apache-2.0 -->\n<node>\n{interface.xml()}\n</node>\n'
+    head = f'<?xml version="1.0" encoding="UTF-8"?>\n{DOCTYPE}<!-- SPDX-License-Identifier: Apache-2.0 -->\n'
+    return f"{head}<node>\n{interface.xml()}\n</node>\n"

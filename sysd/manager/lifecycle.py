@@ -193,7 +193,7 @@ class Lifecycle:
             for fd in fds:
                 os.close(fd)
             if instance and (waiting := self._launching.get(instance.uuid)) and not waiting.done():
-                waiting.set_exception(FailedError(f"{instance.name} can't be started: {message.get('error')}"))
+                waiting.set_exception(FailedError(f"{instance.name} can't be started: {message.get('error', 'its console is missing')}"))
             return
         try:
             self._adopt(instance, int(message["leader"]), {"console": fds[0], "notify": fds[1]}, store=True)

@@ -12,8 +12,8 @@ from dbus_next import Variant
 from sysd.model.network import Network
 from sysd.units.systemd import Properties
 
-CAPABILITIES = (1 << 10) | (1 << 12) | (1 << 13)
-"""NET_BIND_SERVICE, NET_ADMIN and NET_RAW, of capabilities(7)."""
+CAPABILITIES = sum(1 << cap for cap in (6, 7, 10, 12, 13))
+"""SETGID, SETUID, NET_BIND_SERVICE, NET_ADMIN and NET_RAW, of capabilities(7)."""
 
 NETWORK_DIR = Path("/var/lib/syscont/networks")
 
@@ -34,7 +34,6 @@ def arguments(network: Network, host_name: str) -> list[str]:
     folder = NETWORK_DIR / network.name
     line = [
         "/usr/sbin/dnsmasq",
-        "--keep-in-foreground",
         "--conf-file=/dev/null",
         "--user=root",
         "--group=root",
@@ -78,6 +77,8 @@ def unit_properties(network: Network, host_name: str) -> Properties:
         "Description": Variant("s", f"DHCP and DNS of network {network.name}"),
         "Slice": Variant("s", "syscont.slice"),
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
+        # It goes to the background when its sockets are bound: the unit is active only then.
+        "Type": Variant("s", "forking"),
         "Restart": Variant("s", "on-failure"),
         "CapabilityBoundingSet": Variant("t", CAPABILITIES),
         "NoNewPrivileges": Variant("b", True),

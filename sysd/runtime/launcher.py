@@ -18,6 +18,7 @@ Sources: systemd.io CONTAINER_INTERFACE, pivot_root(2) NOTES, overlayfs.rst, sd_
 from __future__ import annotations
 
 import _socket
+import fcntl
 import json
 import os
 import sys
@@ -46,6 +47,8 @@ LAUNCH_DIR = "/run/syscont/launch"
 HANDOVER_SOCKET = "/run/syscont/handover"
 NETNS_FD = 100
 MANAGER = "syscont"
+TIOCSPTLCK = 0x40045431
+TIOCGPTN = 0x80045430
 
 DEVICES = (
     ("null", 1, 3),
@@ -105,13 +108,15 @@ def launch(spec: Spec) -> None:
     if middle == 0:
         guest_side(spec, theirs, userns, root)
     theirs.close()
-    leader = int(receive(ours)[0])
-    enable_network(spec, netlink, leader)
-    ours.send(b"go")
-    _, fds = receive(ours)
-    failure, _ = receive(ours)
-    if failure:
-        raise LaunchError(failure.decode(errors="replace"))
+    leader = int(receive(ours)[0] or b"0")
+    if leader:
+        enable_network(spec, netlink, leader)
+        ours.send(b"go")
+    message, fds = receive(ours)
+    if message == b"console":
+        message, _ = receive(ours)  # nothing more comes when the guest's init was executed
+    if message or not fds:
+        raise LaunchError(message.decode(errors="replace") or "the container's set-up ended early")
 
     ready = {} if spec["waits_for_guest"] else {"READY": "1"}
     notify({"MAINPID": str(leader), "STATUS": "", **ready})
@@ -260,9 +265,9 @@ def guest_side(spec: Spec, pipe: _socket.socket, userns: int, root: int) -> NoRe
         if leader == 0:
             become_init(spec, pipe)
         pipe.send(str(leader).encode())
-    except OSError as error:
+    except BaseException as error:
         pipe.send(b"0")
-        pipe.send(str(error).encode())
+        pipe.send((str(error) or type(error).__name__).encode())
     os._exit(0)
 
 
@@ -271,6 +276,9 @@ def become_init(spec: Spec, pipe: _socket.socket) -> NoReturn:
     try:
         if pipe.recv(16) != b"go":
             os._exit(1)
+        # From here on the guest's files are in view: no module may ever be loaded from them.
+        sys.path.clear()
+        sys.meta_path.clear()
         os.setsid()
         _socket.sethostname(spec["name"])
         enter_root()
@@ -279,8 +287,8 @@ def become_init(spec: Spec, pipe: _socket.socket) -> NoReturn:
         bring_up_links(spec)
         pipe.sendmsg([b"console"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))])
         execute_init(spec, console)
-    except (OSError, LaunchError) as error:
-        pipe.send(str(error).encode() or b"failed")
+    except BaseException as error:
+        pipe.send((str(error) or type(error).__name__).encode())
     os._exit(1)
 
 
@@ -330,13 +338,9 @@ def mount_api_file_systems() -> None:
 
 def open_console() -> tuple[int, int]:
     """A terminal of the guest's own devpts, its name bound to /dev/console."""
-    import fcntl
-    import struct
-
     master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    fcntl.ioctl(master, 0x40045431, struct.pack("i", 0))  # TIOCSPTLCK
-    (number,) = struct.unpack("I", fcntl.ioctl(master, 0x80045430, bytes(4)))  # TIOCGPTN
-    path = f"/dev/pts/{number}"
+    fcntl.ioctl(master, TIOCSPTLCK, bytes(4))
+    path = f"/dev/pts/{int.from_bytes(fcntl.ioctl(master, TIOCGPTN, bytes(4)), sys.byteorder)}"
     console = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     os.fchmod(console, 0o600)
     c.move_mount(c.open_tree(path), os.open("/dev/console", os.O_PATH))
