@@ -51,7 +51,7 @@ lint: $(READY) native
 	@status=0; \
 	echo '==> ruff'; $(VENV)/bin/ruff check --quiet . || status=1; \
 	echo '==> mypy'; $(VENV)/bin/mypy --no-error-summary || status=1; \
-	(cd vm-tests && ../$(VENV)/bin/mypy --no-error-summary --config-file ../pyproject.toml .) || status=1; \
+	(cd vm-tests && MYPYPATH=. ../$(VENV)/bin/mypy --no-error-summary --config-file ../pyproject.toml . ../tools/demo) || status=1; \
 	echo '==> layers'; $(PYTHON) tools/layers.py || status=1; \
 	echo '==> data files'; $(PYTHON) tools/wellformed.py || status=1; \
 	exit $$status
@@ -73,6 +73,7 @@ vm-test: $(READY) native deb
 
 .PHONY: demo
 demo: deb
+	@tools/need-packages python3-yaml mmdebstrap
 	@tools/demo
 
 .PHONY: bench
