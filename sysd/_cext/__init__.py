@@ -123,6 +123,11 @@ def clone_sibling() -> int:
     return _checked(_lib.sc_clone_sibling(), "clone")
 
 
+def bound_capabilities() -> None:
+    """Give up for good, for this process and its children, the capabilities that mean the host."""
+    _checked(_lib.sc_bound_capabilities(), "capability bounding set")
+
+
 def netlink_socket_in(pidfd: int, protocol: int, groups: int) -> int:
     """A non-blocking netlink socket in the network namespace of the process behind pidfd."""
     return _checked(_lib.sc_netlink_in(pidfd, protocol, groups), "netlink socket")

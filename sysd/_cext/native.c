@@ -195,6 +195,21 @@ int sc_clone_sibling(void)
     return fork_raw(CLONE_PARENT, -1, 0);
 }
 
+/*
+ * Take from the bounding set what only the host's root can use. A user namespace makes these powerless anyway,
+ * but guests look at them (ConditionCapability= of systemd's units) to learn what not to try; systemd-nspawn
+ * and LXC leave them out too.
+ */
+int sc_bound_capabilities(void)
+{
+    static const int host_only[] = { CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_PACCT, CAP_SYS_TIME, CAP_MAC_OVERRIDE,
+                                     CAP_MAC_ADMIN, CAP_SYSLOG, CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND };
+    for (size_t i = 0; i < sizeof host_only / sizeof *host_only; i++)
+        if (prctl(PR_CAPBSET_DROP, host_only[i], 0, 0, 0) < 0)
+            return -1;
+    return 0;
+}
+
 /* A netlink socket that lives in the network namespace of another process. Touches this thread only. */
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups)
 {
@@ -324,7 +339,7 @@ static void run_command(const struct attach *a)
             _exit(126);
     syscall(NR_CLOSE_RANGE, 3, ~0U, 0);
     umask(022);
-    if (setgroups(a->group_count, a->groups) < 0 || setresgid(a->gid, a->gid, a->gid) < 0 ||
+    if (sc_bound_capabilities() < 0 || setgroups(a->group_count, a->groups) < 0 || setresgid(a->gid, a->gid, a->gid) < 0 ||
         setresuid(a->uid, a->uid, a->uid) < 0) {
         say("syscont: cannot become the user: ", strerrordesc_np(errno), "\n");
         _exit(126);

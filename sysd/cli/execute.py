@@ -46,23 +46,32 @@ def execute(name: str, command: list[str] | tuple[str, ...], parsed: Parsed, tty
     """Run command in the instance and return its exit status; tty: with a terminal of its own."""
     _fill_standard_fds()
     environment = parsed.pairs("env")
-    session = posix.urandom(16).hex()
     parameters: Parameters = {
         "name": name,
         "command": command,
         "environment": environment or None,
         "cwd": parsed.value("cwd") or None,
         "user": parsed.value("user") or None,
-        "session": session,
+        "session": posix.urandom(16).hex(),
     }
     client = Client()
-    pass_signals_on(client, session)
     if tty:
         from sysd.cli.terminal import execute_on_terminal
 
         return execute_on_terminal(client, parameters)
     stdin = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC) if parsed.flag("no-stdin") else 0
-    return exit_status(client.call("Exec", parameters, (stdin, 1, 2)))
+    begin(client, parameters, (stdin, 1, 2))
+    return exit_status(client.receive()[0])
+
+
+def begin(client: Client, parameters: Parameters, fds: tuple[int, ...] = (), more: bool = False) -> None:
+    """Send the call. A signal ends us before it is sent, and goes to the command from then on, never in between."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    try:
+        client.send("Exec", parameters, fds, more)
+        pass_signals_on(client, str(parameters["session"]))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 
 def exit_status(reply: Parameters) -> int:

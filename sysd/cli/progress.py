@@ -12,11 +12,14 @@ from sysd.cli.output import STDERR, clean, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+
     from sysd.cli.client import Client, Parameters
+else:
+    import _signal as signal
 
 BAR = 20
 INTERVAL = 0.1
-SIGINT = 2
 
 
 class Progress:
@@ -56,30 +59,39 @@ def progress_line(operation: Parameters) -> str:
     return f"{head} [{bar}] {100 * done // total:3}% {format_size(done)} of {format_size(total)}"
 
 
+class Interrupt:
+    """Ctrl-C: the first one cancels the operation, once its name is known; any other ends this command."""
+
+    def __init__(self) -> None:
+        self.operation = ""
+        self.cancelled = False
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        if self.cancelled or not self.operation:
+            raise KeyboardInterrupt
+        self.cancelled = True
+        _cancel(self.operation)
+
+
 def follow(client: Client) -> Parameters:
     """Show an operation's replies until the last one, which is returned; Ctrl-C cancels the operation."""
     progress = Progress()
-    operation: Parameters = {}
-    cancelled = False
+    interrupt = Interrupt()
+    previous = signal.signal(signal.SIGINT, interrupt)
     try:
         while True:
-            try:
-                reply, more = client.receive()
-            except KeyboardInterrupt:
-                if cancelled or not operation.get("id"):
-                    raise
-                cancelled = True
-                _cancel(str(operation["id"]))
-                continue
+            reply, more = client.receive()
             if not more:
                 return varlink.ended(reply)
             operation = reply.get("operation") or {}
+            interrupt.operation = str(operation.get("id") or "")
             progress.update(operation)
     except CliError as error:
-        if cancelled and error.name == "Cancelled":
-            error.code = SIGNAL_BASE + SIGINT
+        if interrupt.cancelled and error.name == "Cancelled":
+            error.code = SIGNAL_BASE + signal.SIGINT
         raise
     finally:
+        signal.signal(signal.SIGINT, previous)
         progress.clear()
 
 

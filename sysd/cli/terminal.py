@@ -9,7 +9,7 @@ import select
 import sys
 import termios
 
-from sysd.cli.execute import exit_status
+from sysd.cli.execute import begin, exit_status
 from sysd.cli.output import write_all
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ class RawTerminal:
     def __enter__(self) -> RawTerminal:
         if posix.isatty(STDIN):
             self._saved = termios.tcgetattr(STDIN)
-            termios.tcsetattr(STDIN, termios.TCSAFLUSH, raw_mode(self._saved))
+            termios.tcsetattr(STDIN, termios.TCSADRAIN, raw_mode(self._saved))
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -189,7 +189,7 @@ def execute_on_terminal(client: Client, parameters: Parameters) -> int:
     environment = parameters.get("environment") or {}
     if terminal:
         environment = {"TERM": terminal, **environment}
-    client.send("Exec", {**parameters, "tty": True, "environment": environment or None}, more=True)
+    begin(client, {**parameters, "tty": True, "environment": environment or None}, more=True)
     reply, more = client.receive()
     if not more:
         return exit_status(reply)

@@ -99,7 +99,8 @@ class Instances:
         folder = container.state_dir(instance)
         try:
             for part in (folder, folder / "upper", folder / "work"):
-                part.mkdir(mode=0o755)
+                part.mkdir()
+                part.chmod(0o755)  # that of the upper layer is the mode of the guest's root folder
             sync_directory(folder)
             self._replace(replace(instance, phase=Phase.READY))
         except BaseException:

@@ -365,6 +365,7 @@ def execute_init(spec: Spec, console: int) -> None:
     }
     for fd in (0, 1, 2):
         os.dup2(console, fd)
+    c.bound_capabilities()
     os.umask(0o022)
     for init in ("/sbin/init", "/etc/init", "/bin/init"):
         try:
