@@ -100,17 +100,14 @@ class Extractor:
             raise InvalidError(f"the archive has more than {MAX_MEMBERS} members")
 
     def _charge(self, member: Member) -> None:
-        if not member.isreg():
-            return
-        if member.size < 0:
+        """Count what the member needs before any of it is written; what is only skipped has to be unpacked too."""
+        size = member.size if member.isreg() else self.reader.content_end() - member.offset_data
+        if size < 0:
             raise refuse(member, "has a negative size")
-        if self._charged + member.size > self.limit:
-            raise refuse(
-                member,
-                f"has {format_size(member.size)}: the image needs {format_size(self._charged + member.size)}, "
-                f"limit {format_size(self.limit)}",
-            )
-        self._charged += member.size
+        self._charged += size
+        if self._charged > self.limit:
+            needs = f"the image needs {format_size(self._charged)}, limit {format_size(self.limit)}"
+            raise refuse(member, f"has {format_size(size)}: {needs}")
 
     def _extract(self, parts: Parts, member: Member) -> None:
         if (member.ischr() or member.isblk()) and parts[:1] == _DEVICES and len(parts) > 1:

@@ -22,6 +22,7 @@ from sysd.model.sizes import format_size
 
 MAGIC_LENGTH = 8
 _STDERR_LIMIT = 4096
+_FEEDER_GRACE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class Filter:
         self._source = source
         self._feeder: threading.Thread | None = None
         self._feed_error: OSError | None = None
+        self._abandoned = False
         self._complaint = b""
         self._process = self._start()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -170,8 +172,8 @@ class Filter:
         if kind is None:
             self._finish()
         else:
-            self._process.kill()
-            self._process.wait()
+            self._abandon()
+        self._listener.join()
         assert self._process.stdout
         self._process.stdout.close()
 
@@ -211,7 +213,8 @@ class Filter:
                     write_all(stdin.fileno(), data)
         except BrokenPipeError:
             # The program has read enough, or has failed and will say so.
-            source.drain()
+            if not self._abandoned:
+                source.drain()
         except OSError as error:
             self._feed_error = error
 
@@ -221,6 +224,14 @@ class Filter:
         with self._process.stderr as pipe:
             while data := os.read(pipe.fileno(), _STDERR_LIMIT):
                 self._complaint = (self._complaint + data)[-_STDERR_LIMIT:]
+
+    def _abandon(self) -> None:
+        self._abandoned = True
+        self._process.kill()
+        self._process.wait()
+        if self._feeder:
+            # It may be waiting for input that never comes; then it ends with this program.
+            self._feeder.join(_FEEDER_GRACE)
 
     def _finish(self) -> None:
         if self._feeder:

@@ -2,7 +2,7 @@
 """Reading a tar stream forwards only, with bounds on what a header may make the parser read.
 
 Python's tarfile does the parsing; it trusts sizes in headers and takes a damaged header for the end of the archive,
-so both are watched from below (Tape) and from above (Member).
+so both are watched: the sizes from below (Tape), the end from above (TarReader).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import Self
 
 from sysd.model.errors import InvalidError, SyscontError
 
@@ -21,6 +20,7 @@ MAX_TRAILER = 64 << 20
 _NOT_DIGITS = re.compile(rb"[^0-9]+")
 
 Read = Callable[[int], bytes]
+Member = tarfile.TarInfo
 
 
 def damaged(why: str) -> InvalidError:
@@ -97,25 +97,6 @@ def _check_digits(header: bytes) -> None:
         raise damaged("a header with a number of more than a thousand digits")
 
 
-class Member(tarfile.TarInfo):
-    """One entry of the archive; a header that can't be read is an error, never the end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if is_end_mark(error):
-                raise
-            if not buf:
-                raise damaged("it ends without an end mark") from error
-            raise damaged(f"{error} where an entry should begin") from error
-
-
-def is_end_mark(error: tarfile.HeaderError) -> bool:
-    return type(error).__name__ == "EOFHeaderError"
-
-
 class TarReader:
     """Iterates over the members of a tar stream; the content of one must be read before the next is asked for."""
 
@@ -137,9 +118,8 @@ class TarReader:
         try:
             return self._parse()
         except tarfile.HeaderError as error:
-            if is_end_mark(error):
-                return None
-            raise damaged(str(error)) from error
+            _end(error)
+            return None
         except (SyscontError, OSError, MemoryError):
             raise
         except Exception as error:
@@ -151,12 +131,22 @@ class TarReader:
     def _parse(self) -> Member | None:
         if self._tar is None:
             self.tape.header_budget = MAX_HEADER
-            self._tar = tarfile.TarFile(fileobj=self.tape, tarinfo=Member, encoding="utf-8", errors="surrogateescape")
-            first = self._tar.next()
-            return first if isinstance(first, Member) else None
+            self._tar = tarfile.TarFile(fileobj=self.tape, encoding="utf-8", errors="surrogateescape")
+            # Of tarfile's own next() only this first call is used: later ones take a damaged header for the end.
+            return self._tar.next()
         self.tape.seek(self._tar.offset)
         self.tape.header_budget = MAX_HEADER
-        member = Member.fromtarfile(self._tar)
+        member = tarfile.TarInfo.fromtarfile(self._tar)
         if sum(len(key) + len(value) for key, value in self._tar.pax_headers.items()) > MAX_HEADER:
             raise damaged(f"global headers of more than {MAX_HEADER} bytes")
         return member
+
+
+def _end(error: tarfile.HeaderError) -> None:
+    """Return if error stands for the archive's end mark, raise InvalidError otherwise."""
+    # The classes are not public, but their names have not changed since Python 3.2.
+    kind = type(error).__name__
+    if kind == "EmptyHeaderError":
+        raise damaged("it ends without an end mark") from error
+    if kind != "EOFHeaderError":
+        raise damaged(f"a header can't be read: {error}") from error

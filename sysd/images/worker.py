@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sysd.images import facts, metadata
-from sysd.images.extract import Extractor, Place, refuse, split_name
+from sysd.images.extract import Extractor, Place
 from sysd.images.stream import Digest, tar_stream
 from sysd.images.tape import Member, TarReader
 from sysd.images.tree import Parts, open_directory
@@ -67,7 +67,8 @@ class Worker:
         """One archive with metadata.yaml, another (or a squashfs) with the tree."""
         self.digest.total = _size(described) + _size(rootfs) if _size(described) and _size(rootfs) else 0
         with tar_stream(described, self.digest, self.target, self.limit) as read:
-            self._read_metadata(TarReader(read))
+            self._reader = TarReader(read)
+            Extractor(self.target, self._reader, self.limit, _nowhere).run(self._beside)
         found = self._parsed()
         return self._unpack(rootfs, _everywhere, lambda: found)
 
@@ -91,15 +92,6 @@ class Worker:
             return self._result(root, extractor.size, described())
         finally:
             os.close(root)
-
-    def _read_metadata(self, reader: TarReader) -> None:
-        self._reader = reader
-        spent = 0
-        for member in reader:
-            spent += member.size if member.isreg() else 0
-            if spent > self.limit:
-                raise refuse(member, "makes the archive larger than its limit")
-            self._beside(split_name(member.name), member)
 
     def _beside(self, parts: Parts, member: Member) -> None:
         """A member that is not part of the tree; templates are left out."""
@@ -160,6 +152,10 @@ def flush(fd: int) -> None:
 
 def _below_rootfs(parts: Parts) -> Parts | None:
     return parts[1:] if parts[:1] == (ROOTFS,) else None
+
+
+def _nowhere(parts: Parts) -> Parts | None:
+    return None
 
 
 def _everywhere(parts: Parts) -> Parts | None:
