@@ -2,6 +2,7 @@
 """The hosts themselves: what every other test takes for granted."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,36 +10,43 @@ from conftest import MakeHost
 from hosts import CommandError, ContainerHost, Host, registry
 
 
-def test_host_runs_commands_with_their_streams_and_status(bare_host: Host) -> None:
-    done = bare_host.run(["sh", "-c", "cat; echo wrong >&2; exit 3"], input="hello", check=False)
+@pytest.fixture(scope="module")
+def plain_host(host_kind: type[Host]) -> Iterator[Host]:
+    """One host for the tests that change nothing of note."""
+    with host_kind() as one:
+        yield one
+
+
+def test_host_runs_commands_with_their_streams_and_status(plain_host: Host) -> None:
+    done = plain_host.run(["sh", "-c", "cat; echo wrong >&2; exit 3"], input="hello", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (3, "hello", "wrong\n")
     with pytest.raises(CommandError, match="No such file"):
-        bare_host.run(["ls", "/nowhere"])
+        plain_host.run(["ls", "/nowhere"])
     with pytest.raises(subprocess.TimeoutExpired):
-        bare_host.run(["sleep", "600"], timeout=0.5)
-    assert bare_host.run(["id", "-un"], user="alice").stdout == "alice\n"
-    assert bare_host.sh("""echo 'one  "two"' $((1 + 1))""") == 'one  "two" 2\n'
+        plain_host.run(["sleep", "600"], timeout=0.5)
+    assert plain_host.run(["id", "-un"], user="alice").stdout == "alice\n"
+    assert plain_host.sh("""echo 'one  "two"' $((1 + 1))""") == 'one  "two" 2\n'
 
 
-def test_host_is_a_whole_systemd_machine(bare_host: Host) -> None:
-    assert bare_host.run(["systemctl", "is-system-running"], check=False).stdout == "running\n"
-    assert "/system.slice/" in bare_host.read_text("/proc/self/cgroup")
-    assert "Startup finished" in bare_host.journal()
-    bare_host.sh("machinectl list; busctl --system list; runuser -u alice -- busctl list")
+def test_host_is_a_whole_systemd_machine(plain_host: Host) -> None:
+    assert plain_host.run(["systemctl", "is-system-running"], check=False).stdout == "running\n"
+    assert "/system.slice/" in plain_host.read_text("/proc/self/cgroup")
+    assert "Startup finished" in plain_host.journal()
+    plain_host.sh("machinectl list; busctl --system list; runuser -u alice -- busctl list")
 
 
-def test_files_go_in_and_come_out_unchanged(bare_host: Host, tmp_path: Path) -> None:
+def test_files_go_in_and_come_out_unchanged(plain_host: Host, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "below").mkdir(parents=True)
     (source / "below" / "bytes").write_bytes(bytes(range(256)) * 5000)
     (source / "program").write_text("#!/bin/sh\necho ran\n")
     (source / "program").chmod(0o755)
 
-    bare_host.push(source, "/srv/copy")
-    assert bare_host.run(["/srv/copy/program"]).stdout == "ran\n"
-    bare_host.push(source / "below" / "bytes", "/srv/one/file")
-    bare_host.pull("/srv/one/file", tmp_path / "file")
-    bare_host.pull("/srv/copy", tmp_path / "back")
+    plain_host.push(source, "/srv/copy")
+    assert plain_host.run(["/srv/copy/program"]).stdout == "ran\n"
+    plain_host.push(source / "below" / "bytes", "/srv/one/file")
+    plain_host.pull("/srv/one/file", tmp_path / "file")
+    plain_host.pull("/srv/copy", tmp_path / "back")
 
     expected = (source / "below" / "bytes").read_bytes()
     assert (tmp_path / "file").read_bytes() == expected
@@ -46,16 +54,20 @@ def test_files_go_in_and_come_out_unchanged(bare_host: Host, tmp_path: Path) -> 
 
 
 def test_what_was_synced_survives_a_power_cut(bare_host: Host) -> None:
-    first = bare_host.read_text("/proc/sys/kernel/random/boot_id")
-    bare_host.sh(
-        "echo kept >/var/lib/syscont/kept; echo kept >/root/kept; sync; echo gone >/run/gone"
-    )
+    boot = "/proc/sys/kernel/random/boot_id"
+    first = bare_host.read_text(boot)
+    bare_host.sh("""
+        mkdir -p /var/lib/syscont
+        echo kept | tee /root/kept >/var/lib/syscont/kept
+        sync
+        echo gone >/run/gone
+    """)
     bare_host.power_cut()
     assert not bare_host.running()
     bare_host.boot()
     assert bare_host.sh("cat /root/kept /var/lib/syscont/kept") == "kept\nkept\n"
     assert bare_host.run(["test", "-e", "/run/gone"], check=False).returncode
-    assert bare_host.read_text("/proc/sys/kernel/random/boot_id") != first
+    assert bare_host.read_text(boot) != first
 
 
 @pytest.mark.needs_power_cut
@@ -71,9 +83,9 @@ def test_uplink_reaches_debian(bare_host: Host) -> None:
     bare_host.sh("apt-get update -qq && apt-cache show hello >/dev/null", timeout=120)
 
 
-def test_without_uplink_there_is_no_way_out(bare_host: Host) -> None:
-    assert bare_host.run(["apt-get", "update", "--error-on=any"], check=False).returncode
-    assert bare_host.run(["ping", "-c1", "-W1", "198.18.0.1"], check=False).returncode
+def test_without_uplink_there_is_no_way_out(plain_host: Host) -> None:
+    assert plain_host.run(["apt-get", "update", "--error-on=any"], check=False).returncode
+    assert plain_host.run(["ping", "-c1", "-W1", "198.18.0.1"], check=False).returncode
 
 
 def test_package_installs_without_network(bare_host: Host, deb: Path) -> None:
@@ -105,26 +117,26 @@ def test_two_container_hosts_see_each_other() -> None:
 
 
 @pytest.mark.needs_controllers
-def test_controllers_are_there(bare_host: Host) -> None:
-    controllers = bare_host.read_text("/sys/fs/cgroup/cgroup.controllers").split()
+def test_controllers_are_there(plain_host: Host) -> None:
+    controllers = plain_host.read_text("/sys/fs/cgroup/cgroup.controllers").split()
     assert {"cpu", "memory", "io", "pids"} <= set(controllers)
 
 
 @pytest.mark.needs_kvm
-def test_kvm_is_there(bare_host: Host) -> None:
-    bare_host.sh("test -c /dev/kvm && grep -qw svm /proc/cpuinfo")
+def test_kvm_is_there(plain_host: Host) -> None:
+    plain_host.sh("test -c /dev/kvm && grep -qw svm /proc/cpuinfo")
 
 
 @pytest.mark.needs_smt
-def test_threads_share_a_core(bare_host: Host) -> None:
+def test_threads_share_a_core(plain_host: Host) -> None:
     siblings = "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list"
-    assert bare_host.read_text(siblings).strip() in ("0-1", "0,1")
+    assert plain_host.read_text(siblings).strip() in ("0-1", "0,1")
 
 
 @pytest.mark.needs_sriov
-def test_virtual_functions_appear(bare_host: Host) -> None:
+def test_virtual_functions_appear(plain_host: Host) -> None:
     script = """
     for card in /sys/class/net/*/device/sriov_numvfs; do echo 2 >"$card"; done
     ls -d /sys/class/net/*/device/virtfn*
     """
-    assert len(bare_host.sh(script).split()) == 2
+    assert len(plain_host.sh(script).split()) == 2

@@ -34,6 +34,8 @@ class Host(ABC):
     serves: ClassVar[frozenset[str]]
     #: Time limits are given for a container host, and stretched for a slower one.
     slowness: ClassVar[float] = 1.0
+    #: Seconds that a boot may take.
+    boot_limit: ClassVar[float] = 60.0
 
     #: What the machine runs the host as.
     _process: "subprocess.Popen[bytes] | None" = None
@@ -215,7 +217,7 @@ class Host(ABC):
             raise HostError(f"{self.name} is running already")
         begin = time.monotonic()
         self._start()
-        state = self._wait_for_boot(begin + 60 * self.slowness)
+        state = self._wait_for_boot(begin + self.boot_limit)
         say(f"{self.name} ({self.kind}) {state} after {time.monotonic() - begin:.1f} s")
         if state == "degraded":
             failed = self.run(["systemctl", "--failed", "--plain", "--no-legend"], check=False)

@@ -32,6 +32,7 @@ class VmHost(Host):
         ("needs_controllers", "needs_kvm", "needs_smt", "needs_sriov", "needs_power_cut")
     )
     slowness: ClassVar[float] = 10.0
+    boot_limit: ClassVar[float] = 240.0
 
     _connection: ssh.Connection | None = None
 
@@ -62,13 +63,14 @@ class VmHost(Host):
             )  # fmt: skip
         self.record.watch(self._process.pid)
         self._connection = ssh.Connection(self.directory, port)
-        self._wait_for_ssh(self._connection, time.monotonic() + 60 * self.slowness)
+        self._wait_for_ssh(self._connection, time.monotonic() + self.boot_limit)
 
     def _wait_for_ssh(self, connection: ssh.Connection, deadline: float) -> None:
         while not connection.is_open():
             if not self.running() or time.monotonic() > deadline:
-                said = (self.directory / "qemu.log").read_text(errors="replace")
-                raise HostError(f"{self.name} did not come up. {said}")
+                logs = (self.directory / name for name in ("qemu.log", "ssh.log"))
+                said = "".join(log.read_text(errors="replace")[-1000:] for log in logs)
+                raise HostError(f"{self.name} did not come up. QEMU and ssh said:\n{said}")
             connection.try_to_open()
             time.sleep(0.2)
 
