@@ -12,7 +12,7 @@ from sysd.cli.errors import DENIED, FAILURE, NOT_FOUND, USAGE, CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     Parameters = dict[str, Any]
@@ -35,10 +35,14 @@ _PROTOCOL = {
 
 
 class Client:
-    """One connection; one call at a time. ``fds`` collects the descriptors that replies bring."""
+    """One connection; one call at a time.
+
+    fds collects the descriptors that replies bring. wait, when set, is called with the socket before each read from it.
+    """
 
     def __init__(self) -> None:
         self.fds: list[int] = []
+        self.wait: Callable[[int], None] | None = None
         self._buffer = b""
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         _connect(self._socket, socket_path())
@@ -107,6 +111,8 @@ class Client:
         return message
 
     def _read(self) -> bytes:
+        if self.wait is not None:
+            self.wait(self.fileno())
         space = _socket.CMSG_SPACE(4 * MAX_FDS)
         try:
             data, ancillary, _, _ = self._socket.recvmsg(CHUNK, space, _socket.MSG_CMSG_CLOEXEC)

@@ -7,19 +7,13 @@ import posix
 
 from sysd.cli.client import Client
 from sysd.cli.errors import CliError, UsageError
+from sysd.cli.signals import Blocked, pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
-
     from sysd.cli.client import Parameters
     from sysd.cli.options import Parsed
-else:
-    import _signal as signal
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-TRIES = 20
-TRY_PAUSE = 50
 # Every distribution has a sh; most have a bash, which people rather type into.
 LOGIN = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash -l; exec sh -l")
 
@@ -66,12 +60,9 @@ def execute(name: str, command: list[str] | tuple[str, ...], parsed: Parsed, tty
 
 def begin(client: Client, parameters: Parameters, fds: tuple[int, ...] = (), more: bool = False) -> None:
     """Send the call. A signal ends us before it is sent, and goes to the command from then on, never in between."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-    try:
+    with Blocked():
         client.send("Exec", parameters, fds, more)
-        pass_signals_on(client, str(parameters["session"]))
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        pass_on(client, str(parameters["session"]))
 
 
 def exit_status(reply: Parameters) -> int:
@@ -80,32 +71,6 @@ def exit_status(reply: Parameters) -> int:
     if not isinstance(status, int) or not 0 <= status <= 255:
         raise CliError("syscontd did not say how the command ended")
     return status
-
-
-def pass_signals_on(client: Client, session: str) -> None:
-    """From now on what would end this command goes to the one in the instance, whose end then ends this one."""
-
-    def handle(number: int, _frame: object) -> None:
-        _signal_exec(client, session, number)
-
-    for number in FORWARDED:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handle)
-
-
-def _signal_exec(client: Client, session: str, number: int) -> None:
-    import select
-
-    ended = select.poll()
-    ended.register(client.fileno(), select.POLLIN)
-    for _ in range(TRIES):
-        try:
-            Client().call("SignalExec", {"session": session, "signal": int(number)})
-            return
-        except CliError as error:
-            # Not found: either it has not begun yet, then it is worth trying again, or its end is on its way to us.
-            if error.name != "NotFound" or ended.poll(TRY_PAUSE):
-                return
 
 
 def _fill_standard_fds() -> None:

@@ -9,6 +9,7 @@ import time
 from sysd.cli import client as varlink
 from sysd.cli.errors import SIGNAL_BASE, CliError
 from sysd.cli.output import STDERR, clean, write_all
+from sysd.cli.signals import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def follow(client: Client) -> Parameters:
     """Show an operation's replies until the last one, which is returned; Ctrl-C cancels the operation."""
     progress = Progress()
     interrupt = Interrupt()
+    client.wait = Wakeup().wait_for
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
         while True:

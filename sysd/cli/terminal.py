@@ -11,6 +11,7 @@ import termios
 
 from sysd.cli.execute import begin, exit_status
 from sysd.cli.output import write_all
+from sysd.cli.signals import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Relay:
         self._pending = b""
         self._input_open = True
         self._remote_open = True
+        self._wakeup = Wakeup()
         posix.set_blocking(remote, False)
 
     def run(self) -> None:
@@ -127,6 +129,7 @@ class Relay:
 
     def _wait(self) -> set[int]:
         poller = select.poll()
+        poller.register(self._wakeup.fd, select.POLLIN)
         if self._control is not None:
             poller.register(self._control, select.POLLIN)
         if self._remote_open:
@@ -134,7 +137,10 @@ class Relay:
             # Nothing more is read from the keyboard while the guest does not take what was typed.
             if self._input_open and len(self._pending) < CHUNK:
                 poller.register(STDIN, select.POLLIN)
-        return {fd for fd, _ in poller.poll()}
+        ready = {fd for fd, _ in poller.poll()}
+        if self._wakeup.fd in ready:
+            self._wakeup.clear()
+        return ready
 
     def _read_input(self) -> bool:
         try:

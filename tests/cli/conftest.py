@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
+import posix
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import posix
 import pytest
 
 from tests.cli.fake_daemon import FakeDaemon, Handler
@@ -48,7 +48,7 @@ class Command:
 @pytest.fixture
 def socket_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "varlink"
-    monkeypatch.setitem(posix.environ, b"SYSCONT_SOCKET", str(path).encode())  # type: ignore[misc]
+    monkeypatch.setitem(posix.environ, b"SYSCONT_SOCKET", str(path).encode())
     return path
 
 

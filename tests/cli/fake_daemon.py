@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,10 @@ class Call:
     def error(self, name: str, message: str = "", hint: str = "") -> None:
         full = name if "." in name else f"org.syscont.Manager.{name}"
         self._send({"error": full, "parameters": {"message": message, "hint": hint} if message else {}}, ())
+
+    def close_fds(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
 
     def _send(self, message: Parameters, fds: tuple[int, ...]) -> None:
         data = json.dumps(message).encode() + b"\0"
@@ -80,6 +85,7 @@ class FakeDaemon:
                     call.error("org.varlink.service.MethodNotFound")
                 else:
                     handler(call)
+                call.close_fds()
 
 
 def _messages(connection: socket.socket) -> Iterator[tuple[Parameters, list[int]]]:

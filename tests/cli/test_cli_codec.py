@@ -38,7 +38,7 @@ def test_decode_accepts_what_json_accepts(text: str) -> None:
     try:
         expected = json.loads(text)
     except ValueError:
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             codec.decode(text)
     else:
         assert same(codec.decode(text), expected)
@@ -46,11 +46,11 @@ def test_decode_accepts_what_json_accepts(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "x", "{", '{"a":1}}', "[1] 2", '"\n"', "[1,]", "nul", '{"a" 1}'])
 def test_not_json(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         codec.decode(text)
 
 
-@pytest.mark.parametrize("text", ["Infinity", "-Infinity", " [1] ", '"\\ud83d\\ude00"', "1e3", "-0.0", "123456789012345678901"])
+@pytest.mark.parametrize("text", ["Infinity", "-Infinity", " [1] ", '"\\ud83d\\ude00"', "1e3", "-0.0", "1" * 30])
 def test_corners(text: str) -> None:
     assert codec.decode(text) == json.loads(text)
 

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each verb: what it asks of the daemon, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Command, Serve
+from tests.cli.fake_daemon import Call, Handler
+
+FINGERPRINT = "ab" * 32
+
+
+def instance(name: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "project": "default",
+        "type": "container",
+        "state": "running",
+        "unit": f"syscont@{name}.service",
+        "leader": 42,
+        "image": FINGERPRINT,
+        "imageAlias": "busybox",
+        "config": {},
+        "devices": {},
+        "addresses": ["10.1.2.3", "fd42::3"],
+        "uuid": "6e1e2c5e-5a1c-4b5d-8b6f-000000000000",
+        "idBase": 100000,
+        "created": 1763890000000000,
+        **changes,
+    }
+
+
+INSTANCES = [
+    instance("web2", state="stopped", addresses=[], leader=0),
+    instance("web1", config={"limits.memory": "1GiB", "user.note": "a,b\n\x1b[31m"}),
+    instance("db1", state="frozen"),
+    instance("web1", project="lab", state="failed"),
+]
+IMAGES = [
+    {
+        "fingerprint": FINGERPRINT,
+        "aliases": ["busybox", "tiny"],
+        "architecture": "amd64",
+        "init": "busybox",
+        "description": "evil \x1b[31m",
+        "properties": {"os": "busybox"},
+        "size": 1 << 20,
+        "created": 0,
+        "imported": 1763890000000000,
+    }
+]
+
+
+def operation(**result: str) -> dict[str, Any]:
+    return {"operation": {"id": "1", "kind": "k", "target": "t", "status": "done", "result": result}}
+
+
+def fine(call: Call) -> None:
+    call.reply(operation(fingerprint=FINGERPRINT))
+
+
+HANDLERS: dict[str, Handler] = {
+    "ListInstances": lambda call: call.reply({"instances": INSTANCES}),
+    "ListImages": lambda call: call.reply({"images": IMAGES}),
+    "GetInstance": lambda call: call.reply({"instance": INSTANCES[1]}),
+    "GetImage": lambda call: call.reply({"image": IMAGES[0]}),
+    "GetInfo": lambda call: call.reply(
+        {"version": "9.9", "systemdVersion": "257", "kernel": "6.12", "instances": 3, "images": 1}
+    ),
+    "ListNetworks": lambda call: call.reply(
+        {"networks": [{"name": "br0", "ipv4": "10.1.2.1/24", "ipv6": "", "domain": "d", "usedBy": ["a", "b"]}]}
+    ),
+    "ListOperations": lambda call: call.reply(
+        {"operations": [{"id": "7", "kind": "build", "target": "x", "status": "running", "done": 1, "total": 4}]}
+    ),
+    **dict.fromkeys(
+        (
+            "CreateInstance StartInstance StopInstance RestartInstance PauseInstance ResumeInstance DeleteInstance "
+            "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
+            "CancelOperation"
+        ).split(),
+        fine,
+    ),
+}
+
+CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
+    ("launch busybox c1", [("CreateInstance", {"name": "c1", "image": "busybox", "start": True})]),
+    (
+        "launch busybox c1 --wait -c limits.memory=1GiB",
+        [
+            (
+                "CreateInstance",
+                {"name": "c1", "image": "busybox", "config": {"limits.memory": "1GiB"}, "start": True, "wait": True},
+            )
+        ],
+    ),
+    ("create busybox c1", [("CreateInstance", {"name": "c1", "image": "busybox"})]),
+    ("start a", [("StartInstance", {"name": "a"})]),
+    ("start a b a -w", [("StartInstance", {"name": name, "wait": True}) for name in "ab"]),
+    ("stop a -f --timeout 3", [("StopInstance", {"name": "a", "timeout": 3, "force": True})]),
+    ("stop --all", [("ListInstances", {}), *[("StopInstance", {"name": name}) for name in ("web1", "db1")]]),
+    ("start --all", [("ListInstances", {}), *[("StartInstance", {"name": name}) for name in ("web2", "lab:web1")]]),
+    ("restart a --wait", [("RestartInstance", {"name": "a", "wait": True})]),
+    ("pause --all", [("ListInstances", {}), ("PauseInstance", {"name": "web1"})]),
+    ("resume --all", [("ListInstances", {}), ("ResumeInstance", {"name": "db1"})]),
+    ("delete -f a b", [("DeleteInstance", {"name": name, "force": True}) for name in "ab"]),
+    ("rename a b", [("RenameInstance", {"name": "a", "newName": "b"})]),
+    ("config set a k=v l=1=2", [("ChangeConfig", {"name": "a", "set": {"k": "v", "l": "1=2"}})]),
+    ("config set a k v", [("ChangeConfig", {"name": "a", "set": {"k": "v"}})]),
+    ("config unset a k l", [("ChangeConfig", {"name": "a", "unset": ["k", "l"]})]),
+    ("image build busybox", [("BuildImage", {"source": "busybox"})]),
+    ("image build busybox --alias a --alias b", [("BuildImage", {"source": "busybox", "aliases": ["a", "b"]})]),
+    ("image delete a", [("DeleteImage", {"name": "a"})]),
+    ("image alias add a i", [("AddImageAlias", {"alias": "a", "image": "i"})]),
+    ("image alias remove a b", [("RemoveImageAlias", {"alias": name}) for name in "ab"]),
+    ("operation cancel 7", [("CancelOperation", {"id": "7"})]),
+]
+
+
+@pytest.mark.parametrize(("line", "calls"), CALLS)
+def test_what_is_asked_of_the_daemon(
+    serve: Serve, syscont: Command, line: str, calls: list[tuple[str, dict[str, Any]]]
+) -> None:
+    daemon = serve(HANDLERS)
+    done = syscont(*line.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    made = [(call.method, call.parameters) for call in daemon.calls]
+    assert sorted(made, key=str) == sorted(calls, key=str)
+    assert not any(call.more for call in daemon.calls)
+
+
+PRINTED = [
+    ("launch busybox c1", "c1\n"),
+    ("image build busybox", f"{FINGERPRINT}\n"),
+    ("start web1", ""),
+    ("config get web1 limits.memory", "1GiB\n"),
+    ("config get web1 limits.processes", ""),
+    ("list --format csv -c n", "db1\nweb1\nweb2\nweb1\n"),
+    ("list -c ns web state=stopped", "NAME  STATE\nweb2  stopped\n"),
+    ("list -c n 'w*2'", "NAME\nweb2\n"),
+    ("list -c n w?b2", "NAME\nweb2\n"),
+    ("list -c n limits.memory=1GiB", "NAME\nweb1\n"),
+    ("list -c n nothing", "NAME\n"),
+    ("list -c np db --no-legend", "db1  42\n"),
+    ("list -c n,limits.memory web1 state=running", "NAME  LIMITS.MEMORY\nweb1  1GiB\n"),
+    ("list --format csv -c n,user.note web1 state=running", 'web1,"a,b ?[31m"\n'),
+    ("list --format csv -c n46 web", "web1,10.1.2.3,fd42::3\nweb2,,\nweb1,10.1.2.3,fd42::3\n"),
+    ("list db", "NAME  STATE   IPV4      IPV6     TYPE       IMAGE\n"
+     "db1   frozen  10.1.2.3  fd42::3  container  busybox\n"),
+    ("image list -c lfasd", "ALIAS    FINGERPRINT   ARCH   SIZE     DESCRIPTION\n"
+     "busybox  abababababab  amd64  1.00MiB  evil ?[31m\n"),
+    ("image list --format csv -c L", "busybox tiny\n"),
+    ("image list abab --format csv -c l", "busybox\n"),
+    ("image alias list --format csv", "busybox,abababababab,evil ?[31m\ntiny,abababababab,evil ?[31m\n"),
+    ("network list", "NAME  IPV4         IPV6  DOMAIN  USED BY\nbr0   10.1.2.1/24  -     d       2\n"),
+    ("operation list --format csv", "7,build,x,running,,25%,\n"),
+    ("version --client", "syscont 0.1.0\n"),
+    ("version", "syscont 0.1.0\nsyscontd 9.9\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "printed"), PRINTED)
+def test_what_is_printed(serve: Serve, syscont: Command, line: str, printed: str) -> None:
+    serve(HANDLERS)
+    done = syscont(*[word.strip("'") for word in line.split()])
+    assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
+
+
+@pytest.mark.parametrize("verb", ["list web1 state=running", "info web1", "image show busybox", "config show web1"])
+def test_json_and_yaml_say_the_same(serve: Serve, syscont: Command, verb: str) -> None:
+    serve(HANDLERS)
+    as_json, as_yaml = (syscont(*verb.split(), "--format", form).stdout for form in ("json", "yaml"))
+    assert json.loads(as_json) == yaml.safe_load(as_yaml)
+    assert "\x1b" not in as_json + as_yaml
+
+
+def test_list_as_json_is_what_the_daemon_said(serve: Serve, syscont: Command) -> None:
+    serve(HANDLERS)
+    assert json.loads(syscont("list", "--format", "json", "db").stdout) == [INSTANCES[2]]
+
+
+def test_info(serve: Serve, syscont: Command) -> None:
+    serve(HANDLERS)
+    shown = syscont("info", "web1").stdout
+    assert "Unit: syscont@web1.service\n" in shown
+    assert "user.note=a,b...\n" in shown
+    assert "Kernel: 6.12\n" in syscont("info").stdout
+
+
+def test_a_name_of_our_own_is_tried_again_when_taken(serve: Serve, syscont: Command) -> None:
+    taken: list[str] = []
+
+    def create(call: Call) -> None:
+        taken.append(call.parameters["name"])
+        if len(taken) < 3:
+            call.error("AlreadyExists", "taken")
+        else:
+            fine(call)
+
+    serve({"CreateInstance": create})
+    done = syscont("launch", "busybox")
+    assert done.stdout == f"{taken[2]}\n"
+    assert re.fullmatch("[a-z]+-[a-z]+", taken[2])
+
+
+def test_a_name_of_the_users_is_not_tried_again(serve: Serve, syscont: Command) -> None:
+    daemon = serve({"CreateInstance": lambda call: call.error("AlreadyExists", "taken")})
+    done = syscont("launch", "busybox", "c1")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "syscont: taken\n")
+    assert len(daemon.calls) == 1
+
+
+def test_of_many_each_failure_is_said(serve: Serve, syscont: Command) -> None:
+    def start(call: Call) -> None:
+        name = call.parameters["name"]
+        fine(call) if name == "b" else call.error("NotFound", f"no instance '{name}'")
+
+    daemon = serve({"StartInstance": start})
+    done = syscont("start", "a", "b", "c")
+    assert done.returncode == 3
+    assert done.stderr == "syscont: no instance 'a'\nsyscont: no instance 'c'\n"
+    assert len(daemon.calls) == 3
+
+
+def test_an_operation_that_failed_is_a_failure(serve: Serve, syscont: Command) -> None:
+    failed = {"operation": {"id": "1", "status": "failed", "message": "disk full"}}
+    serve({"StartInstance": lambda call: call.reply(failed)})
+    done = syscont("start", "a")
+    assert (done.returncode, done.stderr) == (1, "syscont: disk full\n")
+
+
+def test_image_files_are_handed_over_open(serve: Serve, syscont: Command, tmp_path: Path) -> None:
+    read: list[Any] = []
+
+    def take(call: Call) -> None:
+        read.append(call.parameters)
+        for fd in call.fds:
+            read.append(os.read(fd, 100))
+        fine(call)
+
+    serve({"ImportImage": take})
+    for name in ("meta", "root"):
+        (tmp_path / name).write_text(name)
+    done = syscont("image", "import", str(tmp_path / "meta"), str(tmp_path / "root"), "--alias", "a")
+    assert done.stdout == f"{FINGERPRINT}\n"
+    assert syscont("image", "import", "-", stdin="streamed").stdout == f"{FINGERPRINT}\n"
+    assert read == [
+        {"metadataFd": 0, "rootfsFd": 1, "aliases": ["a"]},
+        b"meta",
+        b"root",
+        {"imageFd": 0},
+        b"streamed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("image import /nonexistent", "No such file"),
+        ("image import /", "directory"),
+        ("start", "--all"),
+        ("start a --all", "exclude"),
+        ("list -c Z", "unknown column 'Z'"),
+        ("config set a k", "KEY=VALUE"),
+        ("config get web1 no.such.key", "unknown configuration key"),
+        ("logs a/b", "invalid instance name"),
+        ("logs *", "invalid instance name"),
+        ("help bogus", "unknown verb"),
+        ("completion tcsh", "no completion"),
+    ],
+)
+def test_what_is_refused(serve: Serve, syscont: Command, line: str, text: str) -> None:
+    serve(HANDLERS)
+    done = syscont(*line.split())
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_monitor(serve: Serve, syscont: Command) -> None:
+    def monitor(call: Call) -> None:
+        assert call.more
+        call.reply({"event": "InstanceStarted", "project": "default", "name": "c1"}, continues=True)
+        call.reply({"event": "InstanceStarted", "project": "lab", "name": "c\x1b2"})
+
+    serve({"Monitor": monitor})
+    lines = [line.split(" ", 1)[1] for line in syscont("monitor").stdout.splitlines()]
+    assert lines == ["InstanceStarted c1", "InstanceStarted lab:c?2"]
+    assert json.loads(syscont("monitor", "--format", "json").stdout.splitlines()[0])["name"] == "c1"
+
+
+def test_logs_is_journalctl() -> None:
+    from sysd.cli.logs import journal_command
+    from sysd.cli.options import parse
+    from sysd.cli.verbs import VERBS
+
+    words = ["web1", "-f", "-n", "5", "--", "--since", "today"]
+    assert journal_command(parse(VERBS["logs"], words))[1:] == [
+        "--unit=syscont@web1.service", "--follow", "--lines=5", "--since", "today",
+    ]  # fmt: skip
+    assert "--unit=syscont@lab:web1.service" in journal_command(parse(VERBS["logs"], ["lab:web1"]))
+
+
+def test_a_reader_that_leaves_is_no_error(serve: Serve, syscont: Command) -> None:
+    import subprocess
+
+    serve({**HANDLERS, "ListInstances": lambda call: call.reply({"instances": INSTANCES * 2000})})
+    line = subprocess.list2cmdline(syscont.argv("list", "--format", "json"))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | head -n 1; echo ${{PIPESTATUS[0]}}"],
+        env=syscont.environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("[\n141\n", "")
