@@ -20,16 +20,21 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native: sysd/_cext/_native.abi3.so
+native: sysd/_cext/_native.abi3.so build/attach
 
-sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h
+build/attach: sysd/_cext/attach.c sysd/_cext/clone.h
+	@tools/need-packages gcc libc6-dev
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
+sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h sysd/_cext/clone.h
 	@tools/need-packages gcc libc6-dev libpython3-dev python3-cffi python3-setuptools
 	@echo '==> building the C part'
 	@$(PYTHON) sysd/_cext/build.py
 
 # Bindings and tools come from Debian, as they do on a user's host; only checkers come from elsewhere.
 BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-pyroute2 python3-systemd python3-yaml
-TOOLS = dnsmasq-base lz4 nftables squashfs-tools-ng tar xz-utils zstd
+TOOLS = busybox-static bzip2 dnsmasq-base fish groff-base lz4 mmdebstrap nftables squashfs-tools squashfs-tools-ng tar xz-utils zsh zstd
 VENV = .venv
 PYTEST = $(VENV)/bin/python -m pytest
 # Made last: an interrupted set-up starts anew.
@@ -93,7 +98,7 @@ RELOCATE = sed -i -e 's,/usr/lib/python3/dist-packages,$(PYTHONDIR),' -e 's,/usr
 install:
 	find sysd -name '*.py' ! -path sysd/_cext/build.py -o -name py.typed -o -name '*.abi3.so' | while read -r file; do \
 	    $(INSTALL_DATA) "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file" || exit 1; done
-	if [ -e data/bin/syscont ]; then install -D -m 0755 data/bin/syscont "$(DESTDIR)$(PREFIX)/bin/syscont"; fi
+	install -D -m 0755 data/bin/syscont "$(DESTDIR)$(PREFIX)/bin/syscont"
 	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" data/bin/syscontd data/bin/launch
 	$(INSTALL_DATA) -t "$(DESTDIR)$(UNITDIR)" data/systemd/*.service data/systemd/*.socket data/systemd/*.slice
 	$(INSTALL_DATA) data/sysusers.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/syscont.conf"
@@ -104,10 +109,12 @@ install:
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/syscont" data/varlink/*.varlink
 	for file in data/dbus-1/interfaces/*.xml; do [ ! -e "$$file" ] || \
 	    $(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" "$$file" || exit 1; done
-	for file in docs/man/*.[1-8]; do [ ! -e "$$file" ] || \
-	    $(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/man/man$${file##*.}" "$$file" || exit 1; done
-	$(RELOCATE) "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/syscontd.service
-	if [ -e "$(DESTDIR)$(PREFIX)/bin/syscont" ]; then $(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont"; fi
+	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/man/man1" docs/man/*.1
+	$(INSTALL_DATA) data/completions/syscont.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/syscont"
+	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
+	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
+	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/syscontd.service
+	install -D -m 0755 build/attach "$(DESTDIR)$(LIBEXECDIR)/attach"
 
 .PHONY: clean
 clean:

@@ -13,7 +13,7 @@ from sysd._cext._native import lib as _lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -131,35 +131,3 @@ def bound_capabilities() -> None:
 def netlink_socket_in(pidfd: int, protocol: int, groups: int) -> int:
     """A non-blocking netlink socket in the network namespace of the process behind pidfd."""
     return _checked(_lib.sc_netlink_in(pidfd, protocol, groups), "netlink socket")
-
-
-def attach(
-    pidfd: int,
-    cgroup_fd: int,
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    *,
-    stdio: tuple[int, int, int] = (-1, -1, -1),
-    tty_socket: int = -1,
-    uid: int = 0,
-    gid: int = 0,
-    groups: Sequence[int] = (),
-    cwd: str = "/",
-) -> int:
-    """Run command in all namespaces of the process behind pidfd, as our child; returns its PID.
-
-    With tty_socket a terminal is made inside, and its controlling side sent over that socket.
-    """
-    argv = [_ffi.new("char[]", os.fsencode(word)) for word in command]
-    envp = [_ffi.new("char[]", os.fsencode(f"{key}={value}")) for key, value in environment.items()]
-    cwd_bytes = _ffi.new("char[]", os.fsencode(cwd))
-    argv_array = _ffi.new("char*[]", [*argv, _ffi.NULL])
-    envp_array = _ffi.new("char*[]", [*envp, _ffi.NULL])
-    group_array = _ffi.new("unsigned int[]", list(groups) or 1)
-    request = _ffi.new("struct attach *")
-    request.pidfd, request.cgroup_fd, request.tty_socket = pidfd, cgroup_fd, tty_socket
-    request.stdio = list(stdio)
-    request.uid, request.gid = uid, gid
-    request.groups, request.group_count = group_array, len(groups)
-    request.argv, request.envp, request.cwd = argv_array, envp_array, cwd_bytes
-    return _checked(_lib.sc_attach(request), "enter instance")

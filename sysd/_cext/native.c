@@ -2,9 +2,8 @@
 /*
  * The system calls that Python has no door to. Thin: no policy, no allocation.
  *
- * sc_userns and sc_attach fork a process that may have threads (the daemon), so what
- * runs in their children is async-signal-safe only: system calls on memory laid out
- * before the fork.
+ * sc_userns forks a process that may have threads, so what runs in its child is
+ * async-signal-safe only.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -31,6 +30,7 @@
 #include <linux/netlink.h>
 #include <unistd.h>
 #include <grp.h>
+#include "clone.h"
 #include "native.h"
 
 #ifndef CLONE_NEWTIME
@@ -150,16 +150,6 @@ static int write_map(pid_t pid, const char *which, unsigned int base, unsigned i
     return ok;
 }
 
-static pid_t fork_raw(uint64_t flags, int cgroup, uint64_t exit_signal)
-{
-    struct clone_args args = { .flags = flags, .exit_signal = exit_signal };
-    if (cgroup >= 0) {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup;
-    }
-    return syscall(NR_CLONE3, &args, sizeof args);
-}
-
 /* A user namespace whose ids 0.. are base.. here, as a descriptor. */
 int sc_userns(unsigned int base, unsigned int count)
 {
@@ -195,19 +185,10 @@ int sc_clone_sibling(void)
     return fork_raw(CLONE_PARENT, -1, 0);
 }
 
-/*
- * Take from the bounding set what only the host's root can use. A user namespace makes these powerless anyway,
- * but guests look at them (ConditionCapability= of systemd's units) to learn what not to try; systemd-nspawn
- * and LXC leave them out too.
- */
+/* For this process and its children, for good. */
 int sc_bound_capabilities(void)
 {
-    static const int host_only[] = { CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_PACCT, CAP_SYS_TIME, CAP_MAC_OVERRIDE,
-                                     CAP_MAC_ADMIN, CAP_SYSLOG, CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND };
-    for (size_t i = 0; i < sizeof host_only / sizeof *host_only; i++)
-        if (prctl(PR_CAPBSET_DROP, host_only[i], 0, 0, 0) < 0)
-            return -1;
-    return 0;
+    return bound_capabilities();
 }
 
 /* A netlink socket that lives in the network namespace of another process. Touches this thread only. */
@@ -234,165 +215,4 @@ int sc_netlink_in(int pidfd, int protocol, unsigned int groups)
     close(here);
     errno = failure;
     return fd;
-}
-
-static int send_fd(int sock, int fd)
-{
-    char byte = 't', control[CMSG_SPACE(sizeof(int))];
-    struct iovec iov = { &byte, 1 };
-    struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                              .msg_controllen = sizeof control };
-    memset(control, 0, sizeof control);
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    return sendmsg(sock, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
-}
-
-/* A terminal of the guest's own devpts. The guest may have put anything at the path: check what was opened. */
-static int open_terminal(int sock, unsigned int uid)
-{
-    struct statfs fs;
-    int unlocked = 0;
-    int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (master < 0 || fstatfs(master, &fs) < 0)
-        return -1;
-    if (fs.f_type != DEVPTS_MAGIC) {
-        errno = ENOTTY;
-        return -1;
-    }
-    fcntl(master, F_SETFL, 0);
-    if (ioctl(master, TIOCSPTLCK, &unlocked) < 0)
-        return -1;
-    int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
-    if (slave < 0 || send_fd(sock, master) < 0)
-        return -1;
-    close(master);
-    (void)!fchown(slave, uid, -1);
-    return slave;
-}
-
-static void say(const char *a, const char *b, const char *c)
-{
-    (void)!write(2, a, strlen(a));
-    (void)!write(2, b, strlen(b));
-    (void)!write(2, c, strlen(c));
-}
-
-static int exec_in_path(const struct attach *a)
-{
-    char path[PATH_MAX];
-    const char *search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *name = a->argv[0];
-    int denied = 0;
-    if (strchr(name, '/'))
-        return execve(name, a->argv, a->envp);
-    for (char **e = a->envp; *e; e++)
-        if (!strncmp(*e, "PATH=", 5))
-            search = *e + 5;
-    while (*search) {
-        size_t length = strcspn(search, ":");
-        if (length && length + strlen(name) + 2 <= sizeof path) {
-            memcpy(path, search, length);
-            path[length] = '/';
-            strcpy(path + length + 1, name);
-            execve(path, a->argv, a->envp);
-            if (errno == EACCES)
-                denied = 1;
-            else if (errno != ENOENT && errno != ENOTDIR)
-                return -1;
-        }
-        search += length;
-        search += *search == ':';
-    }
-    errno = denied ? EACCES : ENOENT;
-    return -1;
-}
-
-static void reset_signals(void)
-{
-    sigset_t none;
-    for (int s = 1; s < NSIG; s++)
-        signal(s, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* In the guest's namespaces: become the command. */
-static void run_command(const struct attach *a)
-{
-    int fds[3] = { a->stdio[0], a->stdio[1], a->stdio[2] };
-    setsid();
-    if (a->tty_socket >= 0) {
-        int slave = open_terminal(a->tty_socket, a->uid);
-        if (slave < 0)
-            _exit(126);
-        ioctl(slave, TIOCSCTTY, 0);
-        fds[0] = fds[1] = fds[2] = slave;
-    }
-    /* Lift them above 2 first, so that none is overwritten before it is used. */
-    for (int i = 0; i < 3; i++)
-        fds[i] = fcntl(fds[i], F_DUPFD, 3);
-    for (int i = 0; i < 3; i++)
-        if (fds[i] < 0 || dup2(fds[i], i) < 0)
-            _exit(126);
-    syscall(NR_CLOSE_RANGE, 3, ~0U, 0);
-    umask(022);
-    if (sc_bound_capabilities() < 0 || setgroups(a->group_count, a->groups) < 0 || setresgid(a->gid, a->gid, a->gid) < 0 ||
-        setresuid(a->uid, a->uid, a->uid) < 0) {
-        say("syscont: cannot become the user: ", strerrordesc_np(errno), "\n");
-        _exit(126);
-    }
-    if (chdir(a->cwd) < 0 && chdir("/") < 0)
-        _exit(126);
-    reset_signals();
-    exec_in_path(a);
-    int status = errno == ENOENT ? 127 : 126;
-    say("syscont: cannot run the command: ", strerrordesc_np(errno), "\n");
-    _exit(status);
-}
-
-/* Enter the namespaces, then fork once more: a pid namespace is entered by children only. */
-static void enter(const struct attach *a, int report)
-{
-    pid_t pid = -1;
-    prctl(PR_SET_DUMPABLE, 0);
-    if (setns(a->pidfd, CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS |
-                            CLONE_NEWIPC | CLONE_NEWCGROUP) == 0)
-        pid = fork_raw(CLONE_PARENT, -1, 0);
-    if (pid == 0)
-        run_command(a);
-    int answer[2] = { pid, pid < 0 ? errno : 0 };
-    (void)!write(report, answer, sizeof answer);
-    _exit(0);
-}
-
-/*
- * Run a command in the namespaces and cgroup of an instance. Returns its PID; it is the
- * caller's child. A command that can't be run ends with 126 or 127 and a line on its stderr.
- */
-int sc_attach(const struct attach *a)
-{
-    int report[2], answer[2] = { -1, EIO };
-    sigset_t all, before;
-    if (pipe2(report, O_CLOEXEC) < 0)
-        return -1;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    pid_t middle = fork_raw(0, a->cgroup_fd, SIGCHLD);
-    if (middle == 0)
-        enter(a, report[1]);
-    int failure = errno;
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    close(report[1]);
-    if (middle > 0) {
-        if (read(report[0], answer, sizeof answer) != sizeof answer)
-            answer[1] = EIO;
-        failure = answer[1];
-        waitpid(middle, NULL, 0);
-    }
-    close(report[0]);
-    errno = failure;
-    return answer[0];
 }

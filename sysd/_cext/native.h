@@ -1,19 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What cffi parses: plain declarations only. All functions return -1 and set errno on failure. */
 
-struct attach {
-    int pidfd;              /* of the instance's PID 1 */
-    int cgroup_fd;          /* folder of the cgroup to be born in, or -1 */
-    int stdio[3];           /* descriptors of the command, unless tty_socket is used */
-    int tty_socket;         /* -1, or a socket on which the terminal's controlling side is sent */
-    unsigned int uid, gid;  /* as the guest counts them */
-    const unsigned int *groups;
-    int group_count;
-    char **argv;
-    char **envp;
-    const char *cwd;
-};
-
 int sc_open_tree(int dir, const char *path, unsigned int flags);
 int sc_move_mount(int from, int to_dir, const char *to);
 int sc_idmap_mount(int tree, int userns);
@@ -31,4 +18,3 @@ int sc_userns(unsigned int base, unsigned int count);
 int sc_clone_sibling(void);
 int sc_bound_capabilities(void);
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups);
-int sc_attach(const struct attach *a);

@@ -20,6 +20,7 @@ from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.sizes import format_size
 
 IDS = 65536
+MODE_BITS = 0o7777
 MAX_MEMBERS = 4_000_000
 MAX_PATH = 4096
 MAX_COMPONENT = 255
@@ -247,7 +248,7 @@ class Extractor:
         os.mkfifo(name, 0o600, dir_fd=parent)
         os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
         # Following is harmless: the name was made in the line before, and nobody else has access.
-        os.chmod(name, stat.S_IMODE(member.mode), dir_fd=parent)
+        os.chmod(name, member.mode & MODE_BITS, dir_fd=parent)
         os.utime(name, ns=_times(member), dir_fd=parent, follow_symlinks=False)
 
     def _remove(self, parent: int, name: bytes, member: Member) -> None:
@@ -264,7 +265,7 @@ class Extractor:
     def _set_attributes(self, fd: int, parts: Parts, member: Member) -> None:
         # Changing the owner clears setuid and file capabilities, so it comes first.
         os.fchown(fd, member.uid, member.gid)
-        os.fchmod(fd, stat.S_IMODE(member.mode))
+        os.fchmod(fd, member.mode & MODE_BITS)
         for name, value in xattrs.kept(member.pax_headers):
             if name == xattrs.DEFAULT_ACL:
                 self._keep_default_acl(parts, value, member)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -97,7 +98,12 @@ class Input:
             pass
 
     def _take(self, size: int) -> bytes:
-        data = os.read(self._fd, size)
+        try:
+            data = os.read(self._fd, size)
+        except BlockingIOError:
+            # Whoever gave us the descriptor shares its flags.
+            select.select([self._fd], [], [])
+            return self._take(size)
         self._digest.update(data)
         return data
 

@@ -43,7 +43,7 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._last >= PROGRESS_INTERVAL:
+        if now - self._last >= PROGRESS_INTERVAL or done == total:
             self._last = now
             emit({"stage": self.stage, "done": done, "total": total})
 

@@ -189,17 +189,27 @@ class Lifecycle:
         """A launcher's last words: a guest runs, with these descriptors; or why it does not."""
         message = json.loads(data)
         instance = self._table.find_uuid(message.get("uuid", ""))
-        if instance is None or "error" in message or len(fds) != 2:
+        if instance is None or len(fds) != 2:
             for fd in fds:
                 os.close(fd)
-            if instance and (waiting := self._launching.get(instance.uuid)) and not waiting.done():
-                waiting.set_exception(FailedError(f"{instance.name} can't be started: {message.get('error', 'its console is missing')}"))
+            if instance:
+                why = message.get("error", "its console is missing")
+                self._launched(instance, FailedError(f"{instance.name} can't be started: {why}"))
             return
         try:
             self._adopt(instance, int(message["leader"]), {"console": fds[0], "notify": fds[1]}, store=True)
         except ProcessLookupError:
             log.warning("%s ended as soon as it had started", instance.name)
-        if (waiting := self._launching.get(instance.uuid)) and not waiting.done():
+        self._launched(instance, None)
+
+    def _launched(self, instance: Instance, error: FailedError | None) -> None:
+        """Tell whoever waits for the launch; after a reboot by the guest itself nobody does."""
+        waiting = self._launching.get(instance.uuid)
+        if waiting is None or waiting.done():
+            return
+        if error:
+            waiting.set_exception(error)
+        else:
             waiting.set_result(None)
 
     def _adopt(self, instance: Instance, leader: int, fds: dict[str, int], *, store: bool) -> None:

@@ -41,6 +41,7 @@ class Console:
         self._partial = b""
         self._window = (0.0, 0)
         self._attached: list[_Attached] = []
+        self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._read)
 
@@ -49,6 +50,8 @@ class Console:
         self._partial = b""
         for attached in list(self._attached):
             attached.close()
+        if self._pause:
+            self._pause.cancel()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
 
@@ -79,16 +82,11 @@ class Console:
         if not data:
             # EIO: nobody in the guest has the terminal open just now. It may be opened again.
             self._loop.remove_reader(self._fd)
-            self._loop.call_later(0.2, self._read_again)
+            self._pause = self._loop.call_later(0.2, self._loop.add_reader, self._fd, self._read)
             return
         for attached in list(self._attached):
             attached.send(data)
         self._split(data)
-
-    def _read_again(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            os.fstat(self._fd)
-            self._loop.add_reader(self._fd, self._read)
 
     def _split(self, data: bytes) -> None:
         *lines, self._partial = (self._partial + data).split(b"\n")

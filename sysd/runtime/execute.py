@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import signal
 import socket
 import stat
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sysd import _cext
 from sysd.model.errors import FailedError, InvalidError, NotFoundError
 
+ATTACH = "/usr/libexec/syscont/attach"
 CGROUP_ROOT = "/sys/fs/cgroup"
 EXEC_CGROUP = ".syscont"
 """Leaf for executed commands: the guest's own init enables controllers in the root of its tree, where processes
@@ -100,11 +104,7 @@ class Running:
 async def start(leader: int, pidfd: int, cgroup: str, id_base: int, command: Command) -> Running:
     """Run command in the guest of leader; cgroup is the path of the instance's unit, as systemd says it."""
     command.check()
-    root = os.open(f"/proc/{leader}/root", os.O_PATH | os.O_DIRECTORY)
-    try:
-        user = find_user(root, command.user) if command.user else User()
-    finally:
-        os.close(root)
+    user = _find_user(leader, command.user) if command.user else User()
     environment = {
         "PATH": DEFAULT_PATH,
         "HOME": user.home,
@@ -113,34 +113,52 @@ async def start(leader: int, pidfd: int, cgroup: str, id_base: int, command: Com
         "container": "syscont",
         **command.environment,
     }
-    leaf = open_leaf(cgroup, id_base)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    stdin, stdout, stderr = (null if fd < 0 else fd for fd in command.stdio)
-    ours, theirs = socket.socketpair() if command.tty else (None, None)
+    with contextlib.ExitStack() as stack:
+
+        def owned(fd: int) -> int:
+            stack.callback(os.close, fd)
+            return fd
+
+        report, report_end = (stack.enter_context(end) for end in socket.socketpair())
+        terminal, terminal_end = (stack.enter_context(end) for end in socket.socketpair())
+        null = owned(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+        passed = [null if fd < 0 else fd for fd in command.stdio]
+        passed += [pidfd, owned(open_leaf(cgroup, id_base)), report_end.fileno()]
+        passed += [terminal_end.fileno()] if command.tty else []
+        groups = ",".join(map(str, user.groups))
+        cwd = command.cwd or user.home
+        tty = "6" if command.tty else "-1"
+        argv = [ATTACH, "3", "4", "5", tty, str(user.uid), str(user.gid), groups, cwd, *command.argv]
+        helper = _spawn(argv, environment, passed)
+        report_end.close()
+        terminal_end.close()
+        pid = await _started(helper, report)
+        return Running(pid, await _receive_terminal(terminal) if command.tty else -1)
+
+
+def _spawn(argv: list[str], environment: Mapping[str, str], passed: list[int]) -> int:
+    """Start a program with descriptors 0, 1, ... being those of passed."""
+    # Through numbers that none of them has, so that none is overwritten before it is used.
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(passed)) for fd in passed]
     try:
-        pid = _cext.attach(
-            pidfd,
-            leaf,
-            command.argv,
-            environment,
-            stdio=(stdin, stdout, stderr),
-            tty_socket=theirs.fileno() if theirs else -1,
-            uid=user.uid,
-            gid=user.gid,
-            groups=user.groups,
-            cwd=command.cwd or user.home,
-        )
-        if theirs:
-            theirs.close()
-        return Running(pid, await _receive_terminal(ours) if ours else -1)
-    except OSError as error:
-        raise FailedError(f"the instance can't be entered: {error.strerror}") from error
+        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted)]
+        return os.posix_spawn(argv[0], argv, environment, file_actions=actions)
     finally:
-        os.close(leaf)
-        os.close(null)
-        for end in (ours, theirs):
-            if end:
-                end.close()
+        for fd in lifted:
+            os.close(fd)
+
+
+async def _started(helper: int, report: socket.socket) -> int:
+    """The command's PID, once the helper has said it and is reaped."""
+    report.setblocking(False)
+    data = await asyncio.get_running_loop().sock_recv(report, 12)
+    os.waitpid(helper, 0)
+    middle, pid, failure = struct.unpack("iii", data) if len(data) == 12 else (0, -1, errno.EIO)
+    if middle:
+        os.waitpid(middle, 0)
+    if pid < 0:
+        raise FailedError(f"the instance can't be entered: {os.strerror(failure)}")
+    return int(pid)
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -190,6 +208,14 @@ def _read_beneath(root: int, path: str) -> str:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return ""
         return stream.read(MAX_PASSWD).decode(errors="replace")
+
+
+def _find_user(leader: int, wanted: str) -> User:
+    root = os.open(f"/proc/{leader}/root", os.O_PATH | os.O_DIRECTORY)
+    try:
+        return find_user(root, wanted)
+    finally:
+        os.close(root)
 
 
 def find_user(root: int, wanted: str) -> User:

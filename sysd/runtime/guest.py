@@ -42,6 +42,7 @@ class Guest:
         self.cgroup = ""
         self.console: Console | None = None
         self._notify: socket.socket | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._window = (0.0, 0)
         self._watch: AddressWatch | None = None
         try:
@@ -55,6 +56,8 @@ class Guest:
             self._watch.close()
         if self.console:
             self.console.close()
+        if self._pause:
+            self._pause.cancel()
         if self._notify:
             asyncio.get_running_loop().remove_reader(self._notify)
             self._notify.close()
@@ -108,13 +111,10 @@ class Guest:
         if self._window[1] <= FLOOD:
             return False
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._notify)  # type: ignore[arg-type]
-        loop.call_later(FLOOD_PERIOD, self._listen_again)
+        assert self._notify
+        loop.remove_reader(self._notify)
+        self._pause = loop.call_later(FLOOD_PERIOD, loop.add_reader, self._notify, self._relay)
         return True
-
-    def _listen_again(self) -> None:
-        if self._notify and self._notify.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(self._notify, self._relay)
 
 
 def allowed_fields(data: bytes) -> str:
@@ -129,7 +129,7 @@ def allowed_fields(data: bytes) -> str:
 
 
 def store_descriptor(uuid: str, kind: str, fd: int) -> None:
-    daemon.notify(f"FDSTORE=1\nFDNAME={kind}-{uuid}", fds=[fd])
+    daemon.notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={kind}-{uuid}", fds=[fd])
 
 
 def forget_descriptors(uuid: str) -> None:
