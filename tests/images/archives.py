@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-METADATA = b"architecture: x86_64\ncreation_date: 1424284563\nproperties: {os: Test, release: '1'}\n"
+METADATA = (
+    f"architecture: {os.uname().machine}\n".encode()
+    + b"creation_date: 1424284563\nproperties: {os: Test, release: '1'}\n"
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,13 @@ def sparse(name: str, size: int) -> bytes:
 
 def with_size(entry: Entry, size: int) -> bytes:
     """An entry whose header claims another size; entry must have no content."""
+    return with_field(entry, 124, _number(size))
+
+
+def with_field(entry: Entry, offset: int, value: bytes) -> bytes:
+    """An entry with other bytes in its header."""
     header = bytearray(entry.encode())
-    header[124:136] = _number(size)
+    header[offset : offset + len(value)] = value
     return _with_checksum(header)
 
 

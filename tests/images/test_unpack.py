@@ -13,11 +13,13 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
 from sysd.images import facts, stream
+from sysd.images.metadata import host_architecture
 from sysd.model.errors import InvalidError, UnsupportedError
 from tests.images.archives import (
     METADATA,
@@ -29,6 +31,7 @@ from tests.images.archives import (
     symlink,
     tar,
     unified,
+    with_field,
 )
 from tests.images.conftest import Place
 
@@ -77,7 +80,7 @@ def test_minimal(place: Place) -> None:
     result = place.unified(image)
     assert result == {
         "fingerprint": hashlib.sha256(image).hexdigest(),
-        "architecture": "x86_64",
+        "architecture": host_architecture(),
         "init": "other",
         "size": 10,
         "description": "",
@@ -336,6 +339,20 @@ def test_command_line(tmp_path: Path) -> None:
     assert lines[-1]["result"]["fingerprint"] == hashlib.sha256(image).hexdigest()
 
 
+def test_descriptor_that_does_not_block(tmp_path: Path) -> None:
+    image = unified()
+    out, into = os.pipe()
+    os.set_blocking(out, False)
+    argv = [sys.executable, "-m", "sysd.images.worker", "--target", str(tmp_path), "--limit", "1000", "--image", "0"]
+    with subprocess.Popen(argv, stdin=out, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        os.close(out)
+        assert process.stdout
+        with open(into, "wb") as file:
+            time.sleep(0.3)
+            file.write(image)
+        assert "result" in json.loads(process.stdout.read().splitlines()[-1])
+
+
 @pytest.mark.parametrize(
     ("image", "options", "code"),
     [
@@ -383,3 +400,9 @@ def peak_memory(target: Path, members: int) -> int:
 
 def test_memory_stays_flat(tmp_path: Path) -> None:
     assert peak_memory(tmp_path / "many", 20_000) - peak_memory(tmp_path / "few", 500) < 2048
+
+
+def test_mode_keeps_only_its_bits(place: Place) -> None:
+    header = with_field(Entry("rootfs/x"), 100, bytes([0x80]) + b"\xff" * 7)
+    place.unified(unified(header))
+    assert stat.S_IMODE((place.rootfs / "x").stat().st_mode) == 0o7777
