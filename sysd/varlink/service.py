@@ -22,6 +22,20 @@ T = TypeVar("T")
 
 INTERFACE = "org.syscont.Manager"
 SERVICE = "org.varlink.service"
+SERVICE_DESCRIPTION = """\
+# What every varlink service answers.
+interface org.varlink.service
+
+method GetInfo() -> (vendor: string, product: string, version: string, url: string, interfaces: []string)
+method GetInterfaceDescription(interface: string) -> (description: string)
+
+error InterfaceNotFound (interface: string)
+error MethodNotFound (method: string)
+error MethodNotImplemented (method: string)
+error InvalidParameter (parameter: string)
+error PermissionDenied ()
+error ExpectedMore ()
+"""
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_EACH = 128
 
@@ -192,7 +206,8 @@ class Service:
 
     async def _describe(self, call: Call) -> None:
         wanted = call.text("interface")
-        if wanted != INTERFACE:
+        known = {INTERFACE: self._description, SERVICE: SERVICE_DESCRIPTION}
+        if wanted in known:
+            call.reply({"description": known[wanted]})
+        else:
             self._error(call, f"{SERVICE}.InterfaceNotFound", {"interface": wanted})
-            return
-        call.reply({"description": self._description})
