@@ -63,9 +63,8 @@ def path_encode(name: str) -> str:
     """Escape a name for an object path element as sd_bus_path_encode(3) does."""
     if not name:
         return "_"
-    first_digit = name[0].isdigit()
     out = [c if _PATH_SAFE.fullmatch(c) else "".join(f"_{b:02x}" for b in c.encode()) for c in name]
-    if first_digit:
+    if name[0] in "0123456789":
         out[0] = f"_{ord(name[0]):02x}"
     return "".join(out)
 

@@ -204,9 +204,10 @@ def _read_beneath(root: int, path: str) -> str:
         )
     except OSError:
         return ""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return ""
     with os.fdopen(fd, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
         return stream.read(MAX_PASSWD).decode(errors="replace")
 
 

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sysd.model.errors import ExistsError
+from sysd.model.image import Image, Init
+from sysd.model.instance import Instance, Phase
+from sysd.model.network import Network
+from sysd.model.operation import Operation
+from sysd.store.database import SCHEMA_VERSION, Store
+
+WEB1 = Instance(
+    uuid="u1", name="web1", image="f" * 64, id_base=65536, config={"user.a": "x"}, devices={"eth0": {"type": "nic"}}
+)
+IMAGE = Image("f" * 64, "x86_64", Init.SYSTEMD, 100, "text", {"os": "Debian"}, 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "db"
+
+
+def test_values_come_back_as_they_were(path: Path) -> None:
+    store = Store(path)
+    network = Network("br0", "10.1.2.1/24", "fd42::1/64")
+    operation = Operation("id", "create-instance", "web1")
+    store.put_instance(WEB1)
+    store.put_image(IMAGE)
+    store.put_alias("deb", IMAGE.fingerprint)
+    store.put_network(network)
+    store.put_operation(operation)
+    store.set_meta("boot_id", "b")
+    store.close()
+
+    store = Store(path)
+    assert list(store.instances()) == [WEB1]
+    assert list(store.images()) == [IMAGE]
+    assert store.aliases() == {"deb": IMAGE.fingerprint}
+    assert list(store.networks()) == [network]
+    assert list(store.operations()) == [operation]
+    assert store.get_meta("boot_id") == "b"
+    assert store.get_meta("other") is None
+
+
+def test_replacing_by_uuid_renames(path: Path) -> None:
+    store = Store(path)
+    store.put_instance(WEB1)
+    store.put_instance(replace(WEB1, name="web2", phase=Phase.READY))
+    assert [(i.name, i.phase) for i in store.instances()] == [("web2", Phase.READY)]
+
+
+def test_a_name_is_given_once(path: Path) -> None:
+    store = Store(path)
+    store.put_instance(WEB1)
+    with pytest.raises(ExistsError, match="web1"):
+        store.put_instance(replace(WEB1, uuid="u2"))
+    assert [i.uuid for i in store.instances()] == ["u1"]
+
+
+def test_deleting_an_image_deletes_its_aliases(path: Path) -> None:
+    store = Store(path)
+    store.put_image(IMAGE)
+    store.put_alias("deb", IMAGE.fingerprint)
+    store.delete_image(IMAGE.fingerprint)
+    assert store.aliases() == {}
+
+
+def test_a_transaction_is_all_or_nothing(path: Path) -> None:
+    store = Store(path)
+
+    def both() -> None:
+        with store.transaction():
+            store.put_instance(WEB1)
+            store.put_instance(replace(WEB1, uuid="u2"))
+
+    with pytest.raises(ExistsError):
+        both()
+    assert list(store.instances()) == []
+
+
+def test_a_newer_database_is_left_alone(path: Path) -> None:
+    Store(path).close()
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    database.close()
+    with pytest.raises(RuntimeError, match="newer"):
+        Store(path)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The varlink door over a real socket pair, with a service of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import varlink
+
+from sysd.manager.actions import Action, Caller
+from sysd.model.errors import DeniedError, NotFoundError
+from sysd.varlink.methods import Methods
+from sysd.varlink.service import SERVICE_DESCRIPTION, Call, Method, Service
+
+DESCRIPTION = Path(__file__).resolve().parents[2] / "data/varlink/org.syscont.Manager.varlink"
+READS = ("List", "Get", "Monitor", "CancelOperation")
+
+
+class Deny:
+    async def check(self, caller: Caller, action: Action, details: dict[str, str]) -> None:
+        raise DeniedError("no")
+
+
+async def _echo(call: Call) -> None:
+    call.reply({"text": call.text("text")})
+
+
+async def _missing(call: Call) -> None:
+    raise NotFoundError("no instance 'x'", "look")
+
+
+async def _crash(call: Call) -> None:
+    raise ZeroDivisionError
+
+
+async def _descriptor(call: Call) -> None:
+    fd = call.fd("fileFd")
+    call.reply({"text": os.pread(fd, 10, 0).decode()})
+    os.close(fd)
+
+
+METHODS = [
+    Method("Echo", _echo),
+    Method("Missing", _missing),
+    Method("Crash", _crash),
+    Method("Descriptor", _descriptor),
+    Method("Denied", _echo, Action.EXECUTE),
+]
+
+Talk = Callable[[socket.socket], Awaitable[None]]
+
+
+def serve(tmp_path: Path, talk: Talk) -> None:
+    """Run talk with a connected client socket."""
+
+    async def run() -> None:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        service = Service(listening, METHODS, "interface org.syscont.Manager", Deny())
+        client = socket.socket(socket.AF_UNIX)
+        client.setblocking(False)
+        client.connect(str(tmp_path / "socket"))
+        try:
+            async with asyncio.timeout(10):
+                await talk(client)
+        finally:
+            client.close()
+            service.close()
+            listening.close()
+
+    asyncio.run(run())
+
+
+async def ask(client: socket.socket, message: bytes) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(client, message + b"\0")
+    data = b""
+    while not data.endswith(b"\0"):
+        piece = await loop.sock_recv(client, 65536)
+        if not piece:
+            return {}
+        data += piece
+    answer: dict[str, Any] = json.loads(data[:-1])
+    return answer
+
+
+def method(name: str, **parameters: object) -> bytes:
+    return json.dumps({"method": f"org.syscont.Manager.{name}", "parameters": parameters}).encode()
+
+
+ANSWERS = {
+    method("Echo", text="hi"): {"parameters": {"text": "hi"}},
+    method("Missing"): {
+        "error": "org.syscont.Manager.NotFound",
+        "parameters": {"message": "no instance 'x'", "hint": "look"},
+    },
+    b'{"method": "org.syscont.Manager.Nope"}': {
+        "error": "org.varlink.service.MethodNotFound",
+        "parameters": {"method": "Nope"},
+    },
+    b'{"method": "org.varlink.service.GetInterfaceDescription", "parameters": {"interface": "org.syscont.Manager"}}': {
+        "parameters": {"description": "interface org.syscont.Manager"}
+    },
+}
+
+
+@pytest.mark.parametrize(("message", "answer"), ANSWERS.items())
+def test_answers(tmp_path: Path, message: bytes, answer: dict[str, Any]) -> None:
+    async def talk(client: socket.socket) -> None:
+        assert await ask(client, message) == answer
+
+    serve(tmp_path, talk)
+
+
+ERRORS = {
+    method("Echo"): "InvalidArgument",
+    method("Echo", text=5): "InvalidArgument",
+    b'{"method": "org.syscont.Manager.Echo", "parameters": [1]}': "InvalidArgument",
+    method("Crash"): "Failed",
+    method("Denied", text="x"): "AccessDenied",
+    method("Descriptor", fileFd=0): "InvalidArgument",
+}
+
+
+@pytest.mark.parametrize(("message", "error"), ERRORS.items())
+def test_errors(tmp_path: Path, message: bytes, error: str) -> None:
+    async def talk(client: socket.socket) -> None:
+        assert (await ask(client, message))["error"] == f"org.syscont.Manager.{error}"
+        # The connection goes on.
+        assert await ask(client, method("Echo", text="x")) == {"parameters": {"text": "x"}}
+
+    serve(tmp_path, talk)
+
+
+@pytest.mark.parametrize("message", [b"", b"{", b"[]", b"null", b'"x"', b"[" * 100000])
+def test_what_is_no_message_ends_the_connection(tmp_path: Path, message: bytes) -> None:
+    async def talk(client: socket.socket) -> None:
+        assert await ask(client, message) == {}
+
+    serve(tmp_path, talk)
+
+
+def test_messages_in_one_piece_and_in_many(tmp_path: Path) -> None:
+    async def talk(client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        wire = b"".join(method("Echo", text=str(n)) + b"\0" for n in range(3))
+        for i in range(0, len(wire), 7):
+            await loop.sock_sendall(client, wire[i : i + 7])
+            await asyncio.sleep(0)
+        data = b""
+        while data.count(b"\0") < 3:
+            data += await loop.sock_recv(client, 65536)
+        texts = [json.loads(part)["parameters"]["text"] for part in data.split(b"\0")[:3]]
+        assert texts == ["0", "1", "2"]
+
+    serve(tmp_path, talk)
+
+
+def test_descriptors(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+
+    async def talk(client: socket.socket) -> None:
+        with (tmp_path / "file").open() as stream:
+            socket.send_fds(client, [method("Descriptor", fileFd=0) + b"\0"], [stream.fileno()])
+            data = await asyncio.get_running_loop().sock_recv(client, 4096)
+        assert json.loads(data[:-1]) == {"parameters": {"text": "content"}}
+
+    serve(tmp_path, talk)
+
+
+def test_the_table_is_the_interface() -> None:
+    described = varlink.Interface(DESCRIPTION.read_text())
+    methods = {name for name, member in described.members.items() if isinstance(member, varlink.scanner._Method)}
+    assert {m.name for m in Methods(MagicMock(), Deny()).table()} == methods
+
+
+def test_what_changes_things_needs_permission() -> None:
+    for one in Methods(MagicMock(), Deny()).table():
+        assert (one.action is None) == one.name.startswith(READS), one.name
+
+
+def test_descriptions_parse() -> None:
+    assert varlink.Interface(SERVICE_DESCRIPTION).name == "org.varlink.service"
