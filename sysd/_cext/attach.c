@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attach PIDFD CGROUP REPORT TTY UID GID GROUPS CWD COMMAND...
+ * attach PIDFD CGROUP REPORT ENVIRONMENT TTY UID GID GROUPS CWD COMMAND...
  *
- * Runs a command in the namespaces of an instance, in its own leaf of the instance's cgroup, with our
- * environment and stdio. The daemon starts this instead of forking itself: a fork of a small program is
+ * Runs a command in the namespaces of an instance, in its own leaf of the instance's cgroup, with our stdio. The daemon starts this instead of forking itself: a fork of a small program is
  * cheap, and nothing of the daemon's memory is ever in a process that a guest can see.
  *
  *   PIDFD   descriptor of the instance's PID 1
  *   CGROUP  descriptor of the cgroup's folder
  *   REPORT  socket: gets {our child's PID, the command's PID, errno}; both are children of our parent, to reap
+ *   ENVIRONMENT   descriptor of a file with the command's environment, each entry ended by a NUL. It must not
+ *           be ours: LD_PRELOAD and its like would then act on the host, as root
  *   TTY     -1, or a socket that gets the controlling side of a terminal made inside
  *   UID, GID, GROUPS (a comma-separated list, may be empty), CWD   as the guest counts them
  *
@@ -38,7 +39,7 @@
 #define MAX_GROUPS 64
 
 struct request {
-    int pidfd, cgroup, report, tty;
+    int pidfd, cgroup, report, environment, tty;
     uid_t uid;
     gid_t gid, groups[MAX_GROUPS];
     size_t group_count;
@@ -143,6 +144,28 @@ static void enter(const struct request *r)
     _exit(0);
 }
 
+/* Take the command's environment for our own; what we run from here on is the command. */
+static int read_environment(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -1;
+    size_t size = status.st_size, count = 0;
+    char *block = malloc(size + 1);
+    if (!block || pread(fd, block, size, 0) != (ssize_t)size)
+        return -1;
+    block[size] = 0;
+    for (size_t i = 0; i < size; i++)
+        count += block[i] == 0;
+    char **entries = calloc(count + 1, sizeof *entries);
+    if (!entries)
+        return -1;
+    for (size_t i = 0; i < count; i++, block += strlen(block) + 1)
+        entries[i] = block;
+    environ = entries;
+    return 0;
+}
+
 static size_t parse_groups(char *text, gid_t *groups)
 {
     size_t count = 0;
@@ -153,19 +176,22 @@ static size_t parse_groups(char *text, gid_t *groups)
 
 int main(int argc, char **argv)
 {
-    if (argc < 10)
+    if (argc < 11)
         return 64;
     struct request r = {
         .pidfd = atoi(argv[1]),
         .cgroup = atoi(argv[2]),
         .report = atoi(argv[3]),
-        .tty = atoi(argv[4]),
-        .uid = strtoul(argv[5], NULL, 10),
-        .gid = strtoul(argv[6], NULL, 10),
-        .cwd = argv[8],
-        .argv = argv + 9,
+        .environment = atoi(argv[4]),
+        .tty = atoi(argv[5]),
+        .uid = strtoul(argv[6], NULL, 10),
+        .gid = strtoul(argv[7], NULL, 10),
+        .cwd = argv[9],
+        .argv = argv + 10,
     };
-    r.group_count = parse_groups(argv[7], r.groups);
+    r.group_count = parse_groups(argv[8], r.groups);
+    if (read_environment(r.environment) < 0)
+        return 74;
     pid_t middle = fork_raw(CLONE_PARENT, r.cgroup, 0);
     if (middle == 0)
         enter(&r);

@@ -269,6 +269,8 @@ class Lifecycle:
             fds = stored.pop(instance.uuid, {})
             if info:
                 self._table.live(instance).loaded = True
+                with contextlib.suppress(BusError):
+                    await self._systemd.keep(instance.unit)
                 await self._refresh(instance)
                 await self._take_up(instance, fds)
             elif fds:

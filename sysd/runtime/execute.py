@@ -124,25 +124,34 @@ async def start(leader: int, pidfd: int, cgroup: str, id_base: int, command: Com
         null = owned(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
         passed = [null if fd < 0 else fd for fd in command.stdio]
         passed += [pidfd, owned(open_leaf(cgroup, id_base)), report_end.fileno()]
+        passed += [owned(_environment_file(environment))]
         passed += [terminal_end.fileno()] if command.tty else []
         groups = ",".join(map(str, user.groups))
         cwd = command.cwd or user.home
-        tty = "6" if command.tty else "-1"
-        argv = [ATTACH, "3", "4", "5", tty, str(user.uid), str(user.gid), groups, cwd, *command.argv]
-        helper = _spawn(argv, environment, passed)
+        tty = "7" if command.tty else "-1"
+        argv = [ATTACH, "3", "4", "5", "6", tty, str(user.uid), str(user.gid), groups, cwd, *command.argv]
+        helper = _spawn(argv, passed)
         report_end.close()
         terminal_end.close()
         pid = await _started(helper, report)
         return Running(pid, await _receive_terminal(terminal) if command.tty else -1)
 
 
-def _spawn(argv: list[str], environment: Mapping[str, str], passed: list[int]) -> int:
-    """Start a program with descriptors 0, 1, ... being those of passed."""
+def _environment_file(environment: Mapping[str, str]) -> int:
+    fd = os.memfd_create("environment", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "wb") as stream:
+        for key, value in environment.items():
+            stream.write(os.fsencode(f"{key}={value}") + b"\0")
+    return fd
+
+
+def _spawn(argv: list[str], passed: list[int]) -> int:
+    """Start a program with descriptors 0, 1, ... being those of passed, and with no environment."""
     # Through numbers that none of them has, so that none is overwritten before it is used.
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(passed)) for fd in passed]
     try:
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted)]
-        return os.posix_spawn(argv[0], argv, environment, file_actions=actions)
+        return os.posix_spawn(argv[0], argv, {}, file_actions=actions)
     finally:
         for fd in lifted:
             os.close(fd)

@@ -131,6 +131,10 @@ class Systemd:
         finally:
             self._gone.pop(unit, None)
 
+    async def keep(self, unit: str) -> None:
+        """Keep a unit loaded when it becomes inactive, as long as we are on the bus."""
+        await self._call("RefUnit", "s", unit)
+
     async def list_units(self, pattern: str) -> list[UnitInfo]:
         (rows,) = await self._call("ListUnitsByPatterns", "asas", [], [pattern])
         return [UnitInfo(row[0], row[3], row[4]) for row in rows]
