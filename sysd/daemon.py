@@ -16,6 +16,7 @@ from systemd import daemon, journal
 
 from sysd.dbus.manager import NAME, ManagerObject
 from sysd.dbus.polkit import Polkit
+from sysd.manager.chronicle import Chronicle
 from sysd.manager.lifecycle import HandoverReader
 from sysd.manager.manager import STATE_ROOT, Manager
 from sysd.runtime.guest import stored_descriptors
@@ -42,6 +43,7 @@ class Daemon:
         store = Store(STATE_ROOT / "syscont.db")
         os.chmod(STATE_ROOT / "syscont.db", 0o600)
         manager = Manager(store, bus)
+        manager.events.subscribe(Chronicle(manager).note)
         await manager.start(stored_descriptors(named))
         authority = Polkit(bus)
         handover = HandoverReader(handover_socket, manager.lifecycle)

@@ -189,7 +189,8 @@ class Lifecycle:
         """A launcher's last words: a guest runs, with these descriptors; or why it does not."""
         message = json.loads(data)
         instance = self._table.find_uuid(message.get("uuid", ""))
-        if instance is None or len(fds) != 2:
+        kinds = message.get("fds", [])
+        if instance is None or not kinds or len(fds) != len(kinds):
             for fd in fds:
                 os.close(fd)
             if instance:
@@ -197,7 +198,7 @@ class Lifecycle:
                 self._launched(instance, FailedError(f"{instance.name} can't be started: {why}"))
             return
         try:
-            self._adopt(instance, int(message["leader"]), {"console": fds[0], "notify": fds[1]}, store=True)
+            self._adopt(instance, int(message["leader"]), dict(zip(kinds, fds, strict=True)), store=True)
         except ProcessLookupError:
             log.warning("%s ended as soon as it had started", instance.name)
         self._launched(instance, None)
@@ -218,11 +219,11 @@ class Lifecycle:
         def addresses_changed(addresses: tuple[str, ...]) -> None:
             self._table.observe(instance, lambda live: None if live.guest is None else live.guest.take(addresses))
 
-        found = Guest(instance.uuid, instance.unit, leader, addresses_changed)
-        for kind, fd in fds.items():
-            if store:
+        found = Guest(instance, leader, addresses_changed)
+        if store:
+            for kind, fd in fds.items():
                 guest.store_descriptor(instance.uuid, kind, fd)
-            found.adopt(kind, fd)
+        found.adopt(fds)
         found.when_ended(lambda: self._guest_ended(instance.uuid, found))
         self._table.observe(instance, lambda live: setattr(live, "guest", found))
         self._in_background(self._register(instance, found))

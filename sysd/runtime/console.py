@@ -13,7 +13,7 @@ import struct
 import termios
 import time
 
-from systemd import journal
+from sysd.units.journal import UnitJournal
 
 CHUNK = 4096
 MAX_LINE = 2048
@@ -34,10 +34,10 @@ def clean_line(line: bytes) -> str:
 class Console:
     """The controlling side of the guest's /dev/console. Always read, so that the guest never blocks on it."""
 
-    def __init__(self, fd: int, unit: str) -> None:
+    def __init__(self, fd: int, journal: UnitJournal) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
-        self._unit = unit
+        self._journal = journal
         self._partial = b""
         self._window = (0.0, 0)
         self._attached: list[_Attached] = []
@@ -54,6 +54,7 @@ class Console:
             self._pause.cancel()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
+        self._journal.close()
 
     def attach(self) -> int:
         """A new stream to the console: a descriptor for the other side; whoever holds it closes it."""
@@ -99,8 +100,7 @@ class Console:
     def _log(self, line: bytes) -> None:
         text = clean_line(line.rstrip(b"\r")[:MAX_LINE])
         if text.strip() and self._allowed():
-            # journalctl -u matches OBJECT_SYSTEMD_UNIT of messages from root (systemd.journal-fields(7)).
-            journal.send(text, OBJECT_SYSTEMD_UNIT=self._unit, SYSLOG_IDENTIFIER="console", PRIORITY=6)
+            self._journal.send(text)
 
     def _allowed(self) -> bool:
         """At most MAX_LINES in PERIOD seconds reach the journal."""
@@ -108,7 +108,7 @@ class Console:
         now = time.monotonic()
         self._window = (now, 1) if now - since > PERIOD else (since, count + 1)
         if self._window[1] == MAX_LINES:
-            journal.send("console: too many lines, some are left out", OBJECT_SYSTEMD_UNIT=self._unit, PRIORITY=4)
+            self._journal.send("(too many lines on the console, some are left out)")
         return self._window[1] < MAX_LINES
 
 

@@ -67,6 +67,7 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec) -> Prope
         "Type": Variant("s", "notify"),
         "NotifyAccess": Variant("s", "all"),
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
+        "SyslogIdentifier": Variant("s", instance.name),
         "Delegate": Variant("b", True),
         # Guests boot at their own pace; stopping one that never gets ready is the user's decision.
         "TimeoutStartUSec": Variant("t", INFINITY),

@@ -18,10 +18,15 @@ from collections.abc import Callable
 
 from systemd import daemon
 
+from sysd.model.instance import Instance
 from sysd.runtime.addresses import AddressWatch
 from sysd.runtime.console import Console
+from sysd.units.journal import UnitJournal
 
 log = logging.getLogger(__name__)
+
+KINDS = ("console", "notify")
+"""The controlling side of the console's terminal, and the socket that the guest notifies on."""
 
 ALLOWED_FIELDS = ("READY", "STATUS", "STOPPING")
 MAX_STATUS = 200
@@ -33,9 +38,10 @@ _CREDENTIALS = struct.Struct("iII")
 class Guest:
     """One running guest. Made when its launcher hands it over, or from the fd store after a restart."""
 
-    def __init__(self, uuid: str, unit: str, leader: int, on_addresses: Callable[[tuple[str, ...]], None]) -> None:
-        self.uuid = uuid
-        self.unit = unit
+    def __init__(self, instance: Instance, leader: int, on_addresses: Callable[[tuple[str, ...]], None]) -> None:
+        self.uuid = instance.uuid
+        self.name = instance.name
+        self.unit = instance.unit
         self.leader = leader
         self.pidfd = os.pidfd_open(leader)
         self.addresses: tuple[str, ...] = ()
@@ -48,7 +54,7 @@ class Guest:
         try:
             self._watch = AddressWatch(self.pidfd, on_addresses)
         except OSError as error:
-            log.warning("%s: addresses can't be watched: %s", unit, error)
+            log.warning("%s: addresses can't be watched: %s", self.unit, error)
 
     def close(self) -> None:
         """Let go of everything; the fd store too."""
@@ -65,12 +71,12 @@ class Guest:
         os.close(self.pidfd)
         forget_descriptors(self.uuid)
 
-    def adopt(self, kind: str, fd: int) -> None:
-        """Take a descriptor: "console" (controlling side of a terminal) or "notify" (datagram socket)."""
-        if kind == "console":
-            self.console = Console(fd, self.unit)
-        else:
-            self._notify = socket.socket(fileno=fd)
+    def adopt(self, fds: dict[str, int]) -> None:
+        """Take over descriptors by their KINDS; there may be fewer when some were lost."""
+        if "console" in fds:
+            self.console = Console(fds["console"], UnitJournal(self.unit, self.name, self.leader))
+        if "notify" in fds:
+            self._notify = socket.socket(fileno=fds["notify"])
             self._notify.setblocking(False)
             asyncio.get_running_loop().add_reader(self._notify, self._relay)
 
@@ -133,7 +139,7 @@ def store_descriptor(uuid: str, kind: str, fd: int) -> None:
 
 
 def forget_descriptors(uuid: str) -> None:
-    for kind in ("console", "notify"):
+    for kind in KINDS:
         daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={kind}-{uuid}")
 
 
@@ -142,7 +148,7 @@ def stored_descriptors(named: dict[int, str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for fd, name in named.items():
         kind, _, uuid = name.partition("-")
-        if kind not in ("console", "notify"):
+        if kind not in KINDS:
             continue
         if kind in found.setdefault(uuid, {}):
             with contextlib.suppress(OSError):

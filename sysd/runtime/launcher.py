@@ -120,7 +120,8 @@ def launch(spec: Spec) -> None:
 
     ready = {} if spec["waits_for_guest"] else {"READY": "1"}
     notify({"MAINPID": str(leader), "STATUS": "", **ready})
-    hand_over({"uuid": spec["uuid"], "leader": leader}, [*fds, notify_socket.fileno()])
+    words: dict[str, object] = {"uuid": spec["uuid"], "leader": leader, "fds": ["console", "notify"]}
+    hand_over(words, [*fds, notify_socket.fileno()])
 
 
 # --- what the host's privileges are needed for ---

@@ -25,11 +25,13 @@ class Recipe:
     variant: str = "plain"
 
     def packages(self) -> list[str]:
-        variants = sorted(path.name for path in _PACKAGES.iterdir())
+        variants = sorted(path.name for path in _PACKAGES.iterdir() if not path.suffix)
         if self.variant not in variants:
             raise HostError(f"no host variant {self.variant!r}; there are: {', '.join(variants)}")
         wanted = dict.fromkeys(("plain", self.variant))
-        return [name for variant in wanted for name in _names(_PACKAGES / variant)]
+        # Beside a variant's list may be one of what only a suite has.
+        lists = [_PACKAGES / name for variant in wanted for name in (variant, f"{variant}.{self.suite}")]
+        return [name for path in lists if path.exists() for name in _names(path)]
 
     def key(self) -> str:
         made_with = (_SETUP.read_text(), digest_tree(_FILES))
