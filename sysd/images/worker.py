@@ -171,7 +171,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--target", required=True, help="empty folder on the image store's file system")
     parser.add_argument("--limit", type=int, required=True, help="bytes that the unpacked tree may have")
     parser.add_argument("--image", type=int, help="descriptor of a unified image")
-    parser.add_argument("--metadata", type=int, help="descriptor of a split image's metadata archive")
+    parser.add_argument("--metadata", metavar="PATH", help="a split image's metadata archive")
     parser.add_argument("--rootfs", type=int, help="descriptor of a split image's root file system")
     parser.add_argument("--rootfs-stream", type=int, help="descriptor of a root file system that was just built")
     parser.add_argument("--facts", help="JSON: what metadata.yaml would say of it")
@@ -184,7 +184,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.image is not None:
         return worker.unified(options.image)
     if options.metadata is not None and options.rootfs is not None:
-        return worker.split(options.metadata, options.rootfs)
+        metadata_archive = os.open(options.metadata, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return worker.split(metadata_archive, options.rootfs)
     if options.rootfs_stream is not None and options.facts is not None:
         return worker.built(options.rootfs_stream, options.facts)
     raise FailedError("give --image, or --metadata and --rootfs, or --rootfs-stream and --facts")
