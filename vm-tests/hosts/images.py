@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Debian image as `syscont image build` makes it, built once on the machine and kept.
+
+In a host it would go with the host, and be built anew each time.
+"""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from sysd.images.sources import Source, parse_source
+
+from . import apt
+from .cache import cache_dir, key_of, made
+from .command import CommandError
+
+SUITE = "debian/trixie"
+
+
+def debian() -> tuple[Path, Path]:
+    """Metadata archive and root file system archive, LXD's split form."""
+    apt.ensure("mmdebstrap")
+    source = parse_source(SUITE)
+    # Still where the demo has always kept it.
+    rootfs = cache_dir("demo") / f"debian-{key_of(source.argv)}.tar"
+    made(rootfs, lambda path: _build(source, path), f"building {SUITE}, kept for the next time")
+    metadata = rootfs.with_suffix(".metadata.tar")
+    made(metadata, lambda path: _describe(source, path), "describing it")
+    return metadata, rootfs
+
+
+def _build(source: Source, path: Path) -> None:
+    with path.open("wb") as output:
+        done = subprocess.run(
+            source.argv, env=os.environ | source.env, stdin=subprocess.DEVNULL,
+            stdout=output, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    if done.returncode:
+        errors = done.stderr.decode(errors="replace")
+        raise CommandError(done.returncode, list(source.argv), "", errors)
+
+
+def _describe(source: Source, path: Path) -> None:
+    facts = {key: source.facts[key] for key in ("architecture", "properties")}
+    described = {"creation_date": int(time.time()), **facts}
+    folder = path.with_suffix(".d")
+    folder.mkdir(exist_ok=True)
+    # JSON is YAML.
+    (folder / "metadata.yaml").write_text(json.dumps(described))
+    subprocess.run(["tar", "-C", folder, "-cf", path, "metadata.yaml"], check=True)
+    (folder / "metadata.yaml").unlink()
+    folder.rmdir()
