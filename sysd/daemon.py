@@ -27,6 +27,9 @@ from sysd.varlink.service import Service as VarlinkService
 
 log = logging.getLogger("syscontd")
 
+SETTLE = 2.0
+"""Seconds that operations get to end when the daemon is stopped."""
+
 INTERFACE_FILES = (
     Path("/usr/share/varlink/interfaces/org.syscont.Manager.varlink"),
     Path("/usr/share/syscont/org.syscont.Manager.varlink"),
@@ -61,9 +64,10 @@ class Daemon:
             daemon.notify("STOPPING=1")
             varlink.close()
             handover.close()
-            await manager.operations.shut_down()
+            await manager.operations.settle(SETTLE)
             store.close()
-            bus.disconnect()
+            # Not by the way of cancelling tasks: a cancelled start would undo itself, and guests are to stay.
+            os._exit(0)
 
     async def _until_stopped(self, bus: Bus) -> None:
         stop = asyncio.Event()
@@ -77,7 +81,8 @@ class Daemon:
         watchdog.cancel()
         if not stopped.done():
             # systemd starts us again; instances do not notice.
-            raise RuntimeError("the connection to the system bus was lost")
+            log.error("the connection to the system bus was lost")
+            os._exit(1)
 
 
 async def feed_watchdog() -> None:

@@ -33,6 +33,8 @@ from sysd.units.systemd import Systemd
 log = logging.getLogger(__name__)
 
 DRAFT = ".draft-"
+UNPACK_UNIT = "syscont-image@{}.service"
+BUILD_UNIT = "syscont-build@{}.service"
 WORKER = ("/usr/bin/python3", "-I", "-m", "sysd.images.worker")
 MAX_METADATA = 16 << 20
 
@@ -216,7 +218,7 @@ class Images:
         running = await helper.start(
             self._systemd,
             helper.Helper(
-                unit=f"syscont-image@{handle.id}.service",
+                unit=UNPACK_UNIT.format(handle.id),
                 description="Unpack an image",
                 argv=argv,
                 properties=helper.sandbox(str(draft)),
@@ -255,7 +257,7 @@ class Images:
             builder = await helper.start(
                 self._systemd,
                 helper.Helper(
-                    unit=f"syscont-build@{handle.id}.service",
+                    unit=BUILD_UNIT.format(handle.id),
                     description=f"Build image {source.name}",
                     argv=source.argv,
                     properties={"PrivateTmp": Variant("b", True)},
@@ -305,12 +307,14 @@ class Images:
             self._events.publish(Event(Kind.IMAGE_ADDED, image.fingerprint))
         self._set_aliases(image.fingerprint, aliases)
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """At start: remove drafts and trees without a row; name images whose tree is gone."""
+        for pattern in (UNPACK_UNIT, BUILD_UNIT):
+            await helper.stop_all(self._systemd, pattern.format("*"))
         for entry in self._directory.iterdir():
             if entry.name not in self._images:
                 log.info("removing %s, left by an interrupted operation", entry)
-                remove_tree(entry)
+                await asyncio.to_thread(remove_tree, entry)
         for fingerprint in self._images:
             if not (self._directory / fingerprint / "rootfs").is_dir():
                 log.error("the files of image %s are missing; delete it and import it again", fingerprint)

@@ -30,6 +30,8 @@ from sysd.units.systemd import SERVICE, UNIT, JobError, Systemd
 log = logging.getLogger(__name__)
 
 STOPPED = (State.STOPPED, State.FAILED)
+LAUNCH_TIMEOUT = 60
+"""Seconds that a launcher may take to bring the guest's PID 1 to life; what the guest takes to boot is not in it."""
 
 
 class Lifecycle:
@@ -74,6 +76,9 @@ class Lifecycle:
             raise FailedError(
                 f"{instance.name} did not start ({error.result})", f"syscont logs {instance.name}"
             ) from error
+        except asyncio.CancelledError:
+            await self.stop(instance, force=True)
+            raise
         finally:
             del self._launching[instance.uuid]
 
@@ -93,7 +98,10 @@ class Lifecycle:
     ) -> None:
         ended = asyncio.ensure_future(self._systemd.finish(instance.unit, job))
         try:
-            await asyncio.wait({launched, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({launched, ended}, timeout=LAUNCH_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            if not launched.done() and not ended.done():
+                await self.stop(instance, force=True)
+                raise FailedError(f"{instance.name} was not launched within {LAUNCH_TIMEOUT} seconds")
             if ended.done() and not launched.done() and ended.exception():
                 # The launcher says why before it fails; its message may still be on the way.
                 await asyncio.wait({launched}, timeout=0.5)

@@ -68,7 +68,7 @@ class Manager:
             log.warning("%s of %s was interrupted and is being put right", operation.kind, operation.target)
         for instance in self._store.instances():
             self.table.add(instance)
-        self.images.sweep()
+        await self.images.sweep()
         await self.lifecycle.find_running(stored)
         await self._finish_interrupted()
         await self.networks.bring_up_all()

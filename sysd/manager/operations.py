@@ -134,12 +134,7 @@ class Operations:
             self._store.delete_operation(operation.id)
         return interrupted
 
-    async def shut_down(self) -> None:
-        """Let short work end and cancel the rest."""
+    async def settle(self, seconds: float) -> None:
+        """Give what is under way a moment to end. What has not is put right at the next start, as after a crash."""
         if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=2)
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
+            await asyncio.wait(list(self._tasks.values()), timeout=seconds)

@@ -85,6 +85,13 @@ class RunningHelper:
         await self._systemd.forget(self._unit)
 
 
+async def stop_all(systemd: Systemd, pattern: str) -> None:
+    """Stop helpers that outlived the daemon that had started them."""
+    for info in await systemd.list_units(pattern):
+        with contextlib.suppress(BusError):
+            await systemd.wait_job(await systemd.stop_unit(info.name))
+
+
 async def start(systemd: Systemd, helper: Helper, *, stdout: int = -1) -> RunningHelper:
     """Start helper; with stdout its output goes to that descriptor instead of lines()."""
     out_read, out_write = (-1, stdout) if stdout >= 0 else os.pipe2(os.O_CLOEXEC)
