@@ -66,11 +66,14 @@ class Lifecycle:
         spec = container.make_spec(instance, image, host_links, guest_links)
         spec.write()
         launched = self._launching[instance.uuid] = asyncio.get_running_loop().create_future()
+        # Set before systemd's own word for it can come, which it does while its reply is on the way.
+        self._observe_state(instance, "activating")
         try:
             job = await self._systemd.start_transient(instance.unit, container.unit_properties(instance, image, spec))
             self._table.live(instance).loaded = True
             await self._wait_for_launch(instance, job, launched, wait=wait)
         except BusError as error:
+            self._observe_state(instance, "inactive")
             raise FailedError(f"{instance.name} can't be started: {error.message}") from error
         except JobError as error:
             raise FailedError(
@@ -178,6 +181,9 @@ class Lifecycle:
         if not found or status.state not in (State.RUNNING, State.STARTING):
             raise NotRunningError(f"{instance.name} is {status.state}", f"syscont start {instance.name}")
         return found
+
+    def _observe_state(self, instance: Instance, active_state: str) -> None:
+        self._table.observe(instance, lambda live: setattr(live, "active_state", active_state))
 
     # what happens by itself
 
