@@ -7,7 +7,8 @@ from typing import Protocol
 
 import coverage_of_kinds
 import pytest
-from hosts import KINDS, Host, Recipe
+from guests import Instance, syscont, unique
+from hosts import KINDS, Host, Recipe, images
 from hosts.cli import newest_deb
 
 NEEDS = {
@@ -25,6 +26,14 @@ class MakeHost(Protocol):
     def __call__(
         self, *, deb: bool = True, uplink: bool = False, variant: str = "plain"
     ) -> Host: ...
+
+
+class Launch(Protocol):
+    """`syscont VERB OPTIONS IMAGE NAME`; a name is made up when none is given."""
+
+    def __call__(
+        self, image: str = "", *options: str, name: str = "", verb: str = "launch"
+    ) -> Instance: ...
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -115,6 +124,59 @@ def host(host_kind: type[Host], installed: Callable[[str], Host]) -> Iterator[Ho
     """One host for the whole run, with syscont installed and an uplink. Leave it as it was."""
     with host_kind(uplink=True, base=installed("plain")) as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def busybox(host: Host) -> str:
+    """Alias of the small image, on the shared host."""
+    syscont(host, "image", "build", "busybox")
+    return "busybox"
+
+
+@pytest.fixture(scope="session")
+def debian(host: Host) -> str:
+    """Alias of a Debian image, on the shared host."""
+    files = {"metadata.tar": images.debian()[0], "rootfs.tar": images.debian()[1]}
+    for name, path in files.items():
+        host.push(path, f"/var/tmp/{name}")
+    remote = [f"/var/tmp/{name}" for name in files]
+    syscont(host, "image", "import", *remote, "--alias", "debian")
+    host.run(["rm", *remote])
+    return "debian"
+
+
+@pytest.fixture(scope="session")
+def guest(host: Host, busybox: str) -> Iterator[Instance]:
+    """A running busybox instance that many tests share; leave it running and as it was."""
+    yield from _shared(host, busybox, "guest")
+
+
+@pytest.fixture(scope="session")
+def debian_guest(host: Host, debian: str) -> Iterator[Instance]:
+    """The same of Debian, booted."""
+    yield from _shared(host, debian, "debian-guest")
+
+
+def _shared(host: Host, image: str, name: str) -> Iterator[Instance]:
+    syscont(host, "launch", "--wait", image, name)
+    yield Instance(host, name)
+    syscont(host, "delete", "--force", name)
+
+
+@pytest.fixture
+def launch(host: Host, busybox: str) -> Iterator[Launch]:
+    """Makes instances of the test's own on the shared host, of busybox if nothing else is said."""
+    made: list[Instance] = []
+
+    def one(image: str = "", *options: str, name: str = "", verb: str = "launch") -> Instance:
+        instance = Instance(host, name or unique())
+        made.append(instance)
+        syscont(host, verb, *options, image or busybox, instance.name)
+        return instance
+
+    yield one
+    for instance in made:
+        syscont(host, "delete", "--force", instance.name, check=False)
 
 
 @pytest.fixture

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands in instances: status, streams, users, terminals, signals."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import Launch
+from guests import Instance, on_terminal, syscont, until
+from hosts import Host
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 0", 0), ("exit 42", 42), ("kill -9 $$", 137), ("kill -15 $$", 143)]
+)
+def test_exit_status(guest: Instance, script: str, status: int) -> None:
+    assert guest.exec("sh", "-c", script, check=False).returncode == status
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("/etc/passwd", 126), ("/nowhere", 127), ("no-such-command", 127)]
+)
+def test_what_cannot_be_run(guest: Instance, command: str, status: int) -> None:
+    done = guest.exec(command, check=False)
+    assert done.returncode == status
+    assert done.stderr
+
+
+def test_an_instance_that_does_not_run(host: Host, launch: Launch) -> None:
+    done = launch(verb="create").exec("true", check=False)
+    assert done.returncode == 125
+    assert "is stopped" in done.stderr
+    assert syscont(host, "exec", "nobody", "--", "true", check=False).returncode == 125
+
+
+def test_streams_stay_apart(guest: Instance) -> None:
+    done = guest.exec("sh", "-c", "cat; echo wrong >&2", input="typed\n")
+    assert (done.stdout, done.stderr) == ("typed\n", "wrong\n")
+
+
+def test_ten_megabytes_go_both_ways_unchanged(host: Host, guest: Instance) -> None:
+    script = f"""
+        head -c 10485760 /dev/urandom >/var/tmp/bytes
+        syscont exec {guest.name} -- cat </var/tmp/bytes | cmp - /var/tmp/bytes
+        cat /var/tmp/bytes | syscont exec {guest.name} -- sh -c 'cat >/var/tmp/bytes'
+        syscont exec {guest.name} -- sha256sum /var/tmp/bytes | cut -d' ' -f1
+        sha256sum </var/tmp/bytes | cut -d' ' -f1
+        syscont exec {guest.name} -- rm /var/tmp/bytes
+        rm /var/tmp/bytes"""
+    inside, outside = host.sh(script).split()
+    assert inside == outside
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [("root", "0 0 /root"), ("nobody", "65534 65534 /var/empty"), ("1234", "1234 1234 /")],
+)
+def test_user(host: Host, guest: Instance, user: str, expected: str) -> None:
+    script = "echo $(id -u) $(id -g) $HOME"
+    done = syscont(host, "exec", "--user", user, guest.name, "--", "sh", "-c", script)
+    assert done.stdout.strip() == expected
+
+
+def test_unknown_user(host: Host, guest: Instance) -> None:
+    done = syscont(host, "exec", "--user", "whoever", guest.name, "--", "true", check=False)
+    assert done.returncode == 125
+    assert "no user 'whoever'" in done.stderr
+
+
+def test_cwd_and_environment(host: Host, guest: Instance) -> None:
+    script = 'pwd; echo "$GREETING"; echo "$PATH"; echo "$container"'
+    options = ("--cwd", "/etc", "--env", "GREETING=hello there")
+    lines = syscont(host, "exec", *options, guest.name, "--", "sh", "-c", script).stdout.splitlines()
+    assert lines[:2] == ["/etc", "hello there"]
+    assert "/bin" in lines[2].split(":")
+    assert lines[3] == "syscont"
+
+
+def test_nothing_of_the_hosts_leaks_in(host: Host, guest: Instance) -> None:
+    """Neither environment nor descriptors of the caller or of the daemon."""
+    host_side = f"SECRET=x syscont exec {guest.name} -- sh -c 'env; ls -l /proc/self/fd' 3</etc/shadow"
+    text = host.sh(host_side)
+    assert "SECRET" not in text
+    assert "shadow" not in text
+    assert set(re.findall(r" (\d+) -> ", text)) == {"0", "1", "2", "3"}  # 3 is ls's own
+
+
+def test_a_terminal_of_its_own_with_the_right_size(host: Host, guest: Instance) -> None:
+    argv = ["syscont", "exec", guest.name, "--", "sh", "-c", "tty; stty size; exit 7"]
+    status, shown = on_terminal(host, argv, size=(37, 123))
+    assert status == 7
+    assert re.search(r"/dev/pts/\d", shown)
+    assert "37 123" in shown
+
+
+def test_a_terminal_on_demand_and_none_on_demand(host: Host, guest: Instance) -> None:
+    assert "/dev/pts" in syscont(host, "exec", "-t", guest.name, "--", "tty").stdout
+    _, shown = on_terminal(host, ["syscont", "exec", "-T", guest.name, "--", "test", "-t", "0"])
+    assert not shown
+
+
+def test_typing_on_a_terminal(host: Host, guest: Instance) -> None:
+    status, shown = on_terminal(
+        host, ["syscont", "shell", guest.name], ("#", "echo $((6*7))\r"), ("42", "exit 3\r")
+    )
+    assert status == 3
+    assert "42" in shown
+
+
+def test_control_c_on_a_terminal(host: Host, guest: Instance) -> None:
+    argv = ["syscont", "exec", guest.name, "--", "sh", "-c", "echo ready; sleep 100"]
+    status, _ = on_terminal(host, argv, ("ready", "\x03"))
+    assert status == 130
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "USR1"])
+def test_signals_are_passed_on(host: Host, guest: Instance, name: str) -> None:
+    inside = f"trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
+    script = f"""
+        syscont exec {guest.name} -- sh -c "{inside}" >/run/out & pid=$!
+        until grep -q ready /run/out; do sleep 0.02; done
+        kill -{name} $pid; status=0; wait $pid || status=$?
+        cat /run/out; rm /run/out; echo $status"""
+    # A background job of a shell without job control ignores SIGINT.
+    done = host.run(["bash", "-mec", script])
+    assert done.stdout.split("\n") == ["ready", f"got {name}", "9", ""]
+
+
+def test_fifty_at_once(host: Host, guest: Instance) -> None:
+    script = f"""
+        for i in $(seq 50); do
+            (syscont exec {guest.name} -- sh -c "sleep 0.3; echo $i; exit $i" || echo status $?) &
+        done; wait"""
+    lines = host.sh(script).splitlines()
+    assert sorted(lines) == sorted(t for i in range(1, 51) for t in (str(i), f"status {i}"))
+
+
+def test_commands_live_in_the_instances_cgroup_and_die_with_it(host: Host, launch: Launch) -> None:
+    instance = launch()
+    with host.spawn(["syscont", "exec", instance.name, "--", "sleep", "1234"]) as command:
+
+        def look() -> str:
+            return host.run(["pgrep", "-fx", "sleep 1234"], check=False).stdout.strip()
+
+        pid = until(host, look)
+        assert int(pid) in instance.processes()
+        assert f"/{instance.unit}/" in host.read_text(f"/proc/{pid}/cgroup")
+        begin = time.monotonic()
+        instance.do("stop")
+        assert time.monotonic() - begin < 5 * host.slowness
+        assert command.wait(10) in (128 + signal.SIGTERM, 128 + signal.SIGKILL, 129)
+    assert not look()
+
+
+def test_a_command_outlives_nobody_when_its_caller_is_killed(host: Host, guest: Instance) -> None:
+    """The caller's death closes the streams and the connection: the command gets SIGHUP."""
+    with host.spawn(["syscont", "exec", guest.name, "--", "sleep", "4321"]) as command:
+        until(host, lambda: host.run(["pgrep", "-fx", "sleep 4321"], check=False).stdout)
+        host.run(["pkill", "-KILL", "-f", f"^/usr/bin/python3.*exec {guest.name} -- sleep 4321"])
+        command.wait(10)
+    until(host, lambda: not host.run(["pgrep", "-fx", "sleep 4321"], check=False).stdout)
+
+
+def test_exec_in_a_systemd_guest(debian_guest: Instance) -> None:
+    assert debian_guest.exec("systemctl", "is-system-running").stdout == "running\n"
+    assert "/.syscont" in debian_guest.exec("cat", "/proc/self/cgroup").stdout
+
+
+def test_a_paused_instance_refuses(launch: Launch) -> None:
+    instance = launch()
+    instance.do("pause")
+    done = instance.exec("true", check=False)
+    assert done.returncode == 125
+    assert "is frozen" in done.stderr
+
+
+def test_no_stdin(host: Host, guest: Instance) -> None:
+    with host.spawn(
+        ["syscont", "exec", "-n", guest.name, "--", "cat"], stdin=subprocess.PIPE
+    ) as command:
+        assert command.wait(10) == 0
+
+
+def test_no_zombies_are_left(host: Host, guest: Instance) -> None:
+    for _ in range(5):
+        guest.exec("true")
+    pid = host.run(["systemctl", "show", "--value", "-p", "MainPID", "syscontd.service"]).stdout
+    children = host.run(["ps", "--ppid", pid.strip(), "-o", "stat="], check=False).stdout.split()
+    assert "Z" not in "".join(children), json.dumps(children)
