@@ -56,20 +56,7 @@ class Bus:
         self, destination: str, path: str, interface: str, member: str, signature: str = "", *body: object
     ) -> list[Any]:
         """The body of the reply; raises BusError for an error reply."""
-        reply = await self._bus.call(
-            Message(
-                destination=destination,
-                path=path,
-                interface=interface,
-                member=member,
-                signature=signature,
-                body=list(body),
-            )
-        )
-        if reply.message_type is MessageType.ERROR:
-            text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
-            raise BusError(reply.error_name, text)
-        return list(reply.body)
+        return await self.call_with_fds(destination, path, interface, member, signature, list(body), [])
 
     async def call_with_fds(
         self, destination: str, path: str, interface: str, member: str, signature: str, body: list[Any], fds: list[int]
@@ -87,7 +74,8 @@ class Bus:
             )
         )
         if reply.message_type is MessageType.ERROR:
-            raise BusError(reply.error_name, str(reply.body[0]) if reply.body else "")
+            text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
+            raise BusError(reply.error_name, text)
         return list(reply.body)
 
     def send(self, message: Message) -> None:
