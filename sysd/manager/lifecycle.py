@@ -73,7 +73,6 @@ class Lifecycle:
             self._table.live(instance).loaded = True
             await self._wait_for_launch(instance, job, launched, wait=wait)
         except BusError as error:
-            self._observe_state(instance, "inactive")
             raise FailedError(f"{instance.name} can't be started: {error.message}") from error
         except JobError as error:
             raise FailedError(
@@ -84,6 +83,8 @@ class Lifecycle:
             raise
         finally:
             del self._launching[instance.uuid]
+            if not launched.done() or launched.exception():
+                await self._refresh(instance)
 
     async def _link_requests(self, instance: Instance) -> tuple[list[str], list[str]]:
         """rtnetlink requests for the launcher. A leading "-" lets one fail, as in systemd's ExecStart=."""
@@ -138,6 +139,8 @@ class Lifecycle:
         except BusError as error:
             if not error.name.endswith(".NoSuchUnit"):
                 raise FailedError(f"{instance.name} can't be stopped: {error.message}") from error
+        # A guest that had to be killed did not fail: it was stopped, as asked.
+        await self._systemd.reset_failed(instance.unit)
         await self._refresh(instance)
         if self._table.status(instance).state not in STOPPED:
             raise FailedError(f"{instance.name} did not stop")
@@ -192,6 +195,9 @@ class Lifecycle:
         if key is None or not self._table.has(*key):
             return
         instance = self._table.get(key[1], key[0])
+
+        if changed.get("ActiveState") == "inactive" and instance.uuid in self._launching:
+            return  # a unit is inactive at first, when systemd has made it and not yet begun to start it
 
         def apply(live: Live) -> None:
             live.active_state = changed.get("ActiveState", live.active_state)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,6 +135,10 @@ class Systemd:
     async def keep(self, unit: str) -> None:
         """Keep a unit loaded when it becomes inactive, as long as we are on the bus."""
         await self._call("RefUnit", "s", unit)
+
+    async def reset_failed(self, unit: str) -> None:
+        with contextlib.suppress(BusError):  # a unit that is gone has not failed
+            await self._call("ResetFailedUnit", "s", unit)
 
     async def list_units(self, pattern: str) -> list[UnitInfo]:
         (rows,) = await self._call("ListUnitsByPatterns", "asas", [], [pattern])
