@@ -78,11 +78,14 @@ class Lifecycle:
             raise FailedError(
                 f"{instance.name} did not start ({error.result})", f"syscont logs {instance.name}"
             ) from error
+        except TimeoutError:
+            await self._give_up(instance)
+            raise FailedError(f"{instance.name} was not launched within {LAUNCH_TIMEOUT} seconds") from None
         except asyncio.CancelledError:
-            await self.stop(instance, force=True)
+            await self._give_up(instance)
             raise
         finally:
-            del self._launching[instance.uuid]
+            self._launching.pop(instance.uuid, None)
             if not launched.done() or launched.exception():
                 await self._refresh(instance)
 
@@ -104,8 +107,7 @@ class Lifecycle:
         try:
             await asyncio.wait({launched, ended}, timeout=LAUNCH_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
             if not launched.done() and not ended.done():
-                await self.stop(instance, force=True)
-                raise FailedError(f"{instance.name} was not launched within {LAUNCH_TIMEOUT} seconds")
+                raise TimeoutError
             if ended.done() and not launched.done() and ended.exception():
                 # The launcher says why before it fails; its message may still be on the way.
                 await asyncio.wait({launched}, timeout=0.5)
@@ -118,6 +120,10 @@ class Lifecycle:
                 ended.cancel()
             elif not ended.cancelled():
                 ended.exception()
+
+    async def _give_up(self, instance: Instance) -> None:
+        self._launching.pop(instance.uuid, None)
+        await self.stop(instance, force=True)
 
     async def stop(self, instance: Instance, *, force: bool = False, timeout: float | None = None) -> None:
         """Stop a running instance: its guest is asked to power off and killed when its time is over."""
