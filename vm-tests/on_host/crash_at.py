@@ -1,4 +1,4 @@
-"""Run a command and break something after a delay. argv: a JSON object; prints one too.
+"""Run a command and break something after a delay. stdin: a JSON object; prints one too.
 
 {"argv": the client, "delay": seconds, "break": a shell line, "limit": seconds that the client may take}
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-task = json.loads(sys.argv[1])
+task = json.load(sys.stdin)
 breaker = task["break"]
 pid = 0
 if breaker == "kill":

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The managed network: addresses, names, NAT, and keeping out of the way of others."""
+
+import ipaddress
+import json
+from typing import Any
+
+import pytest
+from conftest import Launch
+from guests import Instance, syscont, systemd_property, until
+from hosts import Host
+
+UNIT = "syscont-net@syscontbr0.service"
+
+
+@pytest.fixture
+def network(host: Host, guest: Instance) -> dict[str, Any]:
+    (found,) = json.loads(syscont(host, "network", "list", "--format", "json").stdout)
+    return dict(found)
+
+
+def resolved(host: Host, name: str) -> set[str]:
+    done = host.run(["resolvectl", "query", "--legend=no", name], check=False)
+    return {word for word in done.stdout.replace(f"{name}:", "").split() if word[:1].isalnum() and ("." in word or "::" in word)}
+
+
+def reaches(instance: Instance, target: str, version: int = 4) -> bool:
+    return not instance.exec("ping", f"-{version}", "-c1", "-W3", target, check=False).returncode
+
+
+@pytest.mark.parametrize("kind", ["guest", "debian_guest"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_addresses_come_by_themselves(
+    host: Host, network: dict[str, Any], request: pytest.FixtureRequest, kind: str, version: int
+) -> None:
+    instance: Instance = request.getfixturevalue(kind)
+    address = instance.address(version)
+    subnet = ipaddress.ip_interface(network[f"ipv{version}"]).network
+    assert ipaddress.ip_address(address) in subnet
+    host.run(["ping", "-c1", "-W3", address])
+    assert address in instance.exec("ip", "address", "show", "eth0").stdout
+
+
+@pytest.mark.parametrize("kind", ["guest", "debian_guest"])
+def test_the_host_knows_instances_by_name(
+    host: Host, network: dict[str, Any], request: pytest.FixtureRequest, kind: str
+) -> None:
+    instance: Instance = request.getfixturevalue(kind)
+    address, name = instance.address(), f"{instance.name}.{network['domain']}"
+    until(host, lambda: address in resolved(host, name))
+    gateway = network["ipv4"].split("/")[0]
+    assert host.run(["dig", "+short", name, f"@{gateway}"]).stdout.split() == [address]
+    host.run(["ping", "-c1", "-W3", name])
+    # dnsmasq gives SLAAC addresses their names once they answer.
+    six = instance.address(6)
+    until(host, lambda: six in host.run(["dig", "+short", "AAAA", name, f"@{gateway}"]).stdout.split())
+
+
+@pytest.mark.parametrize("domain", ["", ".syscont"])
+def test_instances_know_each_other_by_name(
+    guest: Instance, debian_guest: Instance, domain: str
+) -> None:
+    guest.address(), debian_guest.address()
+    assert reaches(guest, debian_guest.name + domain)
+    assert reaches(debian_guest, guest.name + domain)
+
+
+@pytest.mark.parametrize("kind", ["guest", "debian_guest"])
+@pytest.mark.parametrize("domain", ["", ".syscont"])
+def test_instances_know_the_host_by_name(
+    host: Host, request: pytest.FixtureRequest, kind: str, domain: str
+) -> None:
+    instance: Instance = request.getfixturevalue(kind)
+    instance.address()
+    assert reaches(instance, host.run(["hostname"]).stdout.strip() + domain)
+
+
+@pytest.mark.parametrize("kind", ["guest", "debian_guest"])
+def test_the_world_is_reached_by_nat(
+    host: Host, request: pytest.FixtureRequest, kind: str
+) -> None:
+    """The machine's side of the uplink has no route to the instance: an answer means NAT."""
+    instance: Instance = request.getfixturevalue(kind)
+    instance.address()
+    beyond = host.sh("ip -4 route show default").split()[2]
+    assert reaches(instance, beyond)
+
+
+def test_the_subnet_is_nobody_elses(host: Host, network: dict[str, Any]) -> None:
+    ours = ipaddress.ip_interface(network["ipv4"]).network
+    for route in json.loads(host.run(["ip", "-json", "-4", "route"]).stdout):
+        if route["dev"] != network["name"] and route["dst"] != "default":
+            assert not ours.overlaps(ipaddress.ip_network(route["dst"])), route
+
+
+def tables(host: Host) -> set[str]:
+    return {" ".join(line.split()[1:]) for line in host.run(["nft", "list", "tables"]).stdout.splitlines()}
+
+
+def test_one_firewall_table_and_no_other_is_touched(
+    host: Host, guest: Instance, launch: Launch
+) -> None:
+    ours = "inet syscont_syscontbr0"
+    assert ours in tables(host)
+    host.sh("nft 'table inet mine { chain c { type filter hook input priority 0; tcp dport 1 drop; } }'")
+    try:
+        foreign = host.run(["nft", "list", "table", "inet", "mine"]).stdout
+        before, rules = tables(host), host.sh(f"nft list table {ours}")
+        launch().do("stop", "--force")
+        host.run(["systemctl", "restart", "syscontd.service"])
+        assert tables(host) == before
+        assert host.sh(f"nft list table {ours}") == rules
+        assert host.run(["nft", "list", "table", "inet", "mine"]).stdout == foreign
+    finally:
+        host.run(["nft", "delete", "table", "inet", "mine"])
+
+
+def test_a_lost_table_and_bridge_come_back(host: Host, guest: Instance) -> None:
+    host.run(["nft", "delete", "table", "inet", "syscont_syscontbr0"])
+    host.run(["systemctl", "restart", "syscontd.service"])
+    assert "inet syscont_syscontbr0" in tables(host)
+
+
+def test_a_guest_cannot_claim_anothers_name(
+    host: Host, guest: Instance, network: dict[str, Any], launch: Launch
+) -> None:
+    instance, gateway = launch(), network["ipv4"].split("/")[0]
+    address, victim = instance.address(), guest.address()
+    for claimed in (guest.name, "gateway", "invented"):
+        argv = ["udhcpc", "-i", "eth0", "-n", "-q", "-x", f"hostname:{claimed}", "-F", claimed]
+        instance.exec(*argv, "-s", "/etc/udhcpc/default.script", check=False)
+        wanted = [victim] if claimed == guest.name else []
+        found = host.run(["dig", "+short", f"{claimed}.syscont", f"@{gateway}"]).stdout.split()
+        assert found == wanted, claimed
+    found = host.run(["dig", "+short", f"{instance.name}.syscont", f"@{gateway}"]).stdout.split()
+    assert found == [address]
+
+
+def test_a_deleted_instance_has_no_name(
+    host: Host, network: dict[str, Any], launch: Launch
+) -> None:
+    instance, gateway = launch(), network["ipv4"].split("/")[0]
+    name = f"{instance.name}.syscont"
+
+    def look() -> str:
+        return host.run(["dig", "+short", name, f"@{gateway}"]).stdout.strip()
+
+    assert until(host, look) == instance.address()
+    instance.do("delete", "--force")
+    until(host, lambda: not look())
+    assert not resolved(host, name)
+
+
+def test_links_go_with_their_instance(host: Host, launch: Launch) -> None:
+    def ports() -> set[str]:
+        links = json.loads(host.run(["ip", "-json", "link", "show", "master", "syscontbr0"]).stdout)
+        return {link["ifname"] for link in links}
+
+    before = ports()
+    instance = launch()
+    assert len(ports() - before) == 1
+    instance.do("restart", "--force")
+    assert len(ports() - before) == 1
+    instance.do("stop", "--force")
+    until(host, lambda: ports() == before)
+
+
+def test_dnsmasq_comes_back(host: Host, guest: Instance, network: dict[str, Any]) -> None:
+    first = systemd_property(host, UNIT, "MainPID")
+    gateway, address = network["ipv4"].split("/")[0], guest.address()
+    host.run(["kill", "-KILL", first])
+    until(host, lambda: systemd_property(host, UNIT, "MainPID") not in ("0", first))
+    until(host, lambda: address in host.run(["dig", "+short", "+timeout=1", f"{guest.name}.syscont", f"@{gateway}"], check=False).stdout)
+
+
+def test_the_outside_cannot_ask_our_dns(host: Host, guest: Instance) -> None:
+    """dnsmasq listens on the bridge alone: it is no open resolver, no foreign DHCP server."""
+    lines = [line for line in host.run(["ss", "-lnpuH"]).stdout.splitlines() if "dnsmasq" in line]
+    assert lines
+    for line in lines:
+        local = line.split()[3]
+        assert "%syscontbr0" in local or local.startswith(("10.", "[fd42", "[fe80")), line
