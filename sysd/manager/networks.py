@@ -9,7 +9,8 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.model.errors import FailedError, NotFoundError
@@ -87,7 +88,8 @@ class Networks:
         await firewall.apply(firewall.nat_transaction(network))
         dnsmasq.write_hosts(network.name, self._host_table(network.name))
         await self._start_dnsmasq(network)
-        await self._resolved.set_link(index, [network.ipv4_interface.ip], network.domain)
+        # Not waited for: a resolved that hangs, or comes up later than we do, must not hold instances up.
+        self._in_background(self._resolved.set_link(index, [network.ipv4_interface.ip], network.domain))
         self._up[network.name] = index
         return index
 
@@ -112,7 +114,10 @@ class Networks:
 
     def _start_refresh(self) -> None:
         self._refresh = None
-        task = asyncio.create_task(self._write_hosts())
+        self._in_background(self._write_hosts())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
