@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What syscont has on a host, as one comparable value: whatever an operation leaves behind shows as a difference."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hosts import Host
+
+Snapshot = dict[str, Any]
+
+_LOOK = r"""
+import json, os, re, sqlite3, subprocess
+
+def output(*argv):
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30).stdout
+
+def names(path):
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+def rows(*query):
+    database = sqlite3.connect("file:/var/lib/syscont/syscont.db?mode=ro", uri=True)
+    return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in query}
+
+def workers():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline").read().replace("\0", " ").strip()
+        except OSError:
+            continue
+        if re.search(r"sysd\.images|libexec/syscont/(launch|attach)", words):
+            found.append(words)
+    return sorted(found)
+
+def show(name):
+    return output("systemctl", "show", "--value", "-p", name, "syscontd.service").strip()
+
+pid = show("MainPID")
+units = output("systemctl", "list-units", "--all", "--plain", "--no-legend", "syscont*")
+slice = "/sys/fs/cgroup/syscont.slice"
+print(json.dumps({
+    "state": {part: names(f"/var/lib/syscont/{part}") for part in ("", "instances", "images", "networks")},
+    "run": {part: names(f"/run/syscont/{part}") for part in
+            ("", "instances", "launch", "launch/root", "launch/image", "launch/state")},
+    "units": sorted(" ".join(line.split()[:3]) for line in units.splitlines()
+                    if not line.startswith(("syscontd.", "syscontd-"))),
+    "cgroups": [name for name in names(slice) if os.path.isdir(f"{slice}/{name}")],
+    "mounts": sorted(line for line in open("/proc/mounts") if "syscont" in line and " /proc" not in line),
+    "links": len([name for name in names("/sys/class/net")]),
+    "rows": rows("instances", "images", "aliases", "networks", "operations"),
+    "running operations": sorted(o["kind"] + " " + o["target"]
+        for o in json.loads(output("syscont", "operation", "list", "--format", "json") or "[]")
+        if o["status"] == "running"),
+    "machines": sorted(line.split()[0] for line in
+        output("machinectl", "list", "--no-legend", "--no-pager").splitlines() if line.strip()),
+    "daemon's descriptors": len(names(f"/proc/{pid}/fd")),
+    "daemon's cgroup": len(open("/sys/fs/cgroup/system.slice/syscontd.service/cgroup.procs").readlines()),
+    "fd store": show("NFileDescriptorStore"),
+    "workers": workers(),
+    "pipes in /tmp": [name for name in names("/tmp") if "syscont" in name and "systemd-private" not in name],
+}))
+"""
+
+
+def snapshot(host: Host) -> Snapshot:
+    found: Snapshot = json.loads(host.run(["python3", "-"], input=_LOOK).stdout)
+    # SQLite's own files beside the database come and go.
+    found["state"][""] = [name for name in found["state"][""] if not name.startswith("syscont.db-")]
+    return found
+
+
+def settled(host: Host) -> Snapshot:
+    """A snapshot once nothing changes any more: the kernel takes links and mounts away behind our back."""
+    before = snapshot(host)
+    while True:
+        time.sleep(0.25)
+        after = snapshot(host)
+        if before == after:
+            return after
+        before = after
+
+
+def difference(before: Snapshot, after: Snapshot) -> dict[str, tuple[Any, Any]]:
+    found = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+    # A daemon that was started anew has not opened yet what an older one has.
+    for key in found.keys() & {"daemon's descriptors"}:
+        if found[key][0] > found[key][1]:
+            del found[key]
+    return found
+
+
+def expect_same(host: Host, before: Snapshot, *, seconds: float = 5.0, but: tuple[str, ...] = ()) -> None:
+    """What there is now is what there was before, at the latest after some seconds."""
+    deadline = time.monotonic() + seconds * host.slowness
+    while True:
+        found = difference(before, snapshot(host))
+        for key in but:
+            found.pop(key, None)
+        if not found:
+            return
+        if time.monotonic() > deadline:
+            lines = [f"  {key}: {was}\n  {' ' * len(key)}  {now}" for key, (was, now) in found.items()]
+            raise AssertionError("left over (before, after):\n" + "\n".join(lines))
+        time.sleep(0.1)
+
+
+def main_pid(host: Host) -> int:
+    return int(host.run(["systemctl", "show", "--value", "-p", "MainPID", "syscontd.service"]).stdout)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in the journal."""
+
+    host: Host
+    cursor: str
+
+    def since(self, *, unit: str = "syscontd.service") -> str:
+        argv = ["journalctl", "-q", "--no-pager", "-o", "cat", f"--after-cursor={self.cursor}", f"--unit={unit}"]
+        return self.host.run(argv, check=False).stdout
+
+
+def mark(host: Host) -> Mark:
+    shown = host.run(["journalctl", "-q", "-n0", "--show-cursor"]).stdout
+    return Mark(host, shown.partition("-- cursor: ")[2].strip())
+
+
+@contextmanager
+def nothing_happens(host: Host, *, but: tuple[str, ...] = ()) -> Iterator[None]:
+    """The block leaves nothing, the daemon lives through it, and its journal has no traceback."""
+    before, place, pid = settled(host), mark(host), main_pid(host)
+    yield
+    assert main_pid(host) == pid, f"syscontd is another process now; it said:\n{place.since()[-3000:]}"
+    expect_same(host, before, but=but)
+    said = place.since()
+    assert "Traceback" not in said, said[-3000:]

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon, and what it depends on, dies at any moment: guests do not notice, and every object is whole or gone.
+
+CRASH_POINTS=24 pytest vm-tests/test_crash.py sweeps each operation with as many moments (4 if not set).
+"""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import leftovers
+import pytest
+from guests import Instance, python, syscont, until
+from hosts import Host
+
+POINTS = int(os.environ.get("CRASH_POINTS", "4"))
+CLIENT_LIMIT = 20.0
+RESTART = "systemctl restart syscontd"
+
+
+@pytest.fixture(scope="module")
+def crash_host(host_kind: type[Host], installed: Callable[[str], Host]) -> Iterator[Host]:
+    """A host with an image, and an instance that must never notice anything."""
+    with host_kind(base=installed("plain")) as one:
+        syscont(one, "image", "build", "busybox")
+        syscont(one, "launch", "busybox", "steady")
+        one.sh("tar -cf /root/rootfs.tar -C /var/lib/syscont/images/*/rootfs .", timeout=60)
+        one.sh(_MAKE_ARCHIVE, timeout=60)
+        yield one
+
+
+# Big enough that unpacking it takes a while.
+_MAKE_ARCHIVE = """
+mkdir -p /root/image/rootfs && cd /root/image
+tar -xf /root/rootfs.tar -C rootfs
+for number in $(seq 2000); do echo $number >rootfs/file$number; done
+head -c 40M /dev/urandom >rootfs/large
+printf 'architecture: x86_64\\ncreation_date: 1700000000\\n' >metadata.yaml
+tar -cf /root/image.tar metadata.yaml rootfs
+rm -rf /root/image
+"""
+
+
+@pytest.fixture
+def steady(crash_host: Host) -> Iterator[Instance]:
+    """The bystander; after the test it must be what it was, and work."""
+    one = Instance(crash_host, "steady")
+    before = one.seen()
+    assert before["state"] == "running"
+    use_and_delete_all(crash_host, use=False)
+    yield one
+    after = one.seen()
+    assert (after["state"], after["leader"]) == ("running", before["leader"])
+    assert one.sh("cat /proc/1/comm; echo $container") == "init\nsyscont\n"
+
+
+def crash(host: Host, argv: list[str], delay: float, breaker: str) -> dict[str, Any]:
+    task = {"argv": argv, "delay": delay, "break": breaker, "limit": CLIENT_LIMIT * host.slowness}
+    answer: dict[str, Any] = json.loads(python(host, "crash_at", input=json.dumps(task), timeout=90).stdout)
+    assert not answer["hung"], f"{argv} hung when the daemon went after {delay:.3f} s"
+    assert "Traceback" not in answer["err"], answer
+    if answer["status"]:
+        assert len(answer["err"].splitlines()) == 1, answer
+        assert answer["status"] in (1, 3, 125), answer
+    until(host, lambda: _back(host))
+    return answer
+
+
+def _back(host: Host) -> bool:
+    states = host.run(["systemctl", "is-active", "syscontd.service"], check=False).stdout
+    return states == "active\n" and not syscont(host, "list", check=False).returncode
+
+
+def instances(host: Host) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(syscont(host, "list", "--format", "json").stdout)
+    return [one for one in found if one["name"] != "steady"]
+
+
+def use_and_delete_all(host: Host, *, use: bool = True) -> None:
+    """Each instance there is can be started, entered, stopped and deleted."""
+    for found in instances(host):
+        one = Instance(host, found["name"])
+        if not use:
+            one.do("delete", "--force")
+            continue
+        until(host, lambda one=one: one.state not in ("starting", "stopping"))  # type: ignore[misc]
+        state = one.state
+        # Failed: it was killed, as asked, and the daemon was before it could say so.
+        assert state in ("running", "stopped", "failed"), f"{one.name} is {state}"
+        if state != "running":
+            one.do("start")
+        assert one.sh("echo inside") == "inside\n"
+        one.do("stop", "--force")
+        assert one.state == "stopped"
+        one.do("delete")
+
+
+def images(host: Host) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(syscont(host, "image", "list", "--format", "json").stdout)
+    return [one for one in found if "busybox" not in one["aliases"]]
+
+
+def use_and_delete_images(host: Host) -> None:
+    for image in images(host):
+        syscont(host, "launch", image["fingerprint"], "from-image")
+        Instance(host, "from-image").sh("test -e /file2000; test -s /large")
+        syscont(host, "delete", "--force", "from-image")
+        syscont(host, "image", "delete", image["fingerprint"])
+
+
+@dataclass(frozen=True)
+class Operation:
+    """argv on an instance x (or an image) that set_up, a shell script, has made."""
+
+    argv: list[str]
+    set_up: str = ""
+    #: What may be there when it was interrupted: any of these names.
+    names: tuple[str, ...] = ("x",)
+
+
+IMPORT = ["syscont", "image", "import", "/root/image.tar", "--alias", "big"]
+CREATE_STOPPED = "syscont create busybox x"
+LAUNCH = "syscont launch busybox x"
+
+OPERATIONS = {
+    "create": Operation(["syscont", "create", "busybox", "x"]),
+    "launch": Operation(["syscont", "launch", "busybox", "x"]),
+    "start": Operation(["syscont", "start", "x"], CREATE_STOPPED),
+    "exec": Operation(["syscont", "exec", "x", "--", "sleep", "0.3"], LAUNCH),
+    "stop": Operation(["syscont", "stop", "x"], LAUNCH),
+    "restart": Operation(["syscont", "restart", "x"], LAUNCH),
+    "delete": Operation(["syscont", "delete", "x"], CREATE_STOPPED),
+    "delete a running one": Operation(["syscont", "delete", "--force", "x"], LAUNCH),
+    "rename": Operation(["syscont", "rename", "x", "y"], CREATE_STOPPED, ("x", "y")),
+    "image build": Operation(["syscont", "image", "build", "busybox"]),
+    "image import": Operation(IMPORT),
+    "image delete": Operation(["syscont", "image", "delete", "big"], " ".join(IMPORT)),
+}
+
+
+def _duration(host: Host, operation: Operation) -> float:
+    """Seconds that it takes when nothing happens."""
+    if operation.set_up:
+        host.sh(operation.set_up)
+    begin = time.monotonic()
+    host.run(operation.argv)
+    took = time.monotonic() - begin
+    use_and_delete_all(host)
+    use_and_delete_images(host)
+    return took
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_daemon_dies_in_the_middle(crash_host: Host, steady: Instance, name: str) -> None:
+    operation, host = OPERATIONS[name], crash_host
+    took = _duration(host, operation)
+    before, place = leftovers.settled(host), leftovers.mark(host)
+    for point in range(POINTS):
+        if operation.set_up:
+            host.sh(operation.set_up)
+        delay = took * (point + 0.5) / POINTS
+        crash(host, operation.argv, delay, RESTART if point % 4 == 3 else "kill")
+        assert {one["name"] for one in instances(host)} <= set(operation.names)
+        use_and_delete_all(host)
+        use_and_delete_images(host)
+        assert not instances(host)
+        leftovers.expect_same(host, before)
+    said = place.since()
+    assert "Traceback" not in said, said[-3000:]
+
+
+def test_command_in_a_guest_outlives_the_daemon(crash_host: Host, steady: Instance) -> None:
+    steady.sh("rm -f /ended")
+    begun = crash(crash_host, ["syscont", "exec", "steady", "--", "sh", "-c", "sleep 1; echo yes >/ended"], 0.3, "kill")
+    assert begun["status"] == 125 and "lost the connection" in begun["err"]
+    until(crash_host, lambda: steady.sh("cat /ended 2>/dev/null || true"))
+
+
+@pytest.mark.parametrize("fraction", [(i + 0.5) / POINTS for i in range(POINTS)])
+def test_launcher_is_killed(crash_host: Host, steady: Instance, fraction: float) -> None:
+    host = crash_host
+    took = _duration(host, OPERATIONS["start"])
+    before = leftovers.settled(host)
+    syscont(host, "create", "busybox", "x")
+    kill = "pkill -9 -f '^/usr/bin/python3.*/usr/libexec/syscont/[l]aunch' || true"
+    started = crash(host, ["syscont", "start", "x"], took * fraction, kill)
+    one = Instance(host, "x")
+    until(host, lambda: one.state in ("running", "stopped", "failed"))
+    if started["status"]:
+        assert "x" in started["err"]
+        until(host, lambda: one.state in ("stopped", "failed"))
+    one.do("start")
+    assert one.sh("echo inside") == "inside\n"
+    one.do("delete", "--force")
+    leftovers.expect_same(host, before)
+
+
+def test_worker_is_killed_during_import(crash_host: Host, steady: Instance) -> None:
+    with leftovers.nothing_happens(crash_host):
+        kill = "until pkill -9 -f 'sysd.images.[w]orker'; do sleep 0.01; done"
+        answer = crash(crash_host, IMPORT, 0.05, kill)
+        assert answer["status"] == 1 and "could not be unpacked" in answer["err"]
+        assert not images(crash_host)
+
+
+def test_builder_is_killed_during_build(crash_host: Host, steady: Instance) -> None:
+    with leftovers.nothing_happens(crash_host):
+        kill = "until systemctl kill -s KILL 'syscont-build@*'; do sleep 0.01; done 2>/dev/null"
+        answer = crash(crash_host, ["syscont", "image", "build", "busybox"], 0.0, kill)
+        assert answer["status"] in (0, 1)
+    syscont(crash_host, "image", "build", "busybox")
+
+
+def test_dnsmasq_is_killed(crash_host: Host, steady: Instance) -> None:
+    unit = crash_host.sh("systemctl list-units --plain --no-legend 'syscont-net@*'").split()[0]
+    first = crash_host.sh(f"systemctl show --value -p MainPID {unit}")
+    crash_host.sh(f"kill -9 {first}")
+    until(crash_host, lambda: crash_host.sh(f"systemctl show --value -p MainPID {unit}") not in (first, "0\n"))
+    with leftovers.nothing_happens(crash_host):
+        syscont(crash_host, "launch", "busybox", "x")
+        Instance(crash_host, "x").address()
+        syscont(crash_host, "delete", "--force", "x")
+
+
+def test_works_without_machined(crash_host: Host, steady: Instance) -> None:
+    crash_host.sh("systemctl stop systemd-machined; systemctl mask --runtime systemd-machined")
+    try:
+        syscont(crash_host, "launch", "busybox", "x")
+        assert Instance(crash_host, "x").sh("echo inside") == "inside\n"
+        syscont(crash_host, "delete", "--force", "x")
+    finally:
+        crash_host.sh("systemctl unmask --runtime systemd-machined; systemctl start systemd-machined")
+
+
+def test_system_bus_restarts(crash_host: Host, steady: Instance) -> None:
+    before = leftovers.settled(crash_host)
+    crash_host.sh("systemctl restart dbus.service")
+    until(crash_host, lambda: _back(crash_host))
+    crash_host.sh("busctl call org.syscont.Manager /org/syscont/Manager org.syscont.Manager ListInstances")
+    syscont(crash_host, "launch", "busybox", "x")
+    syscont(crash_host, "delete", "--force", "x")
+    leftovers.expect_same(crash_host, before)
+
+
+def test_pid_1_of_a_guest_is_killed(crash_host: Host, steady: Instance) -> None:
+    with leftovers.nothing_happens(crash_host):
+        syscont(crash_host, "launch", "busybox", "x")
+        one = Instance(crash_host, "x")
+        crash_host.sh(f"kill -9 {one.leader}")
+        until(crash_host, lambda: one.state in ("failed", "stopped"))
+        one.do("start")
+        assert one.sh("echo inside") == "inside\n"
+        one.do("delete", "--force")
+
+
+def test_guest_reboots_while_the_daemon_is_away(crash_host: Host, steady: Instance) -> None:
+    before, place = leftovers.settled(crash_host), leftovers.mark(crash_host)
+    syscont(crash_host, "launch", "busybox", "x")
+    one = Instance(crash_host, "x")
+    first = one.leader
+    one.sh("echo written before >/dev/console; (sleep 0.7; reboot -f) >/dev/null 2>&1 &")
+    crash_host.sh("systemctl stop syscontd.service; sleep 1.5; systemctl start syscontd.service")
+    until(crash_host, lambda: one.state == "running")
+    assert one.leader != first
+    assert one.leader == int(one.systemd("MainPID"))
+    until(crash_host, lambda: "console-" in crash_host.sh("systemd-analyze fdstore syscontd.service"))
+    one.sh("echo written after >/dev/console")
+    until(crash_host, lambda: "written after" in one.logs())
+    one.do("delete", "--force")
+    leftovers.expect_same(crash_host, before)
+    assert "Traceback" not in place.since()
+
+
+def test_console_written_while_the_daemon_is_away_is_not_lost(crash_host: Host, steady: Instance) -> None:
+    """What fits in the terminal's buffer waits there; who writes more waits for the daemon, and no longer."""
+    script = "for i in $(seq 1 300); do printf 'away-%04d %01000d\\n' $i 0; done >/dev/console; echo >/written"
+    steady.sh("rm -f /written")
+    crash_host.sh("systemctl stop syscontd.socket syscontd.service")
+    leader = int(steady_main_pid(crash_host))
+    crash_host.sh(f"nsenter -t {leader} -a sh -c {shlex.quote(script)} >/dev/null 2>&1 & sleep 2")
+    crash_host.sh("systemctl start syscontd.socket syscontd.service")
+    until(crash_host, lambda: "away-0300" in steady.logs())
+    assert [f"away-{i:04}" for i in range(1, 301) if f"away-{i:04}" not in steady.logs()] == []
+    steady.sh("test -e /written")
+
+
+def steady_main_pid(host: Host) -> str:
+    return host.sh("systemctl show --value -p MainPID syscont@steady.service").strip()
+
+
+def test_last_words_on_the_console_are_logged(crash_host: Host, steady: Instance) -> None:
+    with leftovers.nothing_happens(crash_host):
+        syscont(crash_host, "launch", "busybox", "x")
+        one = Instance(crash_host, "x")
+        one.sh("for i in $(seq 200); do echo last-$i; done >/dev/console; poweroff -f", check=False)
+        until(crash_host, lambda: one.state == "stopped")
+        until(crash_host, lambda: "last-200" in one.logs())
+        one.do("delete")
