@@ -19,6 +19,8 @@ RTM_DELADDR = 21
 RTM_GETADDR = 22
 GROUPS = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 SCOPE_UNIVERSE = 0
+UNUSABLE = 0x40 | 0x08
+"""IFA_F_TENTATIVE, IFA_F_DADFAILED: nobody answers at such an address, yet or ever."""
 SETTLE = 0.02
 """Seconds in which changes are gathered: a guest that changes addresses all the time costs little."""
 MAX_ADDRESSES = 64
@@ -84,7 +86,8 @@ class AddressWatch:
             return
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         entry = (int(message["index"]), str(text))
-        if kind == RTM_DELADDR:
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        if kind == RTM_DELADDR or flags & UNUSABLE:
             self._addresses.discard(entry)
         elif len(self._addresses) < MAX_ADDRESSES:
             self._addresses.add(entry)
