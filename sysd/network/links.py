@@ -93,6 +93,9 @@ def ensure_bridge(name: str, addresses: list[str]) -> int:
             route.link("add", ifname=name, kind="bridge", address=random_mac())
             found = list(route.link_lookup(ifname=name))
         index = int(found[0])
+        if has_ipv6():
+            # Guests are on it: what they advertise must not become an address or a route of the host's.
+            _write(_SYSCTL / "ipv6/conf" / name / "accept_ra", "0")
         present = {
             f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}" for message in route.get_addr(index=index)
         }
