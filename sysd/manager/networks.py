@@ -123,11 +123,13 @@ class Networks:
 
     async def _write_hosts(self) -> None:
         for name in self._up:
-            if not dnsmasq.write_hosts(name, self._host_table(name)):
+            hosts = self._host_table(name)
+            if not dnsmasq.write_hosts(name, hosts):
                 continue
             try:
+                dnsmasq.release_lost(self._networks[name], hosts)
                 await self._systemd.kill_unit(dnsmasq.unit_name(name), signal.SIGHUP)
-            except BusError as error:
+            except (BusError, OSError) as error:
                 log.warning("dnsmasq of %s was not told of new names: %s", name, error)
 
 

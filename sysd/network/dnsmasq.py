@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -102,3 +104,30 @@ def write_hosts(network: str, hosts: Mapping[str, str]) -> bool:
     draft.write_text(text)
     os.replace(draft, path)
     return True
+
+
+def release_lost(network: Network, hosts: Mapping[str, str]) -> None:
+    """Give back the leases of instances that are gone, or their names would go on resolving until the leases end.
+
+    dnsmasq has no command for it; it is told as a client would tell it (DHCPRELEASE of RFC 2131, table 5).
+    """
+    try:
+        lines = (NETWORK_DIR / network.name / "leases").read_text().splitlines()
+    except FileNotFoundError:
+        return
+    server = network.ipv4_interface.ip.packed
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, network.name.encode())
+        for line in lines:
+            fields = line.split()
+            if len(fields) == 5 and len(fields[1]) == 17 and fields[1] not in hosts:
+                sock.sendto(_release(fields[1], fields[2], fields[4], server), (str(network.ipv4_interface.ip), 67))
+
+
+def _release(mac: str, address: str, client: str, server: bytes) -> bytes:
+    head = bytes([1, 1, 6, 0]) + secrets.token_bytes(4) + bytes(4) + socket.inet_aton(address) + bytes(12)
+    options = b"\x63\x82\x53\x63" + bytes([53, 1, 7, 54, 4]) + server
+    if client != "*":
+        identity = bytes.fromhex(client.replace(":", ""))
+        options += bytes([61, len(identity)]) + identity
+    return head + bytes.fromhex(mac.replace(":", "")).ljust(16, b"\0") + bytes(192) + options + b"\xff"
