@@ -284,12 +284,28 @@ def test_console_written_while_the_daemon_is_away_is_not_lost(crash_host: Host, 
     crash_host.sh(f"nsenter -t {leader} -a sh -c {shlex.quote(script)} >/dev/null 2>&1 & sleep 2")
     crash_host.sh("systemctl start syscontd.socket syscontd.service")
     until(crash_host, lambda: "away-0300" in steady.logs())
-    assert [f"away-{i:04}" for i in range(1, 301) if f"away-{i:04}" not in steady.logs()] == []
+    logged = steady.logs()
+    assert [i for i in range(1, 301) if f"away-{i:04}" not in logged] == []
     steady.sh("test -e /written")
 
 
 def steady_main_pid(host: Host) -> str:
     return host.sh("systemctl show --value -p MainPID syscont@steady.service").strip()
+
+
+def test_last_words_of_a_guest_that_ends_while_the_daemon_is_away(crash_host: Host, steady: Instance) -> None:
+    before = leftovers.settled(crash_host)
+    syscont(crash_host, "launch", "busybox", "x")
+    one = Instance(crash_host, "x")
+    leader = one.leader
+    crash_host.sh("systemctl stop syscontd.socket syscontd.service")
+    script = "for i in $(seq 100); do echo last-$i; done >/dev/console"
+    crash_host.sh(f"nsenter -t {leader} -a sh -c {shlex.quote(script)}; kill -9 {leader}")
+    crash_host.sh("systemctl start syscontd.socket syscontd.service")
+    until(crash_host, lambda: "last-100" in one.logs())
+    one.do("start")
+    one.do("delete", "--force")
+    leftovers.expect_same(crash_host, before)
 
 
 def test_last_words_on_the_console_are_logged(crash_host: Host, steady: Instance) -> None:

@@ -25,11 +25,12 @@ from sysd.runtime.guest import Guest
 from sysd.runtime.spec import NETNS_FD, spec_path
 from sysd.units.bus import BusError
 from sysd.units.machined import Machined
-from sysd.units.systemd import SERVICE, UNIT, JobError, Systemd
+from sysd.units.systemd import SERVICE, UNIT, JobError, Properties, Systemd
 
 log = logging.getLogger(__name__)
 
 STOPPED = (State.STOPPED, State.FAILED)
+LOAD_AT_ONCE = 256
 LAUNCH_TIMEOUT = 60
 """Seconds that a launcher may take to bring the guest's PID 1 to life; what the guest takes to boot is not in it."""
 
@@ -60,17 +61,20 @@ class Lifecycle:
         """Start a stopped instance; a running one stays as it is. wait: until its guest has booted."""
         if self._table.status(instance).state not in STOPPED:
             return
-        await self.forget(instance)
-        image = self._images.find(instance.image)
-        host_links, guest_links = await self._link_requests(instance)
-        spec = container.make_spec(instance, image, host_links, guest_links)
-        spec.write()
+        live = self._table.live(instance)
+        if live.stale:
+            await self.forget(instance)
+        properties = await self._prepare(instance)
         launched = self._launching[instance.uuid] = asyncio.get_running_loop().create_future()
         # Set before systemd's own word for it can come, which it does while its reply is on the way.
         self._observe_state(instance, "activating")
         try:
-            job = await self._systemd.start_transient(instance.unit, container.unit_properties(instance, image, spec))
-            self._table.live(instance).loaded = True
+            if live.loaded:
+                await self._systemd.reset_failed(instance.unit)
+                job = await self._systemd.start_unit(instance.unit)
+            else:
+                job = await self._systemd.start_transient(instance.unit, properties)
+                live.loaded = True
             await self._wait_for_launch(instance, job, launched, wait=wait)
         except BusError as error:
             raise FailedError(f"{instance.name} can't be started: {error.message}") from error
@@ -88,6 +92,40 @@ class Lifecycle:
             self._launching.pop(instance.uuid, None)
             if not launched.done() or launched.exception():
                 await self._refresh(instance)
+
+    async def _prepare(self, instance: Instance) -> Properties:
+        """Write what the launcher needs; returns the properties of the instance's unit."""
+        image = self._images.find(instance.image)
+        host_links, guest_links = await self._link_requests(instance)
+        spec = container.make_spec(instance, image, host_links, guest_links)
+        spec.write()
+        return container.unit_properties(instance, image, spec)
+
+    async def load(self, instances: list[Instance]) -> None:
+        """Let systemd know the units of stopped instances, so that systemctl can show and start them too."""
+        units = {}
+        for instance in instances:
+            if not self._table.live(instance).loaded:
+                try:
+                    units[instance.unit] = await self._prepare(instance)
+                except SyscontError as error:
+                    log.warning("%s can't be prepared for systemctl: %s", instance.name, error.text)
+        try:
+            names = list(units)
+            for first in range(0, len(names), LOAD_AT_ONCE):
+                chunk = {name: units[name] for name in names[first : first + LOAD_AT_ONCE]}
+                await self._systemd.load_transient(chunk)
+        except BusError as error:
+            log.warning("systemd does not take the units of stopped instances: %s", error)
+            return
+        for instance in instances:
+            self._table.live(instance).loaded |= instance.unit in units
+
+    async def reload(self, instance: Instance) -> None:
+        """Give systemd the unit of a stopped instance anew, as its configuration now wants it."""
+        if self._table.status(instance).state in STOPPED:
+            await self.forget(instance)
+            await self.load([instance])
 
     async def _link_requests(self, instance: Instance) -> tuple[list[str], list[str]]:
         """rtnetlink requests for the launcher. A leading "-" lets one fail, as in systemd's ExecStart=."""
@@ -166,7 +204,8 @@ class Lifecycle:
         await self._refresh(instance)
 
     async def apply_limits(self, instance: Instance) -> None:
-        """Put the limits of a changed configuration in force if the instance runs."""
+        """Put the limits of a changed configuration in force if the instance runs; the rest waits for a start."""
+        self._table.live(instance).stale = True
         if self._table.status(instance).state in STOPPED:
             return
         try:
@@ -179,7 +218,7 @@ class Lifecycle:
         live = self._table.live(instance)
         if live.loaded:
             await self._systemd.forget(instance.unit)
-            live.loaded = False
+        live.loaded = live.stale = False
         live.active_state = "inactive"
         spec_path(instance.uuid).unlink(missing_ok=True)
 
@@ -226,6 +265,7 @@ class Lifecycle:
         try:
             self._adopt(instance, int(message["leader"]), dict(zip(kinds, fds, strict=True)), store=True)
         except ProcessLookupError:
+            guest.bury(instance, dict(zip(kinds, fds, strict=True)))
             log.warning("%s ended as soon as it had started", instance.name)
         self._launched(instance, None)
 
@@ -295,21 +335,23 @@ class Lifecycle:
             info = units.pop(instance.unit, None)
             fds = stored.pop(instance.uuid, {})
             if info:
-                self._table.live(instance).loaded = True
                 with contextlib.suppress(BusError):
                     await self._systemd.keep(instance.unit)
+                    self._table.live(instance).loaded = True
                 await self._refresh(instance)
                 await self._take_up(instance, fds)
             elif fds:
-                _discard(instance.uuid, fds)
+                guest.bury(instance, fds)
         for uuid, fds in stored.items():
-            _discard(uuid, fds)
+            for fd in fds.values():
+                os.close(fd)
+            guest.forget_descriptors(uuid)
         for name in units:
             log.warning("%s runs but is no instance of ours; 'systemctl stop %s' ends it", name, name)
 
     async def _take_up(self, instance: Instance, fds: dict[str, int]) -> None:
         if self._table.status(instance).state in STOPPED:
-            _discard(instance.uuid, fds)
+            guest.bury(instance, fds)
             return
         leader = int(await self._systemd.unit_property(instance.unit, SERVICE, "MainPID"))
         # While the launcher is still at work it is the main process; its hand-over is yet to come.
@@ -317,7 +359,7 @@ class Lifecycle:
             with contextlib.suppress(ProcessLookupError):
                 self._adopt(instance, leader, fds, store=False)
                 return
-        _discard(instance.uuid, fds)
+        guest.bury(instance, fds)
 
 
 def _in_own_userns(pid: int) -> bool:
@@ -325,13 +367,6 @@ def _in_own_userns(pid: int) -> bool:
         return os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino
     except OSError:
         return False
-
-
-def _discard(uuid: str, fds: dict[str, int]) -> None:
-    for fd in fds.values():
-        os.close(fd)
-    if fds:
-        guest.forget_descriptors(uuid)
 
 
 class HandoverReader:

@@ -19,6 +19,7 @@ CHUNK = 4096
 MAX_LINE = 2048
 MAX_LINES = 1000
 PERIOD = 10.0
+MAX_LAST_WORDS = 1 << 18
 
 _ESCAPES = re.compile(
     rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[PX^_][^\x1b]*(?:\x1b\\)?|\x1b[ -/]*[0-~]"
@@ -46,6 +47,12 @@ class Console:
         self._loop.add_reader(fd, self._read)
 
     def close(self) -> None:
+        """Read what is left first: the last words are often the ones that matter."""
+        with contextlib.suppress(OSError):
+            for _ in range(MAX_LAST_WORDS // CHUNK):
+                if not (data := os.read(self._fd, CHUNK)):
+                    break
+                self._split(data)
         self._log(self._partial)
         self._partial = b""
         for attached in list(self._attached):

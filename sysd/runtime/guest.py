@@ -143,6 +143,16 @@ def forget_descriptors(uuid: str) -> None:
         daemon.notify(f"FDSTOREREMOVE=1\nFDNAME={kind}-{uuid}")
 
 
+def bury(instance: Instance, fds: dict[str, int]) -> None:
+    """Let go of the descriptors of a guest that has ended; what its console still holds is logged."""
+    if "console" in fds:
+        Console(fds["console"], UnitJournal(instance.unit, instance.name, 0)).close()
+    if "notify" in fds:
+        os.close(fds["notify"])
+    if fds:
+        forget_descriptors(instance.uuid)
+
+
 def stored_descriptors(named: dict[int, str]) -> dict[str, dict[str, int]]:
     """From the descriptors that systemd passed to us: UUID to kind to descriptor. Doubles are closed."""
     found: dict[str, dict[str, int]] = {}

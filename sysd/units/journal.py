@@ -9,6 +9,8 @@ import struct
 
 JOURNAL = "/run/systemd/journal/socket"
 PRIORITY_INFO = 6
+SEND_BUFFER = 8 << 20
+SO_SNDBUFFORCE = 32
 
 
 class UnitJournal:
@@ -21,6 +23,9 @@ class UnitJournal:
         self._credentials = struct.pack("iII", pid, 0, 0)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        # As sd-journal does: by default fewer than 100 lines fit, and a burst would have holes.
+        with contextlib.suppress(PermissionError):
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER)
 
     def close(self) -> None:
         self._socket.close()
