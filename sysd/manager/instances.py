@@ -68,9 +68,12 @@ class Instances:
         async def work(handle: Handle) -> None:
             async with self._table.lock(instance.uuid):
                 await self._make(instance)
+                made = self._table.by_uuid(instance.uuid)
                 if options.start:
                     handle.progress("start")
-                    await self._lifecycle.start(self._table.by_uuid(instance.uuid), wait=options.wait)
+                    await self._lifecycle.start(made, wait=options.wait)
+                else:
+                    await self._lifecycle.load([made])
 
         # The row and the record of the operation are on disk together, before anything is made.
         with self._store.transaction():
@@ -123,6 +126,7 @@ class Instances:
             changed = replace(instance, config=check_config({**config, **values}))
             await self._lifecycle.apply_limits(changed)
             self._replace(changed)
+            await self._lifecycle.reload(changed)
             self._publish(Kind.INSTANCE_CHANGED, changed, "Config")
 
     def rename(self, name: str, new_name: str, owner: int) -> Operation:
@@ -144,6 +148,7 @@ class Instances:
                 self._table.add(renamed)
                 self._publish(Kind.INSTANCE_ADDED, renamed)
                 self._lifecycle.hosts_changed()
+                await self._lifecycle.load([renamed])
 
         return self._operations.begin("rename-instance", name, work, owner)
 

@@ -72,6 +72,7 @@ class Manager:
         await self.lifecycle.find_running(stored)
         await self._finish_interrupted()
         await self.networks.bring_up_all()
+        await self.lifecycle.load(self.table.all())
 
     async def _finish_interrupted(self) -> None:
         """Instances half made or half deleted are removed: the one was never said to be there, the other to be gone."""

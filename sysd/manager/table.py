@@ -25,12 +25,13 @@ _STATES = {
 
 @dataclass(slots=True)
 class Live:
-    """What is seen of one instance. loaded: systemd has its unit, running or not."""
+    """What is seen of one instance. loaded: systemd has its unit, running or not; stale: as it once was configured."""
 
     active_state: str = "inactive"
     freezer_state: str = "running"
     guest: Guest | None = None
     loaded: bool = False
+    stale: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +46,10 @@ class UnitInfo:
     sub_state: str
 
 
+def _pairs(properties: Properties) -> list[list[object]]:
+    return [[name, value] for name, value in properties.items()]
+
+
 def unit_path(unit: str) -> str:
     return UNIT_PREFIX + path_encode(unit)
 
@@ -55,6 +61,7 @@ class Systemd:
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._listeners: list[UnitListener] = []
         self._gone: dict[str, asyncio.Event] = {}
+        self._counter = itertools.count(time.monotonic_ns() // 1000)
 
     async def start(self) -> None:
         """Subscribe to systemd's signals. Must run before any job is waited for."""
@@ -75,12 +82,28 @@ class Systemd:
 
     async def start_transient(self, unit: str, properties: Properties, fds: list[int] | None = None) -> str:
         """Create and start a unit; returns the job. A value of type h is an index into fds."""
-        pairs = [[name, value] for name, value in properties.items()]
-        body = [unit, "fail", pairs, []]
+        body = [unit, "fail", _pairs(properties), []]
         reply = await self._bus.call_with_fds(
             SYSTEMD, PATH, MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", body, fds or []
         )
         return str(reply[0])
+
+    async def load_transient(self, units: dict[str, Properties]) -> None:
+        """Make units known without starting them: StartTransientUnit's auxiliary units, beside one that does nothing.
+
+        They stay as long as they are kept (AddRef) by us, or run.
+        """
+        nothing: Properties = {
+            "Type": Variant("s", "oneshot"),
+            "CollectMode": Variant("s", "inactive-or-failed"),
+            "ExecStart": Variant("a(sasb)", [["/bin/true", ["/bin/true"], False]]),
+        }
+        loader = f"syscont-load-{next(self._counter)}.service"
+        auxiliary = [[unit, _pairs(properties)] for unit, properties in units.items()]
+        await self._call("StartTransientUnit", "ssa(sv)a(sa(sv))", loader, "fail", _pairs(nothing), auxiliary)
+
+    async def start_unit(self, unit: str) -> str:
+        return str((await self._call("StartUnit", "ss", unit, "fail"))[0])
 
     async def stop_unit(self, unit: str) -> str:
         return str((await self._call("StopUnit", "ss", unit, "replace"))[0])
@@ -157,8 +180,7 @@ class Systemd:
         return variant.value
 
     async def set_properties(self, unit: str, properties: Properties) -> None:
-        pairs = [[name, value] for name, value in properties.items()]
-        await self._call("SetUnitProperties", "sba(sv)", unit, True, pairs)
+        await self._call("SetUnitProperties", "sba(sv)", unit, True, _pairs(properties))
 
     async def version(self) -> str:
         (variant,) = await self._bus.call(
