@@ -88,29 +88,37 @@ class Manager:
     # start at boot
 
     def autostart(self) -> None:
-        """Once per boot of the host: start what is to be started, the highest priority first."""
+        """Once per boot of the host: start what is to be started, the highest priority first. What is yet to be
+        started is remembered, so that the end of the daemon does not leave it out."""
         boot_id = BOOT_ID.read_text().strip()
-        if self._store.get_meta("boot_id") == boot_id:
-            return
-        self._store.set_meta("boot_id", boot_id)
-        wanted = [i for i in self.table.all() if get_bool(i.config, "boot.autostart")]
-        if wanted:
+        if self._store.get_meta("boot_id") != boot_id:
+            wanted = [i for i in self.table.all() if get_bool(i.config, "boot.autostart")]
             wanted.sort(key=lambda i: -get_int(i.config, "boot.autostart.priority"))
+            with self._store.transaction():
+                self._store.set_meta("boot_id", boot_id)
+                self._store.set_meta("autostart", " ".join(i.uuid for i in wanted))
+        pending = (self._store.get_meta("autostart") or "").split()
+        if pending:
 
             async def work(handle: Handle) -> None:
-                await self._autostart(handle, wanted)
+                await self._autostart(handle, pending)
 
-            self.operations.begin("autostart", f"{len(wanted)} instances", work)
+            self.operations.begin("autostart", f"{len(pending)} instances", work)
 
-    async def _autostart(self, handle: Handle, wanted: list[Instance]) -> None:
-        for instance in wanted:
-            handle.progress(instance.name)
-            try:
-                async with self.table.lock(instance.uuid):
-                    await self.lifecycle.start(self.table.by_uuid(instance.uuid), wait=False)
-            except SyscontError as error:
-                log.error("%s was not started at boot: %s", instance.name, error.text)
-            await asyncio.sleep(get_int(instance.config, "boot.autostart.delay"))
+    async def _autostart(self, handle: Handle, pending: list[str]) -> None:
+        while pending:
+            instance = self.table.find_uuid(pending[0])
+            if instance:
+                handle.progress(instance.name)
+                try:
+                    async with self.table.lock(instance.uuid):
+                        await self.lifecycle.start(self.table.by_uuid(instance.uuid), wait=False)
+                except SyscontError as error:
+                    log.error("%s was not started at boot: %s", instance.name, error.text)
+            del pending[0]
+            self._store.set_meta("autostart", " ".join(pending))
+            if instance:
+                await asyncio.sleep(get_int(instance.config, "boot.autostart.delay"))
 
     # single steps of a lifecycle, as operations
 
