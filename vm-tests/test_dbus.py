@@ -164,8 +164,8 @@ def test_properties_are_the_truth(host: Host, guest: Instance) -> None:
 
 def test_wrong_calls_get_proper_errors(host: Host, guest: Instance) -> None:
     wrong = [
-        ([path_of(guest), "org.syscont.Instance", "Explode"], "Unknown method"),
-        ([f"{ROOT}/instance/nobody", "org.syscont.Instance", "Pause"], "Unknown object"),
+        ([path_of(guest), "org.syscont.Instance", "Explode"], "no method"),
+        ([f"{ROOT}/instance/nobody", "org.syscont.Instance", "Pause"], "no object"),
         ([path_of(guest), "org.syscont.Instance", "Rename", "u", "1"], "takes"),
         ([ROOT, NAME, "CreateInstance", "sa{sv}", "x", "1", "nonsense", "b", "true"], "nonsense"),
         ([ROOT, NAME, "CreateInstance", "sa{sv}", "x", "1", "image", "b", "true"], "image"),
@@ -174,7 +174,7 @@ def test_wrong_calls_get_proper_errors(host: Host, guest: Instance) -> None:
     for argv, text in wrong:
         done = busctl(host, "call", NAME, *argv, check=False)
         assert done.returncode, argv
-        assert text.lower() in done.stderr.lower() or "unknown" in done.stderr.lower(), done.stderr
+        assert text in done.stderr, argv
     assert guest.state == "running"
 
 

@@ -171,14 +171,6 @@ def test_exec_in_a_systemd_guest(debian_guest: Instance) -> None:
     assert "/.syscont" in debian_guest.exec("cat", "/proc/self/cgroup").stdout
 
 
-def test_a_paused_instance_refuses(launch: Launch) -> None:
-    instance = launch()
-    instance.do("pause")
-    done = instance.exec("true", check=False)
-    assert done.returncode == 125
-    assert "is frozen" in done.stderr
-
-
 def test_no_stdin(host: Host, guest: Instance) -> None:
     with host.spawn(
         ["syscont", "exec", "-n", guest.name, "--", "cat"], stdin=subprocess.PIPE

@@ -20,8 +20,16 @@ def network(host: Host, guest: Instance) -> dict[str, Any]:
 
 
 def resolved(host: Host, name: str) -> set[str]:
+    """What systemd-resolved, which all programs of the host ask, says of a name."""
     done = host.run(["resolvectl", "query", "--legend=no", name], check=False)
-    return {word for word in done.stdout.replace(f"{name}:", "").split() if word[:1].isalnum() and ("." in word or "::" in word)}
+    return set(done.stdout.split())
+
+
+def asked(host: Host, network: dict[str, Any], name: str, kind: str = "A") -> list[str]:
+    """What the network's own dnsmasq says of a name."""
+    gateway = network["ipv4"].split("/")[0]
+    argv = ["dig", "+short", "+timeout=1", kind, f"{name}.{network['domain']}", f"@{gateway}"]
+    return host.run(argv, check=False).stdout.split()
 
 
 def reaches(instance: Instance, target: str, version: int = 4) -> bool:
@@ -48,12 +56,11 @@ def test_the_host_knows_instances_by_name(
     instance: Instance = request.getfixturevalue(kind)
     address, name = instance.address(), f"{instance.name}.{network['domain']}"
     until(host, lambda: address in resolved(host, name))
-    gateway = network["ipv4"].split("/")[0]
-    assert host.run(["dig", "+short", name, f"@{gateway}"]).stdout.split() == [address]
+    assert asked(host, network, instance.name) == [address]
     host.run(["ping", "-c1", "-W3", name])
     # dnsmasq gives SLAAC addresses their names once they answer.
     six = instance.address(6)
-    until(host, lambda: six in host.run(["dig", "+short", "AAAA", name, f"@{gateway}"]).stdout.split())
+    until(host, lambda: six in asked(host, network, instance.name, "AAAA"))
 
 
 @pytest.mark.parametrize("domain", ["", ".syscont"])
@@ -102,7 +109,7 @@ def test_one_firewall_table_and_no_other_is_touched(
 ) -> None:
     ours = "inet syscont_syscontbr0"
     assert ours in tables(host)
-    host.sh("nft 'table inet mine { chain c { type filter hook input priority 0; tcp dport 1 drop; } }'")
+    host.sh("nft add table inet mine; nft add chain inet mine c; nft add rule inet mine c drop")
     try:
         foreign = host.run(["nft", "list", "table", "inet", "mine"]).stdout
         before, rules = tables(host), host.sh(f"nft list table {ours}")
@@ -124,31 +131,24 @@ def test_a_lost_table_and_bridge_come_back(host: Host, guest: Instance) -> None:
 def test_a_guest_cannot_claim_anothers_name(
     host: Host, guest: Instance, network: dict[str, Any], launch: Launch
 ) -> None:
-    instance, gateway = launch(), network["ipv4"].split("/")[0]
+    instance = launch()
     address, victim = instance.address(), guest.address()
     for claimed in (guest.name, "gateway", "invented"):
         argv = ["udhcpc", "-i", "eth0", "-n", "-q", "-x", f"hostname:{claimed}", "-F", claimed]
         instance.exec(*argv, "-s", "/etc/udhcpc/default.script", check=False)
         wanted = [victim] if claimed == guest.name else []
-        found = host.run(["dig", "+short", f"{claimed}.syscont", f"@{gateway}"]).stdout.split()
-        assert found == wanted, claimed
-    found = host.run(["dig", "+short", f"{instance.name}.syscont", f"@{gateway}"]).stdout.split()
-    assert found == [address]
+        assert asked(host, network, claimed) == wanted
+    assert asked(host, network, instance.name) == [address]
 
 
 def test_a_deleted_instance_has_no_name(
     host: Host, network: dict[str, Any], launch: Launch
 ) -> None:
-    instance, gateway = launch(), network["ipv4"].split("/")[0]
-    name = f"{instance.name}.syscont"
-
-    def look() -> str:
-        return host.run(["dig", "+short", name, f"@{gateway}"]).stdout.strip()
-
-    assert until(host, look) == instance.address()
+    """Also when it had no chance to give its lease back."""
+    instance = launch()
+    assert until(host, lambda: asked(host, network, instance.name)) == [instance.address()]
     instance.do("delete", "--force")
-    until(host, lambda: not look())
-    assert not resolved(host, name)
+    until(host, lambda: not asked(host, network, instance.name))
 
 
 def test_links_go_with_their_instance(host: Host, launch: Launch) -> None:
@@ -167,10 +167,19 @@ def test_links_go_with_their_instance(host: Host, launch: Launch) -> None:
 
 def test_dnsmasq_comes_back(host: Host, guest: Instance, network: dict[str, Any]) -> None:
     first = systemd_property(host, UNIT, "MainPID")
-    gateway, address = network["ipv4"].split("/")[0], guest.address()
+    address = guest.address()
     host.run(["kill", "-KILL", first])
     until(host, lambda: systemd_property(host, UNIT, "MainPID") not in ("0", first))
-    until(host, lambda: address in host.run(["dig", "+short", "+timeout=1", f"{guest.name}.syscont", f"@{gateway}"], check=False).stdout)
+    until(host, lambda: address in asked(host, network, guest.name))
+
+
+def test_the_host_takes_no_address_or_route_from_guests(host: Host, network: dict[str, Any]) -> None:
+    """A guest that advertises itself as a router must not become the host's."""
+    name = network["name"]
+    assert host.read_text(f"/proc/sys/net/ipv6/conf/{name}/accept_ra") == "0\n"
+    (link,) = json.loads(host.run(["ip", "-json", "address", "show", "dev", name]).stdout)
+    found = {one["local"] for one in link["addr_info"] if one["scope"] == "global"}
+    assert found == {network[f"ipv{version}"].split("/")[0] for version in (4, 6)}
 
 
 def test_the_outside_cannot_ask_our_dns(host: Host, guest: Instance) -> None:

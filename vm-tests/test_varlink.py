@@ -105,7 +105,7 @@ def test_monitor(host: Host, launch: Launch) -> None:
         instance = launch()
         instance.do("delete", "--force")
         events = until(host, lambda: _events_of(host, instance.name, "instance-removed"))
-        assert [event["event"] for event in events][0] == "instance-added"
+        assert events[0]["event"] == "instance-added"
         assert {"instance-added", "instance-changed", "instance-removed"} == {
             event["event"] for event in events
         }

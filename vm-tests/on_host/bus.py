@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import sys
+from typing import Any
 
 from dbus_next import BusType, Message, MessageType, Variant
 from dbus_next.aio import MessageBus
@@ -12,7 +13,7 @@ from dbus_next.aio import MessageBus
 NAME, ROOT = "org.syscont.Manager", "/org/syscont/Manager"
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     if isinstance(value, Variant):
         return plain(value.value)
     if isinstance(value, dict):
@@ -22,11 +23,13 @@ def plain(value: object) -> object:
     return value
 
 
-async def call(bus: MessageBus, path: str, interface: str, member: str, signature: str, *body: object, fds: list[int] | None = None) -> list:
+async def call(
+    bus: MessageBus, path: str, interface: str, member: str, signature: str, *body: object, fds: tuple[int, ...] = ()
+) -> Any:
     reply = await bus.call(
         Message(
             destination=NAME, path=path, interface=interface, member=member,
-            signature=signature, body=list(body), unix_fds=fds or [],
+            signature=signature, body=list(body), unix_fds=list(fds),
         )
     )  # fmt: skip
     if reply.message_type is MessageType.ERROR:
@@ -34,7 +37,7 @@ async def call(bus: MessageBus, path: str, interface: str, member: str, signatur
     return reply.body
 
 
-async def finish(bus: MessageBus, operation: str) -> dict:
+async def finish(bus: MessageBus, operation: str) -> Any:
     """Wait for an operation by its own property."""
     for _ in range(400):
         (all_of_it,) = await call(
@@ -67,7 +70,8 @@ async def life(bus: MessageBus, image: str, name: str) -> None:
     await finish(bus, operation)
     (path,) = await call(bus, ROOT, NAME, "GetInstance", "s", name)
     for _ in range(400):
-        if any(path == p and "Addresses" in body[1] and body[1]["Addresses"] for p, m, body in signals if m == "PropertiesChanged"):
+        changes = [body[1] for at, member, body in signals if at == path and member == "PropertiesChanged"]
+        if any(change.get("Addresses") for change in changes):
             break
         await asyncio.sleep(0.02)
     for member, option in (("Stop", "force"), ("Delete", "force")):
@@ -91,7 +95,7 @@ async def run(bus: MessageBus, path: str, text: str) -> None:
     command = ["sh", "-c", 'read line; echo "$WORD $line $(pwd)"; echo wrong >&2; exit 5']
     (operation,) = await call(
         bus, path, "org.syscont.Instance", "Exec", "asa{sv}", command, options,
-        fds=[in_read, out_write, err_write],
+        fds=(in_read, out_write, err_write),
     )  # fmt: skip
     for fd in (in_read, out_write, err_write):
         os.close(fd)

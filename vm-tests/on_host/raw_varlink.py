@@ -1,0 +1,73 @@
+"""Speak varlink by hand. stdin: a JSON list of tasks; prints the list of answers.
+
+{"send": text or {"hex": ...}, "fds": count, "limit": seconds} -> the first reply as an object, or "closed", or "silence"
+{"call": method, "parameters": {...}} -> the reply
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+
+PATH = "/run/syscont/org.syscont.Manager"
+
+
+def exchange(data, fds=0, limit=20.0, hang_up=False):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(limit)
+        sock.connect(PATH)
+        null = os.open("/dev/null", os.O_RDONLY)
+        try:
+            if fds:
+                sent = socket.send_fds(sock, [data], [null] * fds)
+                data = data[sent:]
+            sock.sendall(data)
+            if hang_up:
+                return "gone"
+            answer = b""
+            while not answer.endswith(b"\0"):
+                got = sock.recv(1 << 16)
+                if not got:
+                    return "closed"
+                answer += got
+            return json.loads(answer[:-1].split(b"\0")[0])
+        except TimeoutError:
+            return "silence"
+        except (BrokenPipeError, ConnectionResetError):
+            return "closed"
+        finally:
+            os.close(null)
+
+
+def run(task):
+    if "call" in task:
+        message = {"method": "org.syscont.Manager." + task["call"], "parameters": task["parameters"]}
+        return exchange(json.dumps(message).encode() + b"\0", task.get("fds", 0))
+    if "connections" in task:
+        held = []
+        begin = time.monotonic()
+        for _ in range(task["connections"]):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(10)
+            sock.connect(PATH)
+            held.append(sock)
+        closed = 0
+        for sock in held:
+            sock.setblocking(False)
+        time.sleep(0.5)
+        for sock in held:
+            try:
+                closed += sock.recv(1) == b""
+            except BlockingIOError:
+                pass
+            except ConnectionResetError:
+                closed += 1
+        for sock in held:
+            sock.close()
+        return {"closed": closed, "seconds": time.monotonic() - begin}
+    data = bytes.fromhex(task["hex"]) if "hex" in task else task["send"].encode()
+    return exchange(data * task.get("times", 1), task.get("fds", 0), task.get("limit", 20.0), task.get("hang up", False))
+
+
+print(json.dumps([run(task) for task in json.load(sys.stdin)]))
