@@ -289,6 +289,18 @@ def test_systemctl_starts_and_stops(host: Host, debian: str, launch: Launch) -> 
     assert instance.sh("systemctl is-system-running") == "running\n"
 
 
+def test_systemctl_starts_what_never_ran(host: Host, launch: Launch) -> None:
+    instance = launch(verb="create")
+    host.run(["systemctl", "start", instance.unit])
+    until(host, lambda: instance.seen()["leader"])
+    agree(instance, "running")
+    instance.do("stop", "--force")
+    host.run(["systemctl", "restart", "syscontd.service"])
+    host.run(["systemctl", "start", instance.unit])
+    until(host, lambda: instance.seen()["leader"])
+    assert instance.state == "running"
+
+
 def test_systemctl_starts_what_syscont_stopped(host: Host, launch: Launch) -> None:
     instance = launch()
     instance.do("stop")
