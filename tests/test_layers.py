@@ -52,7 +52,7 @@ def test_project_keeps_its_layers() -> None:
         ("images/a.py", "from sysd.store import db"),
         ("manager/a.py", "from sysd.dbus import door"),
         ("dbus/a.py", "from sysd.varlink import door"),
-        ("dbus/a.py", "from sysd.runtime import launcher"),
+        ("dbus/a.py", "from sysd.store import database"),
         ("varlink/a.py", "import sysd.daemon"),
         ("daemon.py", "from sysd.cli import main"),
         ("cli/a.py", "from sysd.manager import core"),
@@ -71,6 +71,7 @@ def test_upward_import_is_found(tmp_path: Path, where: str, code: str) -> None:
         ("runtime/a.py", "from sysd import _cext\nfrom sysd.units import jobs\nfrom sysd.model.errors import E"),
         ("manager/a.py", "from sysd.store import db\nfrom sysd.images import build"),
         ("daemon.py", "from sysd import __version__\nfrom sysd.dbus import door\nfrom sysd.varlink import door"),
+        ("dbus/a.py", "from sysd.units.bus import Bus\nfrom sysd.runtime.execute import Command"),
         ("cli/a.py", "from sysd.model import sizes"),
     ],
 )

@@ -24,8 +24,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "units": frozenset({"model", "_cext"}),
     **dict.fromkeys(DRIVERS, frozenset({"model", "_cext", "units"})),
     "manager": BELOW_MANAGER,
-    "dbus": frozenset({"manager", "model"}),
-    "varlink": frozenset({"manager", "model"}),
+    # The bus itself, and descriptors of what runs in an instance, pass through a door as they are.
+    "dbus": frozenset({"manager", "model", "units", "runtime"}),
+    "varlink": frozenset({"manager", "model", "units", "runtime"}),
     "daemon": BELOW_MANAGER | {"manager", "dbus", "varlink"},
     "cli": frozenset({"model"}),
 }
