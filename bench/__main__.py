@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# The path has to be set before the import.
+# ruff: noqa: E402
+"""`make bench`: syscont beside Incus on one host in one run; the exit status is 1 when a goal is missed."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "vm-tests")]
+
+from hosts import ContainerHost, HostError, Recipe
+from hosts.cli import newest_deb
+
+from bench import incus, report
+from bench.contests import RIVALS, Contests, MemoryResult, Result
+from bench.measure import Stopwatch
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+ALL = ("launch", "boot", "start", "exec", "list", "memory")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description="Measure syscont beside Incus on a test host.")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="how often each is measured (20)")
+    parser.add_argument("--only", default=",".join(ALL), metavar="LIST", help=f"some of {','.join(ALL)}")
+    parser.add_argument("--deb", type=Path, help="package to measure (default: newest in dist/)")
+    options = parser.parse_args()
+    options.only = options.only.split(",")
+    if unknown := set(options.only) - set(ALL):
+        parser.error(f"unknown: {', '.join(unknown)}")
+    return options
+
+
+def run(options: argparse.Namespace) -> bool:
+    deb = options.deb or newest_deb()
+    if deb is None:
+        raise HostError("no package in dist/: run `make bench`")
+    load = Path("/proc/loadavg").read_text().split()[0]
+    incus.debian_images()
+    with ContainerHost(recipe=Recipe(variant="incus")) as host:
+        host.install_deb(deb)
+        incus.set_up(host)
+        incus.import_images(host)
+        results = measure(host, options)
+        versions = {rival.name: rival.version(host) for rival in RIVALS}
+    print("\n" + report.table(results))
+    # Only a full run is worth keeping.
+    if set(options.only) == set(ALL):
+        RESULTS.write_text(report.markdown(results, options.rounds, versions, load))
+        print(f"\nwritten to {RESULTS.relative_to(ROOT)}")
+    return all(result.passed for result in results)
+
+
+def measure(host: ContainerHost, options: argparse.Namespace) -> list[Result | MemoryResult]:
+    watch = Stopwatch(host)
+    contests = Contests(host, watch, options.rounds)
+    results: list[Result | MemoryResult] = []
+    # In the order of ALL: a crowd, once there, stays.
+    for name in (name for name in ALL if name in options.only):
+        for result in getattr(contests, name)():
+            print(report.table([result]).partition("\n")[2], flush=True)
+            results.append(result)
+    watch.close()
+    return results
+
+
+def main() -> int:
+    begin = time.monotonic()
+    try:
+        passed = run(parse())
+    except (HostError, subprocess.SubprocessError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    print(f"done after {time.monotonic() - begin:.0f} s; {'all goals met' if passed else 'a goal was missed'}")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

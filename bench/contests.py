@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured, and the goals of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from hosts import Host
+
+from bench.measure import Sample, Stopwatch, interleaved
+from bench.memory import Memory, memory_of
+from bench.rivals import Incus, Rival, Syscont
+
+RIVALS: tuple[Rival, Rival] = (Syscont(), Incus())
+CROWD = 200
+MEMORY_GOAL = 64 << 20
+SETTLE = 0.3
+
+
+@dataclass(frozen=True)
+class Result:
+    """goal: the most that ours may be, as a part of theirs; None where there is only something to know."""
+
+    title: str
+    ours: Sample
+    theirs: Sample
+    goal: float | None
+
+    @property
+    def ratio(self) -> float:
+        return self.ours.median / self.theirs.median
+
+    @property
+    def passed(self) -> bool:
+        return self.goal is None or self.ratio <= self.goal
+
+
+@dataclass(frozen=True)
+class MemoryResult:
+    title: str
+    ours: Memory
+    theirs: Memory
+    goal: int = MEMORY_GOAL
+
+    @property
+    def passed(self) -> bool:
+        return self.ours.daemon_rss <= self.goal
+
+
+class Contests:
+    """All contests on one host, each leaving it as it was; those with a crowd come last and leave that there."""
+
+    def __init__(self, host: Host, watch: Stopwatch, rounds: int) -> None:
+        self._host = host
+        self._watch = watch
+        self._rounds = rounds
+
+    def launch(self) -> Iterator[Result]:
+        """Make an instance of a cached Debian image and run it, until its PID 1 runs."""
+        yield self._launch("launch, until PID 1 runs", 1 / 3, wait=False)
+
+    def boot(self) -> Iterator[Result]:
+        yield self._launch("launch, until the guest has booted", 2 / 3, wait=True)
+
+    def _launch(self, title: str, goal: float, *, wait: bool) -> Result:
+        def one(rival: Rival) -> Callable[[int], float]:
+            def run(number: int) -> float:
+                name = f"bench{number}"
+                seconds = self._watch.seconds(*rival.launch("deb", name, wait=wait))
+                self._watch.seconds(*rival.delete(name))
+                time.sleep(SETTLE)
+                return seconds
+
+            return run
+
+        return self._compare(title, goal, one)
+
+    def start(self) -> Iterator[Result]:
+        """Without the making, at which Incus unpacks the image anew with the storage that it has by default."""
+
+        def one(rival: Rival) -> Callable[[int], float]:
+            def run(number: int) -> float:
+                seconds = self._watch.seconds(*rival.start("started"))
+                self._watch.seconds(*rival.stop("started"))
+                time.sleep(SETTLE)
+                return seconds
+
+            return run
+
+        for rival in RIVALS:
+            self._watch.seconds(*rival.create("deb", "started"))
+        yield self._compare("start, until PID 1 runs", None, one)
+        for rival in RIVALS:
+            self._watch.seconds(*rival.delete("started"))
+
+    def exec(self) -> Iterator[Result]:
+        self._with_one_instance()
+        yield self._compare("exec true", 1 / 2, lambda rival: self._timed(rival.exec("only", "true")))
+
+    def list(self) -> Iterator[Result]:
+        self._with_one_instance()
+        yield self._list("list with 1 instance")
+        self._with_crowd(running=False)
+        yield self._list(f"list with {CROWD} instances, {CROWD - 1} of them stopped")
+        self._with_crowd(running=True)
+        yield self._list(f"list with {CROWD} running instances")
+
+    def _list(self, title: str) -> Result:
+        return self._compare(title, 1.0, lambda rival: self._timed(rival.list()))
+
+    def memory(self) -> Iterator[MemoryResult]:
+        self._with_one_instance()
+        self._with_crowd(running=True)
+        ours, theirs = (memory_of(self._host, rival) for rival in RIVALS)
+        yield MemoryResult(f"memory with {CROWD} running instances", ours, theirs)
+
+    # what contests stand on; made by the first that needs it
+
+    _instances = 0
+    _started = 0
+
+    def _with_one_instance(self) -> None:
+        if not self._instances:
+            for rival in RIVALS:
+                self._watch.seconds(*rival.launch("deb", "only", wait=True))
+            self._instances = self._started = 1
+            time.sleep(1)
+
+    def _with_crowd(self, *, running: bool) -> None:
+        """CROWD instances, all but one of them with busybox."""
+        names = [f"crowd{number}" for number in range(1, CROWD)]
+        if self._instances < CROWD:
+            for rival in RIVALS:
+                for name in names:
+                    self._watch.seconds(*rival.create("busybox", name))
+            self._instances = CROWD
+        if running and self._started < CROWD:
+            for rival in RIVALS:
+                for name in names:
+                    self._watch.seconds(*rival.start(name))
+            self._started = CROWD
+        time.sleep(2)
+
+    def _timed(self, argv: Sequence[str]) -> Callable[[int], float]:
+        return lambda number: self._watch.seconds(*argv)
+
+    def _compare(self, title: str, goal: float | None, one: Callable[[Rival], Callable[[int], float]]) -> Result:
+        ours, theirs = (one(rival) for rival in RIVALS)
+        return Result(title, *interleaved(self._rounds, ours, theirs), goal)
