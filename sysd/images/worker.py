@@ -31,7 +31,10 @@ _VM_DISKS = ((b"rootfs.img",), (b"disk.qcow2",))
 
 def emit(message: dict[str, Any]) -> None:
     """One line in one write, so that lines of two threads can't mix."""
-    os.write(sys.stdout.fileno(), json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    try:
+        os.write(sys.stdout.fileno(), json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    except BrokenPipeError:
+        os._exit(1)  # nobody waits for it any more
 
 
 @dataclass(slots=True)

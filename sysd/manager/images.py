@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -152,7 +151,7 @@ class Images:
                     arguments = ["--image", "0"]
                     if upload.rootfs >= 0:
                         metadata = draft / "metadata"
-                        await asyncio.to_thread(_spool, upload.metadata, metadata)
+                        await _spool(upload.metadata, metadata)
                         arguments = ["--metadata", str(metadata), "--rootfs", "0"]
                     stdin = upload.rootfs if upload.rootfs >= 0 else upload.unified
                     facts = await self._unpack(handle, draft, arguments, stdin)
@@ -328,11 +327,33 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _spool(fd: int, path: Path) -> None:
-    with open(fd, "rb", closefd=False) as source, path.open("xb") as target:
-        shutil.copyfileobj(source, target, 1 << 16)
-        if target.tell() > MAX_METADATA:
-            raise InvalidError("the metadata archive is too large", f"at most {MAX_METADATA >> 20} MiB")
+async def _spool(fd: int, path: Path) -> None:
+    """Copy what is to be read from fd. A pipe is waited for here, where that takes no thread and can be cancelled."""
+    is_pipe, size = stat.S_ISFIFO(os.fstat(fd).st_mode), 0
+    with path.open("xb") as target:
+        while True:
+            if is_pipe:
+                await _readable(fd)
+            try:
+                data = await asyncio.to_thread(os.read, fd, 1 << 20)
+            except BlockingIOError:
+                continue
+            if not data:
+                return
+            size += len(data)
+            if size > MAX_METADATA:
+                raise InvalidError("the metadata archive is too large", f"at most {MAX_METADATA >> 20} MiB")
+            target.write(data)
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
 async def _log_errors(running: helper.RunningHelper) -> None:
