@@ -115,6 +115,14 @@ class Method:
     action: Action | None = None
 
 
+def check_text(value: object) -> None:
+    """JSON can hold halves of surrogate pairs; nothing that takes text can."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        raise InvalidError("a text in the parameters is not valid Unicode") from None
+
+
 class Service:
     def __init__(self, sock: socket.socket, methods: list[Method], description: str, authority: Authority) -> None:
         self._socket = sock
@@ -173,6 +181,7 @@ class Service:
                 return
             if not isinstance(call.parameters, dict):
                 raise InvalidError("parameters are not an object")
+            check_text(call.parameters)
             if method.action:
                 details = {"verb": method.name, "instance": str(call.parameters.get("name", ""))}
                 await self._authority.check(call.caller, method.action, details)
