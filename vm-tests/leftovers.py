@@ -24,6 +24,16 @@ def names(path):
     except FileNotFoundError:
         return []
 
+def descriptors(pid):
+    kinds = {}
+    for fd in names(f"/proc/{pid}/fd"):
+        try:
+            kind = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":[")[0]
+        except OSError:
+            continue
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return kinds
+
 def rows(*query):
     database = sqlite3.connect("file:/var/lib/syscont/syscont.db?mode=ro", uri=True)
     return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in query}
@@ -60,7 +70,7 @@ print(json.dumps({
         if o["status"] == "running"),
     "machines": sorted(line.split()[0] for line in
         output("machinectl", "list", "--no-legend", "--no-pager").splitlines() if line.strip()),
-    "daemon's descriptors": len(names(f"/proc/{pid}/fd")),
+    "daemon's descriptors": descriptors(pid),
     "daemon's cgroup": len(open("/sys/fs/cgroup/system.slice/syscontd.service/cgroup.procs").readlines()),
     "fd store": show("NFileDescriptorStore"),
     "workers": workers(),
@@ -90,9 +100,9 @@ def settled(host: Host) -> Snapshot:
 def difference(before: Snapshot, after: Snapshot) -> dict[str, tuple[Any, Any]]:
     found = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
     # A daemon that was started anew has not opened yet what an older one has.
-    for key in found.keys() & {"daemon's descriptors"}:
-        if found[key][0] > found[key][1]:
-            del found[key]
+    was, now = found.get("daemon's descriptors", ({}, {"": 1}))
+    if all(count <= was.get(kind, 0) for kind, count in now.items()):
+        del found["daemon's descriptors"]
     return found
 
 

@@ -17,7 +17,11 @@ if breaker == "kill":
     show = ["systemctl", "show", "--value", "-p", "MainPID", "syscontd.service"]
     pid = int(subprocess.run(show, capture_output=True, text=True).stdout)
 client = subprocess.Popen(
-    task["argv"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    task["argv"],
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
     start_new_session=True,
 )
 begin = time.monotonic()

@@ -1,6 +1,6 @@
 """Speak varlink by hand. stdin: a JSON list of tasks; prints the list of answers.
 
-{"send": text or {"hex": ...}, "fds": count, "limit": seconds} -> the first reply as an object, or "closed", or "silence"
+{"send": text, or "hex": bytes, "times": n, "fds": n, "limit": seconds} -> the first reply, or "closed", or "silence"
 {"call": method, "parameters": {...}} -> the reply
 """
 
@@ -67,7 +67,8 @@ def run(task):
             sock.close()
         return {"closed": closed, "seconds": time.monotonic() - begin}
     data = bytes.fromhex(task["hex"]) if "hex" in task else task["send"].encode()
-    return exchange(data * task.get("times", 1), task.get("fds", 0), task.get("limit", 20.0), task.get("hang up", False))
+    data *= task.get("times", 1)
+    return exchange(data, task.get("fds", 0), task.get("limit", 20.0), task.get("hang up", False))
 
 
 print(json.dumps([run(task) for task in json.load(sys.stdin)]))
