@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,12 +13,18 @@ MAX_DEPTH = 32
 def remove_tree(path: Path) -> None:
     """Remove path and all below it, if it is there. Deeper folders are moved up first, so that
     neither the stack nor open descriptors grow with a tree that is made to be deep."""
-    try:
-        top = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        root = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-    except FileNotFoundError:
-        return
-    try:
+    with contextlib.ExitStack() as stack:
+
+        def opened(name: str | Path, flags: int = 0, at: int | None = None) -> int:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags, dir_fd=at)
+            stack.callback(os.close, fd)
+            return fd
+
+        try:
+            top = opened(path.parent)
+            root = opened(path.name, os.O_NOFOLLOW, top)
+        except FileNotFoundError:
+            return
         counter = 0
         while True:
             lifted = _empty(root, root, 0, counter)
@@ -25,9 +32,6 @@ def remove_tree(path: Path) -> None:
                 break
             counter = lifted
         os.rmdir(path.name, dir_fd=top)
-    finally:
-        os.close(root)
-        os.close(top)
 
 
 def _empty(root: int, directory: int, depth: int, counter: int) -> int:

@@ -46,3 +46,9 @@ def test_deep_trees(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_fine(tmp_path: Path) -> None:
     remove_tree(tmp_path / "nothing")
+
+
+def test_nothing_stays_open_when_there_is_nothing(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    remove_tree(tmp_path / "missing")
+    assert len(os.listdir("/proc/self/fd")) == before
