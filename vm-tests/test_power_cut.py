@@ -12,7 +12,8 @@ from hosts import Host
 
 _CHECK = """
 import sqlite3
-print(sqlite3.connect("file:/var/lib/syscont/syscont.db?mode=ro", uri=True).execute("PRAGMA integrity_check").fetchone()[0])
+database = sqlite3.connect("file:/var/lib/syscont/syscont.db?mode=ro", uri=True)
+print(database.execute("PRAGMA integrity_check").fetchone()[0])
 """
 _ARCHIVE = """
 mkdir -p /root/image && cd /root/image

@@ -9,17 +9,31 @@ from pathlib import Path
 os.makedirs("/root/bad", exist_ok=True)
 (image,) = os.listdir("/var/lib/syscont/images")
 BASE = f"/var/lib/syscont/images/{image}/rootfs"
+Member = tuple[tarfile.TarInfo, io.BytesIO]
 METADATA = b"architecture: x86_64\ncreation_date: 1700000000\n"
 
 
-def member(name, data=b"", kind=tarfile.REGTYPE, link="", mode=0o755, device=(0, 0)):
+def member(
+    name: str,
+    data: bytes = b"",
+    kind: bytes = tarfile.REGTYPE,
+    link: str = "",
+    mode: int = 0o755,
+    device: tuple[int, int] = (0, 0),
+) -> Member:
     one = tarfile.TarInfo(name)
     one.type, one.linkname, one.mode, one.size = kind, link, mode, len(data)
     one.devmajor, one.devminor = device
     return one, io.BytesIO(data)
 
 
-def write(name, *members, metadata=METADATA, base=False, without="no such folder"):
+def write(
+    name: str,
+    *members: Member,
+    metadata: bytes | None = METADATA,
+    base: bool = False,
+    without: str = "no such folder",
+) -> None:
     with tarfile.open(f"/root/bad/{name}.tar", "w", format=tarfile.GNU_FORMAT) as archive:
         if metadata is not None:
             archive.addfile(*member("metadata.yaml", metadata))

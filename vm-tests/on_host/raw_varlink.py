@@ -9,11 +9,12 @@ import os
 import socket
 import sys
 import time
+from typing import Any
 
 PATH = "/run/syscont/org.syscont.Manager"
 
 
-def exchange(data, fds=0, limit=20.0, hang_up=False):
+def exchange(data: bytes, fds: int = 0, limit: float = 20.0, hang_up: bool = False) -> Any:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(limit)
         sock.connect(PATH)
@@ -40,7 +41,7 @@ def exchange(data, fds=0, limit=20.0, hang_up=False):
             os.close(null)
 
 
-def run(task):
+def run(task: dict[str, Any]) -> Any:
     if "call" in task:
         message = {"method": "org.syscont.Manager." + task["call"], "parameters": task["parameters"]}
         return exchange(json.dumps(message).encode() + b"\0", task.get("fds", 0))
