@@ -20,15 +20,18 @@ BELOW_MANAGER = DRIVERS | {"model", "store", "units", "_cext"}
 ALLOWED: dict[str, frozenset[str]] = {
     "model": frozenset(),
     "_cext": frozenset(),
+    "codec": frozenset(),
     "store": frozenset({"model"}),
     "units": frozenset({"model", "_cext"}),
     **dict.fromkeys(DRIVERS, frozenset({"model", "_cext", "units"})),
+    # The launcher's JSON: what the command line has, for the same reason.
+    "runtime": frozenset({"model", "_cext", "units", "codec"}),
     "manager": BELOW_MANAGER,
     # The bus itself, and descriptors of what runs in an instance, pass through a door as they are.
     "dbus": frozenset({"manager", "model", "units", "runtime"}),
     "varlink": frozenset({"manager", "model", "units", "runtime"}),
     "daemon": BELOW_MANAGER | {"manager", "dbus", "varlink"},
-    "cli": frozenset({"model"}),
+    "cli": frozenset({"model", "codec"}),
 }
 # What each use of the command line imports; all else of the command line is loaded by the verb that needs it.
 HOT_ENTRY = "sysd.cli.main"

@@ -7,8 +7,8 @@ import _socket
 import posix
 import sys
 
-from sysd.cli.codec import decode, encode
 from sysd.cli.errors import DENIED, FAILURE, NOT_FOUND, USAGE, CliError
+from sysd.codec import decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

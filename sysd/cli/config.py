@@ -57,7 +57,7 @@ def show(parsed: Parsed) -> int:
     fields = ("name", "project", "type", "image", "config", "devices")
     shown = {field: instance.get(field) for field in fields}
     if parsed.value("format") == "json":
-        from sysd.cli.codec import pretty
+        from sysd.codec import pretty
 
         out(pretty(shown) + "\n")
     else:

@@ -33,7 +33,7 @@ def show(parsed: Parsed) -> int:
     """``syscont image show``"""
     image = client.call("GetImage", {"name": parsed.args[0]}).get("image")
     if parsed.value("format") == "json":
-        from sysd.cli.codec import pretty
+        from sysd.codec import pretty
 
         out(pretty(image) + "\n")
     else:

@@ -25,7 +25,7 @@ def run(parsed: Parsed) -> int:
         rows = host_rows(shown)
     form = parsed.value("format", "text")
     if form == "json":
-        from sysd.cli.codec import pretty
+        from sysd.codec import pretty
 
         out(pretty(shown) + "\n")
     elif form == "yaml":

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.codec import encode, quote_ascii
 from sysd.cli.output import clean, out
+from sysd.codec import encode, quote_ascii
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

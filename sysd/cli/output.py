@@ -53,7 +53,7 @@ def show(items: list[Item], columns: Sequence[Column], parsed: Parsed, noun: str
     """Print a list of things in the format that was asked for."""
     form = parsed.value("format", "table")
     if form == "json":
-        from sysd.cli.codec import pretty
+        from sysd.codec import pretty
 
         return out(pretty(items) + "\n")
     if form == "yaml":

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import json
 import os
 import sys
 
 from sysd import _cext as c
+from sysd.codec import decode, encode, quote_ascii
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LaunchError(Exception):
 
 def main() -> None:
     with open(sys.argv[1], "rb") as stream:
-        spec: Spec = json.load(stream)
+        spec: Spec = decode(stream.read().decode())
     try:
         launch(spec)
     except (OSError, LaunchError) as error:
@@ -417,7 +417,7 @@ def hand_over(message: dict[str, object], fds: list[int]) -> None:
     ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
     try:
         sock.connect(HANDOVER_SOCKET)
-        sock.sendmsg([json.dumps(message).encode()], ancillary)
+        sock.sendmsg([encode(message, quote_ascii).encode()], ancillary)
     except OSError as error:
         sys.stderr.write(f"console is lost, the daemon can't be told: {error}\n")
     sock.close()
