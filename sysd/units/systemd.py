@@ -69,9 +69,10 @@ class Systemd:
         common = f"type='signal',sender='{SYSTEMD}'"
         await self._bus.add_match(f"{common},interface='{MANAGER}',member='JobRemoved'")
         await self._bus.add_match(f"{common},interface='{MANAGER}',member='UnitRemoved'")
+        # Of Unit only: each change of a service comes a second time, with the properties of Service.
         await self._bus.add_match(
             f"{common},interface='org.freedesktop.DBus.Properties',"
-            f"member='PropertiesChanged',path_namespace='{PATH}/unit'"
+            f"member='PropertiesChanged',path_namespace='{PATH}/unit',arg0='{UNIT}'"
         )
         await self._call("Subscribe")
 
