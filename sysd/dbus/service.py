@@ -59,7 +59,7 @@ class Service:
         self._uids: OrderedDict[str, int] = OrderedDict()
         self._calls: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        bus.add_handler(self._incoming)
+        bus.on_call(self._incoming)
 
     # objects
 

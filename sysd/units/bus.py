@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +16,7 @@ from dbus_next.aio import MessageBus
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Message], bool]
-"""Gets each incoming message that is not a reply; True means that it was dealt with."""
+"""Gets an incoming message; True means that it was dealt with."""
 
 DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
@@ -27,18 +30,53 @@ class BusError(Exception):
         self.message = message
 
 
+def take_fds(message: Message) -> list[int]:
+    """The descriptors of a message; the taker closes them. What nobody took is closed after dispatch."""
+    fds, message.unix_fds = list(message.unix_fds), []
+    return fds
+
+
+class PatientBus(MessageBus):  # type: ignore[misc]
+    """dbus-next writes all queued messages in one go and takes a full socket for a broken one. One message at a
+    time does not fill it: each is begun when the socket can be written, and rests of it wait for that too."""
+
+    def __init__(self) -> None:
+        super().__init__(bus_type=BusType.SYSTEM, negotiate_unix_fd=True)
+        self._waiting: deque[tuple[Message, asyncio.Future[None]]] = deque()
+        self._writing = False
+
+    def send(self, message: Message) -> asyncio.Future[None]:
+        """A future that is done when the message was written."""
+        message.serial = message.serial or self.next_serial()
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((message, written))
+        if not self._writing:
+            self._write_next()
+        return written
+
+    def _write_next(self) -> None:
+        self._writing = bool(self._waiting)
+        if self._writing:
+            message, written = self._waiting.popleft()
+            super().send(message).add_done_callback(lambda inner: self._wrote(inner, written))
+
+    def _wrote(self, inner: asyncio.Future[None], written: asyncio.Future[None]) -> None:
+        if not written.done():
+            written.set_result(None)
+        if inner.exception() is None:  # else the connection is lost, and the daemon with it
+            self._write_next()
+
+
 class Bus:
-    def __init__(self, bus: MessageBus) -> None:
+    def __init__(self, bus: PatientBus) -> None:
         self._bus = bus
-        self._handlers: list[Handler] = []
+        self._on_call: Handler | None = None
+        self._on_signal: list[Handler] = []
         bus.add_message_handler(self._dispatch)
 
     @classmethod
     async def connect(cls) -> Bus:
-        return cls(await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect())
-
-    def disconnect(self) -> None:
-        self._bus.disconnect()
+        return cls(await PatientBus().connect())
 
     async def wait_for_disconnect(self) -> None:
         await self._bus.wait_for_disconnect()
@@ -78,8 +116,9 @@ class Bus:
             raise BusError(reply.error_name, text)
         return list(reply.body)
 
-    def send(self, message: Message) -> None:
-        self._bus.send(message)
+    def send(self, message: Message) -> asyncio.Future[None]:
+        """Queue a message; the future is done when it was written, and its descriptors may be closed."""
+        return self._bus.send(message)
 
     def emit(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
         self._bus.send(Message.new_signal(path, interface, member, signature, body))
@@ -87,16 +126,52 @@ class Bus:
     async def add_match(self, rule: str) -> None:
         await self.call(*DBUS, "AddMatch", "s", rule)
 
-    def add_handler(self, handler: Handler) -> None:
-        self._handlers.append(handler)
+    def on_call(self, handler: Handler) -> None:
+        """The one that answers method calls."""
+        self._on_call = handler
+
+    def on_signal(self, handler: Handler) -> None:
+        """Gets signals of anyone: also ones that were sent to us alone, which no match rule holds back. It must look
+        at the sender (see Owner)."""
+        self._on_signal.append(handler)
 
     def _dispatch(self, message: Message) -> bool:
-        if message.message_type in (MessageType.METHOD_RETURN, MessageType.ERROR):
-            return False
-        for handler in self._handlers:
-            try:
-                if handler(message):
-                    return True
-            except Exception:
-                log.exception("handling %s.%s failed", message.interface, message.member)
+        try:
+            if message.message_type is MessageType.METHOD_CALL:
+                return self._on_call is not None and self._on_call(message)
+            if message.message_type is MessageType.SIGNAL:
+                return any(handler(message) for handler in self._on_signal)
+        except Exception:
+            log.exception("handling %s.%s failed", message.interface, message.member)
+        finally:
+            if message.message_type is not MessageType.METHOD_RETURN:
+                for fd in take_fds(message):
+                    os.close(fd)
         return False
+
+
+class Owner:
+    """Who owns a well-known name now: signals in its name are believed only from that connection."""
+
+    def __init__(self, bus: Bus, name: str) -> None:
+        self._bus = bus
+        self._name = name
+        self._unique = ""
+        bus.on_signal(self._changed)
+
+    async def start(self) -> None:
+        sender, _, interface = DBUS
+        await self._bus.add_match(
+            f"type='signal',sender='{sender}',interface='{interface}',member='NameOwnerChanged',arg0='{self._name}'"
+        )
+        (self._unique,) = await self._bus.call(*DBUS, "GetNameOwner", "s", self._name)
+
+    def sent(self, message: Message) -> bool:
+        return bool(self._unique) and message.sender == self._unique
+
+    def _changed(self, message: Message) -> bool:
+        # The bus itself fills in the sender, so that of the bus can't be forged.
+        if message.sender != DBUS[0] or message.member != "NameOwnerChanged" or message.body[0] != self._name:
+            return False
+        self._unique = message.body[2]
+        return True

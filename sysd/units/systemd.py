@@ -14,8 +14,9 @@ from typing import Any
 
 from dbus_next import Message, Variant
 
+from sysd.model.errors import BusyError
 from sysd.model.names import path_decode, path_encode
-from sysd.units.bus import Bus, BusError
+from sysd.units.bus import Bus, BusError, Owner
 
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
@@ -28,6 +29,8 @@ UnitListener = Callable[[str, dict[str, Any]], None]
 """Called with a unit's name and those of its properties that changed."""
 
 Properties = dict[str, Variant]
+
+FORGET_TIMEOUT = 5.0
 
 
 class JobError(Exception):
@@ -57,6 +60,7 @@ def unit_path(unit: str) -> str:
 class Systemd:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._owner = Owner(bus, SYSTEMD)
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._listeners: list[UnitListener] = []
@@ -65,7 +69,8 @@ class Systemd:
 
     async def start(self) -> None:
         """Subscribe to systemd's signals. Must run before any job is waited for."""
-        self._bus.add_handler(self._on_signal)
+        await self._owner.start()
+        self._bus.on_signal(self._on_signal)
         common = f"type='signal',sender='{SYSTEMD}'"
         await self._bus.add_match(f"{common},interface='{MANAGER}',member='JobRemoved'")
         await self._bus.add_match(f"{common},interface='{MANAGER}',member='UnitRemoved'")
@@ -136,25 +141,31 @@ class Systemd:
     # units
 
     async def forget(self, unit: str) -> None:
-        """Let go of an inactive transient unit that is still loaded, so that its name is free; wait until it is."""
+        """Let go of an inactive transient unit that is still loaded, and wait until its name is free.
+
+        Raises BusyError when it stays loaded: it runs, or something else holds it.
+        """
         gone = self._gone.setdefault(unit, asyncio.Event())
         try:
             for method in ("ResetFailedUnit", "UnrefUnit"):
-                try:
+                with contextlib.suppress(BusError):
                     await self._call(method, "s", unit)
-                except BusError as error:
-                    if error.name.endswith(".NoSuchUnit"):
-                        return
-            try:
-                await self._call("GetUnit", "s", unit)
-            except BusError:
+            if not await self._is_loaded(unit):
                 return
-            async with asyncio.timeout(5):
-                await gone.wait()
-        except TimeoutError:
-            pass  # what follows says more precisely why the name is not free
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FORGET_TIMEOUT):
+                    await gone.wait()
+            if await self._is_loaded(unit):
+                raise BusyError(f"{unit} is in use", f"systemctl status {unit}")
         finally:
             self._gone.pop(unit, None)
+
+    async def _is_loaded(self, unit: str) -> bool:
+        try:
+            await self._call("GetUnit", "s", unit)
+        except BusError:
+            return False
+        return True
 
     async def keep(self, unit: str) -> None:
         """Keep a unit loaded when it becomes inactive, as long as we are on the bus."""
@@ -195,6 +206,8 @@ class Systemd:
     # signals
 
     def _on_signal(self, message: Message) -> bool:
+        if not self._owner.sent(message):
+            return False
         if message.member == "PropertiesChanged" and message.path.startswith(UNIT_PREFIX):
             unit = path_decode(message.path[len(UNIT_PREFIX) :])
             changed = {name: variant.value for name, variant in message.body[1].items()}
