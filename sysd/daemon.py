@@ -17,7 +17,7 @@ from systemd import daemon, journal
 from sysd.dbus.manager import NAME, ManagerObject
 from sysd.dbus.polkit import Polkit
 from sysd.manager.chronicle import Chronicle
-from sysd.manager.lifecycle import HandoverReader
+from sysd.manager.guests import HandoverReader
 from sysd.manager.manager import STATE_ROOT, Manager
 from sysd.runtime.guest import stored_descriptors
 from sysd.store.database import Store
@@ -49,7 +49,7 @@ class Daemon:
         manager.events.subscribe(Chronicle(manager).note)
         await manager.start(stored_descriptors(named))
         authority = Polkit(bus)
-        handover = HandoverReader(handover_socket, manager.lifecycle)
+        handover = HandoverReader(handover_socket, manager.guests)
         varlink = VarlinkService(
             varlink_socket, Methods(manager, authority).table(), interface_description(), authority
         )

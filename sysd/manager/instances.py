@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sysd.manager.events import Event, EventBus, Kind
+from sysd.manager.guests import STOPPED
 from sysd.manager.images import Images, sync_directory
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
@@ -16,7 +17,7 @@ from sysd.manager.table import Table
 from sysd.model import names
 from sysd.model.config import check_config, find_key, get_bool
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError
-from sysd.model.instance import Instance, Phase, State, new_uuid
+from sysd.model.instance import Instance, Phase, new_uuid
 from sysd.model.network import DEFAULT_NETWORK
 from sysd.model.operation import Operation
 from sysd.network.links import GUEST_INTERFACE, random_mac
@@ -54,8 +55,7 @@ class Instances:
         """Make an instance, and start it if options say so; the operation ends when that is done."""
         names.check_instance_name(name)
         checked = check_config(config)
-        if self._table.has(names.DEFAULT_PROJECT, name):
-            raise ExistsError(f"an instance named {name!r} exists already")
+        self._check_free(name)
         instance = Instance(
             uuid=new_uuid(),
             name=name,
@@ -66,14 +66,18 @@ class Instances:
         )
 
         async def work(handle: Handle) -> None:
+            job = ""
             async with self._table.lock(instance.uuid):
                 await self._make(instance)
                 made = self._table.by_uuid(instance.uuid)
                 if options.start:
                     handle.progress("start")
-                    await self._lifecycle.start(made, wait=options.wait)
+                    job = await self._lifecycle.start(made)
                 else:
                     await self._lifecycle.load([made])
+            if options.wait:
+                handle.progress("boot")
+                await self._lifecycle.wait_for_boot(made, job)
 
         # The row and the record of the operation are on disk together, before anything is made.
         with self._store.transaction():
@@ -86,6 +90,12 @@ class Instances:
                 raise
         self._publish(Kind.INSTANCE_ADDED, instance)
         return operation
+
+    def _check_free(self, name: str, but: Instance | None = None) -> None:
+        """Names are told apart as DNS does: without regard to case."""
+        for other in self._table.all():
+            if other is not but and other.name.lower() == name.lower():
+                raise ExistsError(f"an instance named {other.name!r} exists already")
 
     def _default_devices(self) -> dict[str, dict[str, str]]:
         nic = {"type": "nic", "network": DEFAULT_NETWORK, "name": GUEST_INTERFACE, "hwaddr": random_mac()}
@@ -105,6 +115,7 @@ class Instances:
                 part.mkdir()
                 part.chmod(0o755)  # that of the upper layer is the mode of the guest's root folder
             sync_directory(folder)
+            sync_directory(folder.parent)
             self._replace(replace(instance, phase=Phase.READY))
         except BaseException:
             await asyncio.to_thread(remove_tree, folder)
@@ -116,8 +127,9 @@ class Instances:
 
     async def change_config(self, name: str, values: Mapping[str, str], unset: Iterable[str]) -> None:
         """Set and remove keys, all or none; those that can are in force at once."""
-        async with self._table.lock(self._table.get(name).uuid):
-            instance = self._table.get(name)
+        uuid = self._table.get(name).uuid
+        async with self._table.lock(uuid):
+            instance = self._table.ready(uuid)
             for key in unset:
                 find_key(key)
                 if key in values:
@@ -135,17 +147,15 @@ class Instances:
 
         async def work(handle: Handle) -> None:
             async with self._table.lock(uuid):
-                instance = self._table.by_uuid(uuid)
-                if self._table.status(instance).state not in (State.STOPPED, State.FAILED):
+                instance = self._table.ready(uuid)
+                if await self._lifecycle.refresh(instance) not in STOPPED:
                     raise BusyError(f"{instance.name} is running", "stop it before it is renamed")
-                if self._table.has(instance.project, new_name):
-                    raise ExistsError(f"an instance named {new_name!r} exists already")
+                self._check_free(new_name, but=instance)
                 await self._lifecycle.forget(instance)
                 renamed = replace(instance, name=new_name)
                 self._store.put_instance(renamed)
-                self._table.remove(instance)
+                self._table.rename(instance, renamed)
                 self._publish(Kind.INSTANCE_REMOVED, instance)
-                self._table.add(renamed)
                 self._publish(Kind.INSTANCE_ADDED, renamed)
                 self._lifecycle.hosts_changed()
                 await self._lifecycle.load([renamed])
@@ -157,26 +167,29 @@ class Instances:
         self._check_deletable(instance, force=force)
 
         async def work(handle: Handle) -> None:
+            if force:
+                await self._lifecycle.kill(instance)
             async with self._table.lock(instance.uuid):
                 current = self._table.by_uuid(instance.uuid)
+                await self._lifecycle.refresh(current)
                 self._check_deletable(current, force=force)
-                if self._table.status(current).state not in (State.STOPPED, State.FAILED):
-                    await self._lifecycle.stop(current, force=True)
-                await self.destroy(current)
+                await self._lifecycle.stop(current, force=True)
+                # Half a tree is of no use to anyone: what has begun is not cancelled any more.
+                await asyncio.shield(self.destroy(current))
 
         return self._operations.begin("delete-instance", name, work, owner)
 
     def _check_deletable(self, instance: Instance, *, force: bool) -> None:
         if get_bool(instance.config, "security.protection.delete"):
             raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first")
-        if not force and self._table.status(instance).state not in (State.STOPPED, State.FAILED):
+        if not force and self._table.status(instance).state not in STOPPED:
             raise BusyError(f"{instance.name} is running", "stop it first, or use --force")
 
     async def destroy(self, instance: Instance) -> None:
         """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""
+        await self._lifecycle.forget(instance)
         gone = replace(instance, phase=Phase.DELETING)
         self._replace(gone)
-        await self._lifecycle.forget(gone)
         await asyncio.to_thread(remove_tree, container.state_dir(gone))
         self._drop(gone)
         self._lifecycle.hosts_changed()

@@ -13,6 +13,7 @@ from pathlib import Path
 import sysd
 from sysd.manager.actions import Caller
 from sysd.manager.events import EventBus
+from sysd.manager.guests import Guests
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
 from sysd.manager.lifecycle import Lifecycle
@@ -49,11 +50,12 @@ class Manager:
             store, self.events, self.operations, self.systemd, container.IMAGE_DIR, self._users_of_image
         )
         self.networks = Networks(store, self.events, self.systemd, Resolved(bus), self._host_table)
+        self.guests = Guests(self.table, self.systemd, Machined(bus))
         self.lifecycle = Lifecycle(
             self.table,
             self.images,
             self.systemd,
-            Machined(bus),
+            self.guests,
             self.networks.default_index,
             self.networks.hosts_changed,
         )
@@ -69,7 +71,7 @@ class Manager:
         for instance in self._store.instances():
             self.table.add(instance)
         await self.images.sweep()
-        await self.lifecycle.find_running(stored)
+        await self.guests.find_running(stored)
         await self._finish_interrupted()
         await self.networks.bring_up_all()
         await self.lifecycle.load(self.table.all())
@@ -112,9 +114,9 @@ class Manager:
                 handle.progress(instance.name)
                 try:
                     async with self.table.lock(instance.uuid):
-                        await self.lifecycle.start(self.table.by_uuid(instance.uuid), wait=False)
-                except SyscontError as error:
-                    log.error("%s was not started at boot: %s", instance.name, error.text)
+                        await self.lifecycle.start(self.table.ready(instance.uuid))
+                except Exception as error:  # whatever is wrong with one, the others are to come up
+                    log.error("%s was not started at boot: %s", instance.name, error)
             del pending[0]
             self._store.set_meta("autostart", " ".join(pending))
             if instance:
@@ -129,16 +131,20 @@ class Manager:
         uuid = self.table.get(name).uuid
 
         async def work(handle: Handle) -> None:
+            if force:
+                await self.lifecycle.kill(self.table.by_uuid(uuid))
+            job = ""
             async with self.table.lock(uuid):
-                instance = self.table.by_uuid(uuid)
+                instance = self.table.ready(uuid)
                 match verb:
                     case "pause" | "resume":
                         await self.lifecycle.freeze(instance, freeze=verb == "pause")
-                        return
                     case "stop" | "restart":
                         await self.lifecycle.stop(instance, force=force, timeout=timeout)
                 if verb in ("start", "restart"):
-                    await self.lifecycle.start(instance, wait=wait)
+                    job = await self.lifecycle.start(instance)
+            if wait:
+                await self.lifecycle.wait_for_boot(instance, job)
 
         # systemd is what remembers these; a crash leaves nothing of ours to put right.
         return self.operations.begin(f"{verb}-instance", name, work, owner, record=False)

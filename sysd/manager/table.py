@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sysd.manager.events import Event, EventBus, Kind
-from sysd.model.errors import NotFoundError
-from sysd.model.instance import Instance, State, Status
+from sysd.model.errors import BusyError, NotFoundError
+from sysd.model.instance import Instance, Phase, State, Status
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.runtime.guest import Guest
 
@@ -65,6 +65,18 @@ class Table:
             return self._instances[uuid]
         except KeyError:
             raise NotFoundError("the instance was deleted meanwhile") from None
+
+    def ready(self, uuid: str) -> Instance:
+        """Like by_uuid, but not one that is half made or being deleted."""
+        instance = self.by_uuid(uuid)
+        if instance.phase is not Phase.READY:
+            raise BusyError(f"{instance.name} is {instance.phase}", "it can't be used")
+        return instance
+
+    def rename(self, instance: Instance, renamed: Instance) -> None:
+        """Give an instance its new name; its lock and what is seen of it stay."""
+        del self._uuids[instance.key]
+        self.add(renamed)
 
     def find_uuid(self, uuid: str) -> Instance | None:
         return self._instances.get(uuid)

@@ -118,10 +118,11 @@ def launch(spec: Spec) -> None:
     if message or not fds:
         raise LaunchError(message.decode(errors="replace") or "the container's set-up ended early")
 
-    ready = {} if spec["waits_for_guest"] else {"READY": "1"}
-    notify({"MAINPID": str(leader), "STATUS": "", **ready})
+    # In this order: if we are killed in between, the unit ends with us and nothing runs without a console.
     words: dict[str, object] = {"uuid": spec["uuid"], "leader": leader, "fds": ["console", "notify"]}
     hand_over(words, [*fds, notify_socket.fileno()])
+    ready = {} if spec["waits_for_guest"] else {"READY": "1"}
+    notify({"MAINPID": str(leader), "STATUS": "", **ready})
 
 
 # --- what the host's privileges are needed for ---

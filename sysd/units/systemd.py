@@ -126,7 +126,7 @@ class Systemd:
     async def wait_job(self, job: str) -> str:
         """systemd's result for a job, "done" when it succeeded."""
         if job in self._ended:
-            return self._ended.pop(job)
+            return self._ended[job]
         future = self._waiting.get(job)
         if future is None:
             future = self._waiting[job] = asyncio.get_running_loop().create_future()
@@ -226,7 +226,6 @@ class Systemd:
         # A job can end before the reply that names it was acted on: keep the last results for late askers.
         if future := self._waiting.pop(job, None):
             future.set_result(result)
-            return
         self._ended[job] = result
-        while len(self._ended) > 512:
+        while len(self._ended) > 4096:
             self._ended.popitem(last=False)

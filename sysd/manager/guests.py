@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Following instances as they come and go by themselves: units, hand-overs of launchers, ends of guests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from sysd.manager.table import Live, Table
+from sysd.model.errors import FailedError, SyscontError
+from sysd.model.instance import Instance, State
+from sysd.model.names import from_unit_name
+from sysd.network import links
+from sysd.runtime import guest
+from sysd.runtime.guest import Guest
+from sysd.units.bus import BusError
+from sysd.units.machined import Machined
+from sysd.units.systemd import SERVICE, UNIT, Systemd
+
+log = logging.getLogger(__name__)
+
+STOPPED = (State.STOPPED, State.FAILED)
+
+
+class Guests:
+    def __init__(self, table: Table, systemd: Systemd, machined: Machined) -> None:
+        self._table = table
+        self._systemd = systemd
+        self._machined = machined
+        self._launching: dict[str, asyncio.Future[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        systemd.on_unit_change(self._unit_changed)
+
+    def expect(self, instance: Instance) -> asyncio.Future[None]:
+        """A launch is about to be asked for: the future ends with it, well or with the launcher's own error."""
+        self._launching[instance.uuid] = asyncio.get_running_loop().create_future()
+        self.observe_state(instance, "activating")
+        return self._launching[instance.uuid]
+
+    def expect_no_more(self, instance: Instance) -> None:
+        self._launching.pop(instance.uuid, None)
+
+    def observe_state(self, instance: Instance, active_state: str) -> None:
+        self._table.observe(instance, lambda live: setattr(live, "active_state", active_state))
+
+    def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
+        key = from_unit_name(unit)
+        if key is None or not self._table.has(*key):
+            return
+        instance = self._table.get(key[1], key[0])
+
+        if changed.get("ActiveState") == "inactive" and instance.uuid in self._launching:
+            return  # a unit is inactive at first, when systemd has made it and not yet begun to start it
+
+        def apply(live: Live) -> None:
+            live.active_state = changed.get("ActiveState", live.active_state)
+            live.freezer_state = changed.get("FreezerState", live.freezer_state)
+
+        self._table.observe(instance, apply)
+
+    def handed_over(self, data: bytes, fds: list[int]) -> None:
+        """A launcher's last words: a guest runs, with these descriptors; or why it does not."""
+        message = json.loads(data)
+        instance = self._table.find_uuid(message.get("uuid", ""))
+        kinds = message.get("fds", [])
+        if instance is None or not kinds or len(fds) != len(kinds):
+            for fd in fds:
+                os.close(fd)
+            if instance:
+                why = message.get("error", "its console is missing")
+                self._launched(instance, FailedError(f"{instance.name} can't be started: {why}"))
+            return
+        named, leader = dict(zip(kinds, fds, strict=True)), int(message["leader"])
+        error = None
+        try:
+            if not _runs_in(leader, instance.unit):
+                raise ProcessLookupError
+            self._adopt(instance, leader, named, store=True)
+        except ProcessLookupError:
+            guest.bury(instance, named)
+            error = FailedError(f"{instance.name} ended as soon as it had started", f"syscont logs {instance.name}")
+        self._launched(instance, error)
+
+    def _launched(self, instance: Instance, error: FailedError | None) -> None:
+        """Tell whoever waits for the launch; after a reboot by the guest itself nobody does."""
+        waiting = self._launching.get(instance.uuid)
+        if waiting is None or waiting.done():
+            return
+        if error:
+            waiting.set_exception(error)
+        else:
+            waiting.set_result(None)
+
+    def _adopt(self, instance: Instance, leader: int, fds: dict[str, int], *, store: bool) -> None:
+        self.drop(instance)
+
+        def addresses_changed(addresses: tuple[str, ...]) -> None:
+            self._table.observe(instance, lambda live: None if live.guest is None else live.guest.take(addresses))
+
+        found = Guest(instance, leader, addresses_changed)
+        if store:
+            for kind, fd in fds.items():
+                guest.store_descriptor(instance.uuid, kind, fd)
+        found.adopt(fds)
+        found.when_ended(lambda: self._guest_ended(instance.uuid, found))
+        self._table.observe(instance, lambda live: setattr(live, "guest", found))
+        self._in_background(self._register(instance, found))
+
+    async def _register(self, instance: Instance, found: Guest) -> None:
+        index = 0
+        for device in instance.devices.values():
+            if device.get("type") == "nic":
+                index = links.interface_index(device["network"])
+        await self._machined.register(instance.name, instance.uuid, found.leader, index)
+
+    def _guest_ended(self, uuid: str, ended: Guest) -> None:
+        instance = self._table.find_uuid(uuid)
+        if instance and self._table.live(instance).guest is ended:
+            self.drop(instance)
+
+    def drop(self, instance: Instance) -> None:
+        found = self._table.live(instance).guest
+        if found is None:
+            return
+        self._table.observe(instance, lambda live: setattr(live, "guest", None))
+        found.close()
+        self._in_background(self._machined.unregister(instance.name))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # finding out, at start and when it has to be sure
+
+    async def refresh(self, instance: Instance) -> None:
+        try:
+            values = await self._systemd.unit_properties(instance.unit, UNIT)
+        except BusError:
+            values = {"ActiveState": "inactive", "FreezerState": "running"}
+        self._unit_changed(instance.unit, values)
+
+    async def find_running(self, stored: dict[str, dict[str, int]]) -> None:
+        """At start: take up the instances that run, with the descriptors that systemd kept for us."""
+        units = {info.name: info for info in await self._systemd.list_units("syscont@*.service")}
+        for instance in self._table.all():
+            info = units.pop(instance.unit, None)
+            fds = stored.pop(instance.uuid, {})
+            if info:
+                with contextlib.suppress(BusError):
+                    await self._systemd.keep(instance.unit)
+                    self._table.live(instance).loaded = True
+                await self.refresh(instance)
+                await self._take_up(instance, fds)
+            elif fds:
+                guest.bury(instance, fds)
+        for uuid, fds in stored.items():
+            for fd in fds.values():
+                os.close(fd)
+            guest.forget_descriptors(uuid)
+        for name in units:
+            log.warning("%s runs but is no instance of ours; 'systemctl stop %s' ends it", name, name)
+
+    async def _take_up(self, instance: Instance, fds: dict[str, int]) -> None:
+        if self._table.status(instance).state in STOPPED:
+            guest.bury(instance, fds)
+            return
+        leader = int(await self._systemd.unit_property(instance.unit, SERVICE, "MainPID"))
+        # While the launcher is still at work it is the main process; its hand-over is yet to come.
+        if leader and Path(f"/proc/{leader}/ns/user").exists() and _in_own_userns(leader):
+            with contextlib.suppress(ProcessLookupError):
+                self._adopt(instance, leader, fds, store=False)
+                return
+        guest.bury(instance, fds)
+
+
+def _runs_in(pid: int, unit: str) -> bool:
+    """Whether pid is a process of unit: a hand-over that waited for us may name one that is another's by now."""
+    try:
+        return unit in Path(f"/proc/{pid}/cgroup").read_text().strip().split("/")
+    except OSError:
+        return False
+
+
+def _in_own_userns(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino
+    except OSError:
+        return False
+
+
+class HandoverReader:
+    """Reads the launchers' datagrams."""
+
+    def __init__(self, sock: socket.socket, guests: Guests) -> None:
+        self._socket = sock
+        self._guests = guests
+        sock.setblocking(False)
+        asyncio.get_running_loop().add_reader(sock, self._read)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+
+    def _read(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 8)
+        except BlockingIOError:
+            return
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        try:
+            self._guests.handed_over(data, list(fds))
+        except (SyscontError, OSError, ValueError, KeyError):
+            log.exception("a hand-over could not be taken")
