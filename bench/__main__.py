@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> bool:
     deb = options.deb or newest_deb()
     if deb is None:
         raise HostError("no package in dist/: run `make bench`")
-    load = Path("/proc/loadavg").read_text().split()[0]
+    before = load()
     incus.debian_images()
     with ContainerHost(recipe=Recipe(variant="incus")) as host:
         host.install_deb(deb)
@@ -50,11 +50,16 @@ def run(options: argparse.Namespace) -> bool:
         results = measure(host, options)
         versions = {rival.name: rival.version(host) for rival in RIVALS}
     print("\n" + report.table(results))
+    loads = f"{before} before the run and {load()} after it"
     # Only a full run is worth keeping.
     if set(options.only) == set(ALL):
-        RESULTS.write_text(report.markdown(results, options.rounds, versions, load))
+        RESULTS.write_text(report.markdown(results, options.rounds, versions, loads))
         print(f"\nwritten to {RESULTS.relative_to(ROOT)}")
     return all(result.passed for result in results)
+
+
+def load() -> str:
+    return Path("/proc/loadavg").read_text().split()[0]
 
 
 def measure(host: ContainerHost, options: argparse.Namespace) -> list[Result | MemoryResult]:

@@ -78,7 +78,7 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, Linux {platform.release()}"
 
 
-def markdown(results: Results, rounds: int, versions: dict[str, str], load: str) -> str:
+def markdown(results: Results, rounds: int, versions: dict[str, str], loads: str) -> str:
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
@@ -88,7 +88,7 @@ def markdown(results: Results, rounds: int, versions: dict[str, str], load: str)
 
 Written by `make bench` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Do not edit.
 
-- Machine: {machine()}; load average before the run {load}.
+- Machine: {machine()}; load average {loads} (its own guests count too).
 - Host: a container host of the tests' (systemd-nspawn, Debian 13), with {known}.
 - Both run unprivileged containers of the same Debian and busybox root file systems, on a managed bridge.
 - Times are medians of {rounds} rounds (10th to 90th percentile), both rivals in every round, taking turns
