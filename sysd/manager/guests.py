@@ -17,7 +17,6 @@ from sysd.manager.table import Live, Table
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance, State
 from sysd.model.names import from_unit_name
-from sysd.network import links
 from sysd.runtime import guest
 from sysd.runtime.guest import Guest
 from sysd.units.bus import BusError
@@ -111,14 +110,7 @@ class Guests:
         found.adopt(fds)
         found.when_ended(lambda: self._guest_ended(instance.uuid, found))
         self._table.observe(instance, lambda live: setattr(live, "guest", found))
-        self._in_background(self._register(instance, found))
-
-    async def _register(self, instance: Instance, found: Guest) -> None:
-        index = 0
-        for device in instance.devices.values():
-            if device.get("type") == "nic":
-                index = links.interface_index(device["network"])
-        await self._machined.register(instance.name, instance.uuid, found.leader, index)
+        self._in_background(self._machined.register(instance.name, instance.uuid, leader))
 
     def _guest_ended(self, uuid: str, ended: Guest) -> None:
         instance = self._table.find_uuid(uuid)

@@ -63,6 +63,9 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec) -> Prope
     return {
         "Description": Variant("s", f"Container {instance.name}"),
         "Slice": Variant("s", "syscont.slice"),
+        # When the host goes down, guests stop while their network and their files are still there.
+        "After": Variant("as", ["network.target"]),
+        "RequiresMountsFor": Variant("as", [str(STATE_DIR.parent)]),
         "AddRef": Variant("b", True),
         "Type": Variant("s", "notify"),
         "NotifyAccess": Variant("s", "all"),
@@ -71,7 +74,8 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec) -> Prope
         "Delegate": Variant("b", True),
         # Guests boot at their own pace; stopping one that never gets ready is the user's decision.
         "TimeoutStartUSec": Variant("t", INFINITY),
-        "TimeoutStopUSec": Variant("t", get_int(instance.config, "boot.host_shutdown_timeout") * SECOND),
+        # 0 would mean for ever in a unit file, and means at once to us.
+        "TimeoutStopUSec": Variant("t", max(1, get_int(instance.config, "boot.host_shutdown_timeout") * SECOND)),
         "KillMode": Variant("s", "mixed"),
         "KillSignal": Variant("i", POWER_OFF_SIGNAL[image.init]),
         # reboot(2) in a pid namespace ends its init by SIGHUP (restart) or SIGINT (power off).

@@ -20,7 +20,7 @@ class Machined:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def register(self, name: str, machine_id: str, leader: int, ifindex: int) -> None:
+    async def register(self, name: str, machine_id: str, leader: int) -> None:
         body = (
             name,
             uuid.UUID(machine_id).bytes,
@@ -28,10 +28,9 @@ class Machined:
             "container",
             leader,
             "",
-            [ifindex] if ifindex else [],
         )
         try:
-            await self._bus.call(*MACHINED, "RegisterMachineWithNetwork", "sayssusai", *body)
+            await self._bus.call(*MACHINED, "RegisterMachine", "sayssus", *body)
         except BusError as error:
             if not error.name.endswith(("ServiceUnknown", "MachineExists")):
                 log.warning("machined does not register %s: %s", name, error)
