@@ -148,7 +148,9 @@ class Guests:
             if info:
                 with contextlib.suppress(BusError):
                     await self._systemd.keep(instance.unit)
-                    self._table.live(instance).loaded = True
+                    # Made by an earlier run of ours, perhaps of an earlier version: the next start makes it anew.
+                    live = self._table.live(instance)
+                    live.loaded = live.stale = True
                 await self.refresh(instance)
                 await self._take_up(instance, fds)
             elif fds:
