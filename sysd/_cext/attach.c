@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attach PIDFD CGROUP REPORT ENVIRONMENT TTY UID GID GROUPS CWD COMMAND...
+ * attach PIDFD CGROUP REPORT ENVIRONMENT TTY UID GID GROUPS CWD [COMMAND...]
  *
- * Runs a command in the namespaces of an instance, in its own leaf of the instance's cgroup, with our stdio. The daemon starts this instead of forking itself: a fork of a small program is
- * cheap, and nothing of the daemon's memory is ever in a process that a guest can see.
+ * Runs a command in the namespaces of an instance, in its own leaf of the instance's cgroup, with our stdio.
+ * The daemon starts this instead of forking itself: a fork of a small program is cheap, and nothing of the
+ * daemon's memory is ever in a process that a guest can see. Without a command, writes the guest's user database
+ * to stdout: /etc/passwd, a NUL, /etc/group.
  *
  *   PIDFD   descriptor of the instance's PID 1
  *   CGROUP  descriptor of the cgroup's folder
- *   REPORT  socket: gets {our child's PID, the command's PID, errno}; both are children of our parent, to reap
+ *   REPORT  socket that keeps messages apart: gets an errno, or from the command itself a 0, whose sender
+ *           (SCM_CREDENTIALS) is the command
  *   ENVIRONMENT   descriptor of a file with the command's environment, each entry ended by a NUL. It must not
  *           be ours: LD_PRELOAD and its like would then act on the host, as root
  *   TTY     -1, or a socket that gets the controlling side of a terminal made inside
  *   UID, GID, GROUPS (a comma-separated list, may be empty), CWD   as the guest counts them
+ *
+ * Three processes, all children of our parent and in our process group, which the daemon reaps and kills as one:
+ * ourselves, one that enters the cgroup and the namespaces, and the command. The guest may stop or kill the last
+ * two at any instruction. The command leaves the group only after it has reported: so the daemon always knows a
+ * process by its group or by its report.
  *
  * A command that can't be run ends with 126 or 127 and a line on its stderr.
  */
@@ -24,6 +32,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -37,6 +46,8 @@
 #endif
 #define DEVPTS_MAGIC 0x1cd1
 #define MAX_GROUPS 64
+#define MAX_ID 65535 /* what a guest has; (uid_t)-1 would mean "leave it", that is the host's root */
+#define MAX_DATABASE (1 << 20)
 
 struct request {
     int pidfd, cgroup, report, environment, tty;
@@ -96,6 +107,56 @@ static void fail(int status, const char *what)
     _exit(status);
 }
 
+/* Message 0: we are the command. Fails when the daemon has given us up. */
+static int report(const struct request *r, int failure)
+{
+    return send(r->report, &failure, sizeof failure, MSG_NOSIGNAL) == sizeof failure ? 0 : -1;
+}
+
+/* Be this user of the guest's and no one else; what came of it is looked at, not believed. */
+static int become(uid_t uid, gid_t gid, size_t count, const gid_t *groups)
+{
+    uid_t uids[3];
+    gid_t gids[3];
+    if (setgroups(count, groups) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0 ||
+        getresuid(&uids[0], &uids[1], &uids[2]) < 0 || getresgid(&gids[0], &gids[1], &gids[2]) < 0)
+        return -1;
+    for (int i = 0; i < 3; i++)
+        if (uids[i] != uid || gids[i] != gid) {
+            errno = EPERM;
+            return -1;
+        }
+    return 0;
+}
+
+/* A file of the guest's, which may be anything, to stdout. */
+static void copy_out(const char *path)
+{
+    char buffer[1 << 14];
+    struct stat status;
+    size_t left = MAX_DATABASE;
+    ssize_t got;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+        while (left && (got = read(fd, buffer, left < sizeof buffer ? left : sizeof buffer)) > 0) {
+            if (write(1, buffer, got) != got)
+                _exit(74);
+            left -= got;
+        }
+    close(fd);
+}
+
+static void show_users(void)
+{
+    copy_out("/etc/passwd");
+    if (write(1, "", 1) != 1)
+        _exit(74);
+    copy_out("/etc/group");
+    _exit(0);
+}
+
 static void use_terminal(const struct request *r)
 {
     int slave = open_terminal(r->tty, r->uid);
@@ -110,13 +171,16 @@ static void use_terminal(const struct request *r)
 static void run(const struct request *r)
 {
     sigset_t none;
+    if (report(r, 0) < 0)
+        _exit(125);
     setsid();
     if (r->tty >= 0)
         use_terminal(r);
     close_range(3, ~0U, 0);
     umask(022);
-    if (bound_capabilities() < 0 || setgroups(r->group_count, r->groups) < 0 ||
-        setresgid(r->gid, r->gid, r->gid) < 0 || setresuid(r->uid, r->uid, r->uid) < 0)
+    if (!r->argv[0])
+        show_users();
+    if (bound_capabilities() < 0 || become(r->uid, r->gid, r->group_count, r->groups) < 0)
         fail(126, "cannot become the user");
     if (chdir(r->cwd) < 0 && chdir("/") < 0)
         fail(126, "no working directory");
@@ -128,19 +192,23 @@ static void run(const struct request *r)
     fail(errno == ENOENT ? 127 : 126, "cannot run the command");
 }
 
-/* In the cgroup: enter the namespaces, then fork once more, for a pid namespace is entered by children only. */
+/*
+ * In the cgroup: enter the namespaces, then fork once more, for a pid namespace is entered by children only.
+ * First of all we become the guest's root: all that is done or opened inside is then done with its rights, not with
+ * those of the host's. A change of ids sets the dumpable flag anew, so that is cleared again.
+ */
 static void enter(const struct request *r)
 {
     int namespaces = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC |
                      CLONE_NEWCGROUP;
     pid_t command = -1;
-    prctl(PR_SET_DUMPABLE, 0);
-    if (setns(r->pidfd, namespaces) == 0)
+    if (prctl(PR_SET_DUMPABLE, 0) == 0 && setns(r->pidfd, namespaces) == 0 && become(0, 0, 0, NULL) == 0 &&
+        prctl(PR_SET_DUMPABLE, 0) == 0)
         command = fork_raw(CLONE_PARENT, -1, 0);
     if (command == 0)
         run(r);
-    int report[3] = { getpid(), command, command < 0 ? errno : 0 };
-    (void)!write(r->report, report, sizeof report);
+    if (command < 0)
+        report(r, errno);
     _exit(0);
 }
 
@@ -166,38 +234,55 @@ static int read_environment(int fd)
     return 0;
 }
 
-static size_t parse_groups(char *text, gid_t *groups)
+/* Digits and nothing else: strtoul alone takes signs, blanks and whatever follows. */
+static bool parse(const char *text, unsigned long most, unsigned int *number)
 {
-    size_t count = 0;
-    for (char *word = strtok(text, ","); word && count < MAX_GROUPS; word = strtok(NULL, ","))
-        groups[count++] = strtoul(word, NULL, 10);
-    return count;
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || digits > 9 || text[digits])
+        return false;
+    unsigned long value = strtoul(text, NULL, 10);
+    *number = value;
+    return value <= most;
+}
+
+static bool parse_fd(const char *text, int *fd)
+{
+    unsigned int number;
+    if (!parse(text, INT_MAX, &number))
+        return false;
+    *fd = number;
+    return true;
+}
+
+static bool parse_groups(char *text, struct request *r)
+{
+    for (char *word = strtok(text, ","); word; word = strtok(NULL, ","))
+        if (r->group_count == MAX_GROUPS || !parse(word, MAX_ID, &r->groups[r->group_count++]))
+            return false;
+    return true;
+}
+
+static bool parse_request(char **argv, struct request *r)
+{
+    r->tty = -1;
+    r->cwd = argv[9];
+    r->argv = argv + 10;
+    return parse_fd(argv[1], &r->pidfd) && parse_fd(argv[2], &r->cgroup) && parse_fd(argv[3], &r->report) &&
+           parse_fd(argv[4], &r->environment) && (strcmp(argv[5], "-1") == 0 || parse_fd(argv[5], &r->tty)) &&
+           parse(argv[6], MAX_ID, &r->uid) && parse(argv[7], MAX_ID, &r->gid) && parse_groups(argv[8], r);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 11)
+    struct request r = { 0 };
+    if (argc < 10 || !parse_request(argv, &r))
         return 64;
-    struct request r = {
-        .pidfd = atoi(argv[1]),
-        .cgroup = atoi(argv[2]),
-        .report = atoi(argv[3]),
-        .environment = atoi(argv[4]),
-        .tty = atoi(argv[5]),
-        .uid = strtoul(argv[6], NULL, 10),
-        .gid = strtoul(argv[7], NULL, 10),
-        .cwd = argv[9],
-        .argv = argv + 10,
-    };
-    r.group_count = parse_groups(argv[8], r.groups);
     if (read_environment(r.environment) < 0)
         return 74;
     pid_t middle = fork_raw(CLONE_PARENT, r.cgroup, 0);
     if (middle == 0)
         enter(&r);
-    if (middle < 0) {
-        int report[3] = { 0, -1, errno };
-        (void)!write(r.report, report, sizeof report);
-    }
+    if (middle < 0)
+        report(&r, errno);
     return 0;
 }

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from sysd.manager.lifecycle import Lifecycle
@@ -25,7 +27,8 @@ class Sessions:
         self._table = table
         self._lifecycle = lifecycle
         self._systemd = systemd
-        self._running: dict[tuple[int, str], Running] = {}
+        self._running: dict[object, Running | None] = {}
+        """By owner and name, those without a name by nothing that can be asked for; None is about to start."""
 
     async def execute(
         self,
@@ -40,30 +43,33 @@ class Sessions:
         side and closes it. session names the run, among those of owner, for signal()."""
         instance = self._table.get(name)
         guest = self._lifecycle.guest_of(instance)
-        self._check_session(owner, session)
-        environment = container.environment(instance.config) | dict(command.environment)
-        cgroup = await self._cgroup(instance, guest)
-        running = await execute.start(
-            guest.leader, guest.pidfd, cgroup, instance.id_base, replace(command, environment=environment)
-        )
-        if on_terminal and running.terminal >= 0:
-            on_terminal(running.terminal)
-        elif running.terminal >= 0:
-            os.close(running.terminal)
-        if session:
-            self._running[owner, session] = running
-        try:
+        with self._slot(owner, session) as slot:
+            environment = container.environment(instance.config) | dict(command.environment)
+            cgroup = await self._cgroup(instance, guest)
+            if self._lifecycle.guest_of(instance) is not guest:
+                raise NotRunningError(f"{instance.name} was restarted meanwhile")
+            running = await execute.start(
+                guest.pidfd, cgroup, instance.id_base, replace(command, environment=environment)
+            )
+            self._running[slot] = running
+            _hand_terminal(running, on_terminal)
             return await running.wait()
-        finally:
-            self._running.pop((owner, session), None)
 
-    def _check_session(self, owner: int, session: str) -> None:
+    @contextlib.contextmanager
+    def _slot(self, owner: int, session: str) -> Iterator[object]:
+        """A place among the sessions, taken before the first await: two that come at once can't both have it."""
         if len(session) > MAX_SESSION_NAME:
             raise InvalidError("the session's name is too long", f"at most {MAX_SESSION_NAME} characters")
-        if (owner, session) in self._running:
+        slot = (owner, session) if session else object()
+        if slot in self._running:
             raise BusyError("a session of this name runs already")
         if len(self._running) >= MAX_SESSIONS:
             raise BusyError("too many sessions at once")
+        self._running[slot] = None
+        try:
+            yield slot
+        finally:
+            del self._running[slot]
 
     async def _cgroup(self, instance: Instance, guest: Guest) -> str:
         """Of the instance's unit, kept as long as its leader lives."""
@@ -94,3 +100,16 @@ class Sessions:
             raise InvalidError(f"no terminal has {columns} columns and {rows} rows")
         if console := self._lifecycle.guest_of(self._table.get(name)).console:
             console.resize(columns, rows)
+
+
+def _hand_terminal(running: Running, on_terminal: Callable[[int], None] | None) -> None:
+    if running.terminal < 0:
+        return
+    if on_terminal is None:
+        os.close(running.terminal)
+        return
+    try:
+        on_terminal(running.terminal)
+    except BaseException:
+        running.abandon(signal.SIGHUP)
+        raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -15,7 +15,6 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sysd import _cext
 from sysd.model.errors import FailedError, InvalidError, NotFoundError
 
 ATTACH = "/usr/libexec/syscont/attach"
@@ -25,7 +24,16 @@ EXEC_CGROUP = ".syscont"
 may then no longer be (cgroups(7), "no internal processes")."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MAX_PASSWD = 1 << 20
+MAX_ID = 65535
+MAX_GROUPS = 64
+START_LIMIT = 10.0
+"""Seconds. The guest owns the leaf: it may freeze it, or leave no memory or time to what starts there."""
+
+REAP_PAUSES = (0.005, 0.1, 1.0, 10.0)
+_REPORT = struct.Struct("i")
+_SENDER = struct.Struct("iII")
+HELD = "the instance did not let the command start"
+HELD_HINT = "its processes are frozen, or out of memory or processor time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,49 +70,121 @@ class Command:
             raise InvalidError("the command has a NUL byte in it")
         if any(not key or "=" in key for key in self.environment):
             raise InvalidError("an environment variable has no name, or '=' in its name")
+        for fd in self.stdio:
+            if fd >= 0:
+                _check_stream(fd)
+
+
+def _check_stream(fd: int) -> None:
+    """No stream, but a way into the host's file system: the guest could walk on from it with openat(2)."""
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH or stat.S_ISDIR(os.fstat(fd).st_mode):
+        raise InvalidError("a directory or path handle can't be a command's input or output", "pass a file or a pipe")
 
 
 class Running:
-    """A command under way."""
+    """A command under way. Whoever made one waits for it."""
 
-    def __init__(self, pid: int, terminal: int) -> None:
+    def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.terminal = terminal
+        self.terminal = -1
         self._pidfd = os.pidfd_open(pid)
+        self._reaped = False
 
     async def wait(self) -> int:
         """Its exit status, 128 plus the number of a signal that ended it."""
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        loop.add_reader(self._pidfd, _set, ended)
         try:
-            await ended
+            await _readable(self._pidfd)
+            return await self._reap()
         finally:
-            loop.remove_reader(self._pidfd)
-            if not ended.done() or ended.cancelled():
-                self.signal(signal.SIGHUP)
-                loop.add_reader(self._pidfd, self._reap, loop)
-        return self._collect()
+            if not self._reaped:
+                self.abandon(signal.SIGHUP)
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
-    def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
+    def abandon(self, number: int) -> None:
+        """Send it a signal; when it ends, it is reaped and no one asks for its status."""
+        self.signal(number)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pidfd, self._reap_unasked, loop)
+
+    def _reap_unasked(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._pidfd)
-        self._collect()
-
-    def _collect(self) -> int:
-        _, status = os.waitpid(self.pid, 0)
+        _reap_later(os.P_PID, self.pid)
         os.close(self._pidfd)
-        code = os.waitstatus_to_exitcode(status)
-        return code if code >= 0 else 128 - code
+
+    async def _reap(self) -> int:
+        """Once it has ended. Not waited for at once: a tracer in the guest may still keep it from us."""
+        pauses = iter(REAP_PAUSES)
+        pause = 0.0
+        while (ended := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG)) is None:
+            await asyncio.sleep(pause := next(pauses, pause))
+        self._reaped = True
+        os.close(self._pidfd)
+        return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
 
-async def start(leader: int, pidfd: int, cgroup: str, id_base: int, command: Command) -> Running:
-    """Run command in the guest of leader; cgroup is the path of the instance's unit, as systemd says it."""
+def _reap_later(kind: int, number: int, attempt: int = 0) -> bool:
+    """Reap what of these children has ended, now and in a while, until there are none; whether there are none.
+
+    By time and not by pidfd, as not every process of a group is known by its number: one may have been killed
+    before it could be reported.
+    """
+    try:
+        while os.waitid(kind, number, os.WEXITED | os.WNOHANG) is not None:
+            pass
+    except ChildProcessError:
+        return True
+    pause = REAP_PAUSES[min(attempt, len(REAP_PAUSES) - 1)]
+    asyncio.get_running_loop().call_later(pause, _reap_later, kind, number, attempt + 1)
+    return False
+
+
+async def start(leader_pidfd: int, cgroup: str, id_base: int, command: Command) -> Running:
+    """Run command in a guest; cgroup is the path of the instance's unit, as systemd says it."""
     command.check()
-    user = _find_user(leader, command.user) if command.user else User()
+    # A copy: the guest may end and the number become another's while we look the user up.
+    pidfd = os.dup(leader_pidfd)
+    try:
+        leaf = _open_leaf(cgroup, id_base)
+        try:
+            user = await _ask_for_user(pidfd, leaf, command.user) if command.user else User()
+            return await _run(pidfd, leaf, command, user)
+        finally:
+            os.close(leaf)
+    finally:
+        os.close(pidfd)
+
+
+async def _ask_for_user(pidfd: int, leaf: int, wanted: str) -> User:
+    """Look wanted up in the guest's files, which a process of the guest's own rights reads: their file system may
+    be one that the guest serves by itself (FUSE), and that never answers."""
+    database = os.memfd_create("users", os.MFD_CLOEXEC)
+    try:
+        running = await _run(pidfd, leaf, Command((), stdio=(-1, database, -1)), User())
+        await _ended_in_time(running)
+        # The process inside shared the offset.
+        os.lseek(database, 0, os.SEEK_SET)
+        with open(database, "rb", closefd=False) as stream:
+            passwd, _, group = stream.read().decode(errors="replace").partition("\0")
+    finally:
+        os.close(database)
+    return find_user(passwd, group, wanted)
+
+
+async def _ended_in_time(running: Running) -> None:
+    try:
+        async with asyncio.timeout(START_LIMIT):
+            status = await running.wait()
+    except TimeoutError:
+        running.signal(signal.SIGKILL)
+        raise FailedError("the instance's users can't be read", HELD_HINT) from None
+    if status:
+        raise FailedError("the instance's users can't be read", "its processes were killed, or it is out of memory")
+
+
+async def _run(pidfd: int, leaf: int, command: Command, user: User) -> Running:
     environment = {
         "PATH": DEFAULT_PATH,
         "HOME": user.home,
@@ -119,22 +199,31 @@ async def start(leader: int, pidfd: int, cgroup: str, id_base: int, command: Com
             stack.callback(os.close, fd)
             return fd
 
-        report, report_end = (stack.enter_context(end) for end in socket.socketpair())
-        terminal, terminal_end = (stack.enter_context(end) for end in socket.socketpair())
+        report, report_end = _pair(stack, socket.SOCK_SEQPACKET)
+        report.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        terminal, terminal_end = _pair(stack, socket.SOCK_STREAM)
         null = owned(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
         passed = [null if fd < 0 else fd for fd in command.stdio]
-        passed += [pidfd, owned(open_leaf(cgroup, id_base)), report_end.fileno()]
+        passed += [pidfd, leaf, report_end.fileno()]
         passed += [owned(_environment_file(environment))]
         passed += [terminal_end.fileno()] if command.tty else []
-        groups = ",".join(map(str, user.groups))
-        cwd = command.cwd or user.home
-        tty = "7" if command.tty else "-1"
-        argv = [ATTACH, "3", "4", "5", "6", tty, str(user.uid), str(user.gid), groups, cwd, *command.argv]
-        helper = _spawn(argv, passed)
+        helper = _spawn(_attach_argv(command, user), passed)
         report_end.close()
         terminal_end.close()
-        pid = await _started(helper, report)
-        return Running(pid, await _receive_terminal(terminal) if command.tty else -1)
+        return await _started(helper, report, terminal if command.tty else None)
+
+
+def _attach_argv(command: Command, user: User) -> list[str]:
+    groups = ",".join(map(str, user.groups))
+    tty = "7" if command.tty else "-1"
+    cwd = command.cwd or user.home
+    return [ATTACH, "3", "4", "5", "6", tty, str(user.uid), str(user.gid), groups, cwd, *command.argv]
+
+
+def _pair(stack: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    ours.setblocking(False)
+    return stack.enter_context(ours), stack.enter_context(theirs)
 
 
 def _environment_file(environment: Mapping[str, str]) -> int:
@@ -146,28 +235,95 @@ def _environment_file(environment: Mapping[str, str]) -> int:
 
 
 def _spawn(argv: list[str], passed: list[int]) -> int:
-    """Start a program with descriptors 0, 1, ... being those of passed, and with no environment."""
+    """Start a program, the first of its process group, with descriptors 0, 1, ... being those of passed, and with
+    no environment."""
     # Through numbers that none of them has, so that none is overwritten before it is used.
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(passed)) for fd in passed]
     try:
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted)]
-        return os.posix_spawn(argv[0], argv, {}, file_actions=actions)
+        return os.posix_spawn(argv[0], argv, {}, file_actions=actions, setpgroup=0)
     finally:
         for fd in lifted:
             os.close(fd)
 
 
-async def _started(helper: int, report: socket.socket) -> int:
-    """The command's PID, once the helper has said it and is reaped."""
-    report.setblocking(False)
-    data = await asyncio.get_running_loop().sock_recv(report, 12)
-    os.waitpid(helper, 0)
-    middle, pid, failure = struct.unpack("iii", data) if len(data) == 12 else (0, -1, errno.EIO)
-    if middle:
-        os.waitpid(middle, 0)
-    if pid < 0:
+async def _started(helper: int, report: socket.socket, terminal: socket.socket | None) -> Running:
+    """The command that helper, the first of a process group, makes; and its terminal, if it is to have one."""
+    running = None
+    try:
+        async with asyncio.timeout(START_LIMIT):
+            await _readable(report.fileno())
+            running = _reported(report)
+            if terminal:
+                await _readable(terminal.fileno())
+                running.terminal = _receive_terminal(terminal)
+    except BaseException as error:
+        _give_up(helper, report, running)
+        if isinstance(error, TimeoutError):
+            raise FailedError(HELD, HELD_HINT) from None
+        raise
+    _end_group(helper)
+    return running
+
+
+def _reported(report: socket.socket) -> Running:
+    data, ancillary, _, _ = report.recvmsg(_REPORT.size, socket.CMSG_SPACE(_SENDER.size))
+    if len(data) != _REPORT.size:
+        raise FailedError("the instance can't be entered", "what should do so was killed")
+    (failure,) = _REPORT.unpack(data)
+    if failure:
         raise FailedError(f"the instance can't be entered: {os.strerror(failure)}")
-    return int(pid)
+    # The kernel says who the sender is, and by the number that it has here.
+    pid = next((_SENDER.unpack(value)[0] for _, kind, value in ancillary if kind == socket.SCM_CREDENTIALS), 0)
+    if pid <= 0:
+        raise FailedError("the instance can't be entered", "its command has no process")
+    return _owned_process(pid)
+
+
+def _owned_process(pid: int) -> Running:
+    try:
+        return Running(pid)
+    except OSError as error:
+        os.kill(pid, signal.SIGKILL)
+        _reap_later(os.P_PID, pid)
+        raise FailedError(f"the command can't be watched: {error.strerror}") from None
+
+
+def _give_up(helper: int, report: socket.socket, running: Running | None) -> None:
+    """Kill all that a start has made so far: it is in the group, or has reported."""
+    if not _reap_later(os.P_PGID, helper):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(helper, signal.SIGKILL)
+    if running is None:
+        # It may have reported between our last look and its group's end.
+        with contextlib.suppress(OSError, FailedError):
+            running = _reported(report)
+    if running:
+        running.abandon(signal.SIGKILL)
+
+
+def _end_group(helper: int) -> None:
+    """Reap all but the command, which has reported. What can't end by itself, as it is frozen, is killed."""
+    if not _reap_later(os.P_PGID, helper):
+        asyncio.get_running_loop().call_later(START_LIMIT, _kill_group, helper)
+
+
+def _kill_group(helper: int) -> None:
+    """Unless all of it is reaped: only an unreaped child of ours keeps the number from being another's."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PGID, helper, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.killpg(helper, signal.SIGKILL)
+
+
+async def _readable(fd: int) -> None:
+    """Nothing is read here: a caller that is cancelled has lost nothing."""
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, _set, readable)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(fd)
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -175,76 +331,50 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def open_leaf(cgroup: str, id_base: int) -> int:
+def _open_leaf(cgroup: str, id_base: int) -> int:
+    """The guest may remove it, or forbid it, at any moment."""
     path = f"{CGROUP_ROOT}{cgroup}/{EXEC_CGROUP}"
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path)
-        for name in ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"):
-            os.chown(path + name, id_base, id_base)
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-async def _receive_terminal(ours: socket.socket) -> int:
-    """The terminal's controlling side, or -1 when the command ended before it had one."""
-    ours.setblocking(False)
-    loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(ours, _set, readable)
     try:
-        await asyncio.wait_for(readable, 10)
-        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
-    except (TimeoutError, OSError):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+            for name in ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"):
+                os.chown(path + name, id_base, id_base)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise FailedError(f"the instance has no cgroup for commands: {error.strerror}") from None
+
+
+def _receive_terminal(ours: socket.socket) -> int:
+    """The terminal's controlling side, or -1 when the command ended before it had one."""
+    try:
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    except OSError:
         return -1
-    finally:
-        loop.remove_reader(ours)
     return fds[0] if fds else -1
 
 
 # The guest's own user database, read as data and never through the host's NSS.
 
 
-def _read_beneath(root: int, path: str) -> str:
-    try:
-        fd = _cext.openat2(
-            root,
-            path,
-            os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY,
-            _cext.RESOLVE_IN_ROOT | _cext.RESOLVE_NO_MAGICLINKS,
-        )
-    except OSError:
-        return ""
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return ""
-    with os.fdopen(fd, "rb") as stream, contextlib.suppress(OSError):  # what the guest links to may not be readable
-        return stream.read(MAX_PASSWD).decode(errors="replace")
-    return ""
-
-
-def _find_user(leader: int, wanted: str) -> User:
-    root = os.open(f"/proc/{leader}/root", os.O_PATH | os.O_DIRECTORY)
-    try:
-        return find_user(root, wanted)
-    finally:
-        os.close(root)
-
-
-def find_user(root: int, wanted: str) -> User:
-    """Look wanted (a name or a number) up in the guest's /etc/passwd and /etc/group."""
-    for line in _read_beneath(root, "etc/passwd").splitlines():
+def find_user(passwd: str, group: str, wanted: str) -> User:
+    """Look wanted (a name or a number) up in what the guest has in its /etc/passwd and /etc/group."""
+    for line in passwd.split("\n"):
         fields = line.split(":")
-        if len(fields) >= 7 and wanted in (fields[0], fields[2]) and fields[2].isdecimal() and fields[3].isdecimal():
-            groups = _groups_of(root, fields[0])
-            return User(int(fields[2]), int(fields[3]), fields[0], fields[5] or "/", groups)
-    if wanted.isdecimal() and int(wanted) < 65536:
+        if len(fields) >= 7 and wanted in (fields[0], fields[2]) and _is_id(fields[2]) and _is_id(fields[3]):
+            home = fields[5] if "\0" not in fields[5] else ""
+            return User(int(fields[2]), int(fields[3]), fields[0], home or "/", _groups_of(group, fields[0]))
+    if _is_id(wanted):
         return User(int(wanted), int(wanted), wanted, "/")
     raise NotFoundError(f"no user {wanted!r} in the instance")
 
 
-def _groups_of(root: int, name: str) -> tuple[int, ...]:
-    found = []
-    for line in _read_beneath(root, "etc/group").splitlines():
-        fields = line.split(":")
-        if len(fields) >= 4 and name in fields[3].split(",") and fields[2].isdecimal():
-            found.append(int(fields[2]))
-    return tuple(found[:64])
+def _groups_of(group: str, name: str) -> tuple[int, ...]:
+    lines = (line.split(":") for line in group.split("\n"))
+    found = (int(f[2]) for f in lines if len(f) >= 4 and name in f[3].split(",") and _is_id(f[2]))
+    return tuple(itertools.islice(found, MAX_GROUPS))
+
+
+def _is_id(text: str) -> bool:
+    """Whether a guest has such an id. 4294967295 would be the -1 that leaves a process its ids, those of the host's
+    root; str.isdecimal alone also takes digits of other scripts."""
+    return len(text) <= 5 and text.isascii() and text.isdecimal() and int(text) <= MAX_ID

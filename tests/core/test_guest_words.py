@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysd.model.errors import NotFoundError
+from sysd.model.errors import InvalidError, NotFoundError
 from sysd.runtime.console import clean_line
-from sysd.runtime.execute import User, find_user
+from sysd.runtime.execute import Command, User, find_user
 from sysd.runtime.guest import allowed_fields, stored_descriptors
 
 NOTIFICATIONS = {
@@ -63,43 +64,62 @@ def test_console_lines_hold_no_control(line: bytes) -> None:
     assert not any(ord(c) < 32 and c not in "\t\n" for c in clean_line(line))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> int:
-    etc = tmp_path / "etc"
-    etc.mkdir()
-    (etc / "passwd").write_text(
-        "root:x:0:0::/root:/bin/sh\nbob:x:1000:100::/home/bob:/bin/sh\nbad:x:y:z::/:\nshort:x\n"
-    )
-    (etc / "group").write_text("users:x:100:\naudio:x:29:alice,bob\nbroken:x:n:bob\n")
-    return os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+PASSWD = "root:x:0:0::/root:/bin/sh\nbob:x:1000:100::/home/bob:/bin/sh\nbad:x:y:z::/:\nshort:x\nhomeless:x:7:7:::\n"
+GROUP = "users:x:100:\naudio:x:29:alice,bob\nbroken:x:n:bob\nhuge:x:4294967295:bob\nmore:x:65536:bob\n"
 
 
-def test_users_are_read_from_the_guest(root: int) -> None:
+def test_users_are_read_from_the_guest() -> None:
     bob = User(1000, 100, "bob", "/home/bob", (29,))
-    assert find_user(root, "bob") == bob
-    assert find_user(root, "1000") == bob
-    assert find_user(root, "4711") == User(4711, 4711, "4711", "/")
+    assert find_user(PASSWD, GROUP, "bob") == bob
+    assert find_user(PASSWD, GROUP, "1000") == bob
+    assert find_user(PASSWD, GROUP, "4711") == User(4711, 4711, "4711", "/")
+    assert find_user(PASSWD, GROUP, "homeless") == User(7, 7, "homeless", "/")
 
 
 @pytest.mark.parametrize("name", ["nobody", "bad", "short", "-1", "65536", "", "bob:x"])
-def test_unknown_users(root: int, name: str) -> None:
+def test_unknown_users(name: str) -> None:
     with pytest.raises(NotFoundError):
-        find_user(root, name)
+        find_user(PASSWD, GROUP, name)
 
 
-@pytest.mark.parametrize("kind", ["link out", "fifo", "directory", "missing"])
-def test_a_user_database_that_is_no_file(tmp_path: Path, kind: str) -> None:
-    passwd = tmp_path / "etc/passwd"
-    passwd.parent.mkdir()
-    match kind:
-        case "link out":
-            passwd.symlink_to("../../../../../../../../etc/passwd")
-        case "fifo":
-            os.mkfifo(passwd)
-        case "directory":
-            passwd.mkdir()
+@pytest.mark.parametrize(
+    "number",
+    ["4294967295", "4294967296", "65536", "-1", "+0", " 0", "", "0x0", "\u0660", "99999999999999999999", "1" * 5000],
+)
+def test_ids_that_no_guest_has(number: str) -> None:
+    """setresuid(-1) leaves a process what it is: the host's root."""
+    for ids in (f"{number}:0", f"0:{number}", f"{number}:{number}"):
+        with pytest.raises(NotFoundError):
+            find_user(f"evil:x:{ids}::/:/bin/sh\n", "", "evil")
+
+
+def test_a_line_with_such_an_id_is_passed_over() -> None:
+    passwd = "root:x:4294967295:0::/a:/bin/sh\nroot:x:0:0::/b:/bin/sh\n"
+    assert find_user(passwd, "", "root") == User(0, 0, "root", "/b")
     with pytest.raises(NotFoundError):
-        find_user(os.open(tmp_path, os.O_PATH | os.O_DIRECTORY), "root")
+        find_user(passwd, "", "4294967295")
+
+
+def test_a_guest_without_a_user_database() -> None:
+    assert find_user("", "", "0") == User(0, 0, "0", "/")
+    with pytest.raises(NotFoundError):
+        find_user("", "", "root")
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_ids_are_always_a_guests(passwd: str, group: str) -> None:
+    for wanted in ("root", "0", "", *passwd.replace("\n", ":").split(":")):
+        with contextlib.suppress(NotFoundError):
+            user = find_user(passwd, group, wanted)
+            assert all(0 <= number <= 65535 for number in (user.uid, user.gid, *user.groups))
+
+
+@pytest.mark.parametrize("kind", ["directory", "path"])
+def test_handles_that_are_no_streams(tmp_path: Path, kind: str) -> None:
+    fd = os.open(tmp_path, os.O_DIRECTORY) if kind == "directory" else os.open("/dev/null", os.O_PATH)
+    with pytest.raises(InvalidError):
+        Command(["true"], stdio=(-1, fd, -1)).check()
+    os.close(fd)
 
 
 def test_stored_descriptors_are_sorted_by_instance() -> None:
