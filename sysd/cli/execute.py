@@ -54,6 +54,10 @@ def execute(name: str, command: list[str] | tuple[str, ...], parsed: Parsed, tty
 
         return execute_on_terminal(client, parameters)
     stdin = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC) if parsed.flag("no-stdin") else 0
+    if posix.isatty(stdin) or posix.isatty(1) or posix.isatty(2):
+        from sysd.cli.pipes import execute_through_pipes
+
+        return execute_through_pipes(client, parameters, (stdin, 1, 2))
     begin(client, parameters, (stdin, 1, 2))
     return exit_status(client.receive()[0])
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -113,9 +114,7 @@ def test_the_commands_file_is_the_callers_file(runs: Runs, syscont: Command, tmp
 
 def test_streams_that_are_closed(runs: Runs, syscont: Command) -> None:
     line = subprocess.list2cmdline(syscont.argv("exec", "c1", "--", "sh", "-c", "cat; exit 5"))
-    closed = subprocess.run(
-        ["bash", "-c", f"{line} <&- >&- 2>&-"], env=syscont.environment, timeout=WAIT, check=False
-    )
+    closed = subprocess.run(["bash", "-c", f"{line} <&- >&- 2>&-"], env=syscont.environment, timeout=WAIT, check=False)
     assert closed.returncode == 5
 
 
@@ -261,6 +260,57 @@ def test_on_a_terminal_the_command_gets_one(runs: Runs, syscont: Command) -> Non
         terminal.type(b"hello\r")
         terminal.expect(b"got=hello\r\n")
         assert terminal.end() == 9
+
+
+def test_without_a_terminal_the_command_does_not_get_ours(runs: Runs, syscont: Command) -> None:
+    script = (
+        "for i in 0 1 2; do test -t $i && echo tty $i; done; echo one; echo two >&2; read x; echo got=$x; cat; exit 4"
+    )
+    with on_terminal(syscont, "exec", "-T", "c1", "--", "sh", "-c", script) as terminal:
+        terminal.expect(b"one\r\ntwo\r\n")
+        terminal.type(b"hello\n")
+        terminal.expect(b"got=hello")
+        terminal.type(b"\x04")
+        assert terminal.end() == 4
+    assert b"tty" not in terminal.seen
+
+
+@pytest.mark.parametrize("streams", ["<&2 >/dev/null", "</dev/null 2>/dev/null", "</dev/null >/dev/null"])
+def test_no_stream_is_ours_when_it_is_a_terminal(runs: Runs, syscont: Command, streams: str, tmp_path: Path) -> None:
+    script = f"exec 9>{tmp_path}/seen; for i in 0 1 2; do readlink /proc/$$/fd/$i >&9; done"
+    line = shlex.join(syscont.argv("exec", "c1", "--", "sh", "-c", script))
+    controller, terminal = pty.openpty()
+    done = subprocess.run(
+        ["bash", "-c", f"{line} {streams}"],
+        stdin=terminal, stdout=terminal, stderr=terminal, env=syscont.environment, timeout=WAIT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "pipe:" in (tmp_path / "seen").read_text()
+    assert "pts" not in (tmp_path / "seen").read_text()
+    os.close(controller)
+    os.close(terminal)
+
+
+def test_output_on_a_terminal_is_whole_without_one_of_its_own(runs: Runs, syscont: Command) -> None:
+    with on_terminal(syscont, "exec", "-T", "c1", "--", "sh", "-c", "seq 1 20000; sleep 60 &") as terminal:
+        terminal.expect(b"\n20000\r\n")
+        assert terminal.end() == 0
+    assert terminal.seen == b"".join(b"%d\r\n" % number for number in range(1, 20001))
+
+
+def test_control_c_without_a_terminal_of_its_own(runs: Runs, syscont: Command) -> None:
+    with on_terminal(syscont, "exec", "-T", "c1", "--", "sh", "-c", "echo ready; exec sleep 60") as terminal:
+        terminal.expect(b"ready")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130
+
+
+def test_a_command_that_reads_nothing(runs: Runs, syscont: Command) -> None:
+    script = "exec <&-; echo ready; sleep 0.5; exit 6"
+    with on_terminal(syscont, "exec", "-T", "c1", "--", "sh", "-c", script) as terminal:
+        terminal.expect(b"ready")
+        terminal.type(b"typed\n" * 100)
+        assert terminal.end() == 6
 
 
 def test_size_is_passed_on(runs: Runs, syscont: Command) -> None:
