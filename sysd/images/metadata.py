@@ -7,6 +7,7 @@ It is read as a tree of YAML nodes, never constructed: no tag in it can make any
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -23,6 +24,8 @@ MAX_DEPTH = 32
 MAX_PROPERTIES = 256
 MAX_KEY = 255
 MAX_VALUE = 8192
+# As JSON. The worker's answer has all of them, on one line (see helper.MAX_LINE).
+MAX_TOTAL = 32 << 10
 MAX_DATE = 1 << 38
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -102,6 +105,8 @@ def check_properties(properties: Mapping[str, str]) -> dict[str, str]:
             raise _wrong(f"properties.{key}", f"is longer than {MAX_VALUE} characters")
         if not printable(value):
             raise _wrong(f"properties.{key}", "has control characters in it")
+    if len(json.dumps(dict(properties), ensure_ascii=False).encode()) > MAX_TOTAL:
+        raise _wrong("properties", f"has more than {MAX_TOTAL >> 10} KiB in all")
     return dict(properties)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from sysd.images import facts, metadata
 from sysd.images.extract import Extractor, Place
-from sysd.images.stream import Digest, tar_stream
+from sysd.images.stream import Digest, tar_stream, write_all
 from sysd.images.tape import Member, TarReader
 from sysd.images.tree import Parts, open_directory
 from sysd.model.errors import FailedError, InvalidError, SyscontError, UnsupportedError
@@ -26,13 +26,15 @@ from sysd.model.errors import FailedError, InvalidError, SyscontError, Unsupport
 ROOTFS = b"rootfs"
 METADATA = (b"metadata.yaml",)
 PROGRESS_INTERVAL = 0.1
+MAX_MESSAGE = 2000
 _VM_DISKS = ((b"rootfs.img",), (b"disk.qcow2",))
 
 
 def emit(message: dict[str, Any]) -> None:
     """One line in one write, so that lines of two threads can't mix."""
     try:
-        os.write(sys.stdout.fileno(), json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+        write_all(sys.stdout.fileno(), text.encode(errors="backslashreplace") + b"\n")
     except BrokenPipeError:
         os._exit(1)  # nobody waits for it any more
 
@@ -130,7 +132,6 @@ class Worker:
             "architecture": found.architecture,
             "init": init.value,
             "size": size,
-            "description": found.description,
             "properties": found.properties,
             "created": found.created,
         }
@@ -200,11 +201,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         emit({"result": run(arguments(argv))})
     except SyscontError as error:
-        emit({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        emit({"error": {"code": error.code, "message": error.message[:MAX_MESSAGE], "hint": error.hint[:MAX_MESSAGE]}})
         return 1
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        emit({"error": {"code": "Failed", "message": f"unpacking failed: {error}", "hint": ""}})
+        emit({"error": {"code": "Failed", "message": f"unpacking failed: {error}"[:MAX_MESSAGE], "hint": ""}})
         return 1
     return 0
 

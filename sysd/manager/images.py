@@ -10,23 +10,24 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dbus_next import Variant
 
+from sysd.images import answers
 from sysd.images.sources import Source, parse_source
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.operations import Handle, Operations
 from sysd.model import names
-from sysd.model.errors import ERRORS, BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
-from sysd.model.image import Image, Init
+from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
+from sysd.model.image import Image
 from sysd.model.operation import Operation
 from sysd.runtime.trees import remove_tree
 from sysd.store.database import Store
 from sysd.units import helper
+from sysd.units.bus import BusError
 from sysd.units.systemd import Systemd
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ UNPACK_UNIT = "syscont-image@{}.service"
 BUILD_UNIT = "syscont-build@{}.service"
 WORKER = ("/usr/bin/python3", "-I", "-m", "sysd.images.worker")
 MAX_METADATA = 16 << 20
+_GRACE = 1.0
+"""Seconds that a builder without a reader may take to fail, and to say why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,10 @@ class Images:
 
     def add_alias(self, alias: str, reference: str) -> None:
         names.check_alias(alias)
-        if alias in self._aliases:
-            raise ExistsError(f"image alias {alias!r} exists already")
-        self._set_aliases(self.find(reference).fingerprint, [alias])
+        self._check_free([alias])
+        fingerprint = self.find(reference).fingerprint
+        self._store.put_alias(alias, fingerprint)
+        self._show_aliases(fingerprint, [alias])
 
     def remove_alias(self, alias: str) -> None:
         if alias not in self._aliases:
@@ -124,13 +128,17 @@ class Images:
         del self._aliases[alias]
         self._events.publish(Event(Kind.IMAGE_CHANGED, fingerprint, changed=("Aliases",)))
 
-    def _set_aliases(self, fingerprint: str, aliases: Iterable[str]) -> None:
+    def _show_aliases(self, fingerprint: str, aliases: Iterable[str]) -> None:
+        """What was stored, in memory and to who listens."""
         changed = {fingerprint} | {self._aliases[alias] for alias in aliases if alias in self._aliases}
-        for alias in aliases:
-            self._store.put_alias(alias, fingerprint)
-            self._aliases[alias] = fingerprint
+        self._aliases |= dict.fromkeys(aliases, fingerprint)
         for each in changed:
             self._events.publish(Event(Kind.IMAGE_CHANGED, each, changed=("Aliases",)))
+
+    def _check_free(self, aliases: Iterable[str]) -> None:
+        for alias in aliases:
+            if alias in self._aliases:
+                raise ExistsError(f"image alias {alias!r} exists already", "delete the alias first")
 
     # making and deleting
 
@@ -139,8 +147,7 @@ class Images:
             upload.check()
             for alias in aliases:
                 names.check_alias(alias)
-                if alias in self._aliases:
-                    raise ExistsError(f"image alias {alias!r} exists already", "delete the alias first")
+            self._check_free(aliases)
         except SyscontError:
             upload.close()
             raise
@@ -154,8 +161,9 @@ class Images:
                         await _spool(upload.metadata, metadata)
                         arguments = ["--metadata", str(metadata), "--rootfs", "0"]
                     stdin = upload.rootfs if upload.rootfs >= 0 else upload.unified
-                    facts = await self._unpack(handle, draft, arguments, stdin)
-                    self._adopt(handle, draft, facts, aliases)
+                    image = await self._unpack(handle, draft, arguments, stdin)
+                    self._check_free(aliases)  # another import may have been faster
+                    self._adopt(handle, draft, image, aliases)
             finally:
                 upload.close()
 
@@ -169,8 +177,8 @@ class Images:
 
         async def work(handle: Handle) -> None:
             async with self._draft(handle) as draft:
-                facts = await self._build(handle, draft, source)
-                self._adopt(handle, draft, facts, [source.name, *aliases])
+                image = await self._build(handle, draft, source)
+                self._adopt(handle, draft, image, [source.name, *aliases])
 
         return self._operations.begin("build-image", source_name, work, owner)
 
@@ -187,8 +195,9 @@ class Images:
             del self._images[image.fingerprint]
             for alias in aliases:
                 del self._aliases[alias]
-            (self._directory / image.fingerprint).rename(gone)
             self._events.publish(Event(Kind.IMAGE_REMOVED, image.fingerprint))
+            with contextlib.suppress(FileNotFoundError):  # then somebody removed it by hand
+                (self._directory / image.fingerprint).rename(gone)
             await asyncio.to_thread(remove_tree, gone)
 
         return self._operations.begin("delete-image", image.fingerprint[:12], work, owner)
@@ -200,17 +209,17 @@ class Images:
             raise BusyError(f"image {image.fingerprint[:12]} is used by {', '.join(used[:5])}", "delete those first")
 
     @contextlib.asynccontextmanager
-    async def _draft(self, handle: Handle) -> Any:
+    async def _draft(self, handle: Handle) -> AsyncIterator[Path]:
         """A folder for an image in the making, removed unless it was adopted."""
         draft = self._directory / f"{DRAFT}{handle.id}"
         draft.mkdir(mode=0o700)
         try:
             yield draft
         finally:
-            await asyncio.to_thread(remove_tree, draft)
+            await helper.see_through(asyncio.to_thread(remove_tree, draft))
 
-    async def _unpack(self, handle: Handle, draft: Path, arguments: list[str], stdin: int) -> dict[str, Any]:
-        """Run the worker; returns its facts about the image or raises its refusal."""
+    async def _unpack(self, handle: Handle, draft: Path, arguments: list[str], stdin: int) -> Image:
+        """Run the worker; returns the image that it has made in draft, or raises its refusal."""
         disk = os.statvfs(self._directory)
         limit = disk.f_bavail * disk.f_frsize * 9 // 10
         argv = [*WORKER, "--target", str(draft), "--limit", str(limit), *arguments]
@@ -226,97 +235,116 @@ class Images:
         )
         errors = asyncio.create_task(_log_errors(running))
         try:
-            answer = await self._follow(handle, running)
-            await running.wait()
+            image = await _follow(handle, running)
+            if not await running.wait():
+                raise _worker_error()
         except BaseException:
             await running.stop()
             raise
         finally:
             await errors
-        return answer
+        return image
 
-    async def _follow(self, handle: Handle, running: helper.RunningHelper) -> dict[str, Any]:
-        answer: dict[str, Any] | None = None
-        async for line in running.lines():
-            message = json.loads(line)
-            if "error" in message:
-                error = message["error"]
-                raise ERRORS.get(error["code"], FailedError)(error["message"], error.get("hint", ""))
-            if "result" in message:
-                answer = message["result"]
-            else:
-                handle.progress(message["stage"], message["done"], message["total"])
-        if answer is None:
-            raise FailedError("the image could not be unpacked", "the journal of syscontd.service says more")
-        return answer
+    async def _build(self, handle: Handle, draft: Path, source: Source) -> Image:
+        async with self._builder(handle, source) as (builder, output):
+            stages = asyncio.create_task(_show_stages(handle, builder))
+            try:
+                arguments = ["--rootfs-stream", "0", "--facts", json.dumps(source.facts)]
+                image = await self._unpack(handle, draft, arguments, output)
+                if await builder.wait():
+                    return image
+            except SyscontError:
+                # A builder that failed tells more than the worker does, which sees only half an archive. One that
+                # goes on, or waits for someone to read its output, is not to blame.
+                if await _ends_well(builder):
+                    raise
+                await asyncio.wait([stages], timeout=_GRACE)  # its last words
+            finally:
+                stages.cancel()
+            raise _build_error(source, builder) from None
 
-    async def _build(self, handle: Handle, draft: Path, source: Source) -> dict[str, Any]:
+    @contextlib.asynccontextmanager
+    async def _builder(self, handle: Handle, source: Source) -> AsyncIterator[tuple[helper.RunningHelper, int]]:
+        """The running builder and the pipe that its output comes from; neither outlives the block."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
-            builder = await helper.start(
-                self._systemd,
-                helper.Helper(
-                    unit=BUILD_UNIT.format(handle.id),
-                    description=f"Build image {source.name}",
-                    argv=source.argv,
-                    properties={"PrivateTmp": Variant("b", True)},
-                    environment=[f"{key}={value}" for key, value in source.env.items()],
-                ),
-                stdout=write_end,
-            )
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-        stages = asyncio.create_task(_show_stages(handle, builder))
-        try:
-            arguments = ["--rootfs-stream", "0", "--facts", json.dumps(source.facts)]
-            unpacking = asyncio.create_task(self._unpack(handle, draft, arguments, read_end))
             try:
-                facts = await unpacking
-            except SyscontError:
-                if not await builder.wait():
-                    raise _build_error(source, builder) from None
+                builder = await helper.start(
+                    self._systemd,
+                    helper.Helper(
+                        unit=BUILD_UNIT.format(handle.id),
+                        description=f"Build image {source.name}",
+                        argv=source.argv,
+                        properties={"PrivateTmp": Variant("b", True)},
+                        environment=[f"{key}={value}" for key, value in source.env.items()],
+                    ),
+                    stdout=write_end,
+                )
+            finally:
+                os.close(write_end)
+            try:
+                yield builder, read_end
+            except BaseException:
+                await builder.stop()
                 raise
-            if not await builder.wait():
-                raise _build_error(source, builder)
-            return facts
-        except asyncio.CancelledError:
-            await builder.stop()
-            raise
         finally:
             os.close(read_end)
-            stages.cancel()
 
-    def _adopt(self, handle: Handle, draft: Path, facts: dict[str, Any], aliases: list[str]) -> None:
+    def _adopt(self, handle: Handle, draft: Path, image: Image, aliases: list[str]) -> None:
         """Make a finished draft an image. The row comes last: a tree without one is swept at start."""
-        image = Image(**facts | {"init": Init(facts["init"])})
-        handle.set_result("fingerprint", image.fingerprint)
-        if image.fingerprint not in self._images:
-            with contextlib.suppress(FileNotFoundError):
-                (draft / "metadata").unlink()
+        is_new = image.fingerprint not in self._images
+        if is_new:
+            check_tree(draft)
             place = self._directory / image.fingerprint
             if place.exists():
                 remove_tree(place)
             draft.rename(place)
             sync_directory(self._directory)
-            self._store.put_image(image)
+        with self._store.transaction():
+            if is_new:
+                self._store.put_image(image)
+            for alias in aliases:
+                self._store.put_alias(alias, image.fingerprint)
+        if is_new:
             self._images[image.fingerprint] = image
             self._events.publish(Event(Kind.IMAGE_ADDED, image.fingerprint))
-        self._set_aliases(image.fingerprint, aliases)
+        self._show_aliases(image.fingerprint, aliases)
+        handle.set_result("fingerprint", image.fingerprint)
 
     async def sweep(self) -> None:
-        """At start: remove drafts and trees without a row; name images whose tree is gone."""
+        """At start: remove drafts and trees without a row; name images whose tree is gone. Never fails."""
         for pattern in (UNPACK_UNIT, BUILD_UNIT):
-            await helper.stop_all(self._systemd, pattern.format("*"))
-        for entry in self._directory.iterdir():
-            if entry.name not in self._images:
-                log.info("removing %s, left by an interrupted operation", entry)
-                await asyncio.to_thread(remove_tree, entry)
+            try:
+                await helper.stop_all(self._systemd, pattern.format("*"))
+            except BusError as error:
+                log.error("units %s can't be stopped: %s", pattern.format("*"), error)
+        for name in self._leftovers():
+            log.info("removing %s, left by an interrupted operation", self._directory / name)
+            try:
+                await asyncio.to_thread(remove_tree, self._directory / name)
+            except OSError as error:
+                log.error("%s can't be removed: %s", self._directory / name, error)
         for fingerprint in self._images:
-            if not (self._directory / fingerprint / "rootfs").is_dir():
+            if not os.path.isdir(self._directory / fingerprint / "rootfs"):
                 log.error("the files of image %s are missing; delete it and import it again", fingerprint)
+
+    def _leftovers(self) -> list[str]:
+        """Other entries, such as lost+found, are not ours."""
+        try:
+            found = os.listdir(self._directory)
+        except OSError as error:
+            log.error("%s can't be read: %s", self._directory, error)
+            return []
+        ours = [name for name in found if name.startswith(DRAFT) or names.is_fingerprint(name)]
+        return [name for name in ours if name not in self._images]
+
+
+def check_tree(draft: Path) -> None:
+    """Raise FailedError unless there is a root file system in draft, and nothing else that a worker might leave."""
+    draft.joinpath("metadata").unlink(missing_ok=True)
+    found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in os.scandir(draft)}
+    if found != {"rootfs": True}:
+        raise FailedError("the image's worker did not leave a root file system")
 
 
 def sync_directory(path: Path) -> None:
@@ -354,6 +382,34 @@ async def _readable(fd: int) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(fd)
+
+
+async def _follow(handle: Handle, running: helper.RunningHelper) -> Image:
+    image: Image | None = None
+    async for line in running.lines():
+        match answers.parse(line):
+            case answers.Progress(stage, done, total):
+                handle.progress(stage, done, total)
+            case Image() as image:
+                pass
+            case error:
+                raise error
+    if image is None:
+        raise _worker_error()
+    return image
+
+
+def _worker_error() -> FailedError:
+    return FailedError("the image could not be unpacked", "the journal of syscontd.service says more")
+
+
+async def _ends_well(builder: helper.RunningHelper) -> bool:
+    """Whether a builder goes on or has ended as it should."""
+    try:
+        async with asyncio.timeout(_GRACE):
+            return await builder.wait()
+    except TimeoutError:
+        return True
 
 
 async def _log_errors(running: helper.RunningHelper) -> None:

@@ -16,15 +16,44 @@ _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PATH_SAFE = re.compile(r"[A-Za-z0-9]", re.ASCII)
 
+_KEYWORD = "dnsmasq takes it for a keyword"
+_LOOPBACK = "it stands for the loopback addresses"
+_SOUGHT = "programs look for servers of that name and trust them"
+# One more entry in a guest's /etc/hosts, in dnsmasq's file of hosts or in DNS must not mean something else there.
+_RESERVED = {
+    "ignore": _KEYWORD,
+    "infinite": _KEYWORD,
+    "localhost": _LOOPBACK,
+    "localdomain": _LOOPBACK,
+    "ip6-localhost": _LOOPBACK,
+    "ip6-loopback": _LOOPBACK,
+    "ip6-allnodes": "it stands for a multicast address",
+    "ip6-allrouters": "it stands for a multicast address",
+    "broadcasthost": "it stands for the broadcast address",
+    "gateway": "resolvers take it for the default route's router",
+    "isatap": _SOUGHT,
+    "wpad": _SOUGHT,
+}
+
 
 def check_instance_name(name: str) -> str:
-    """Return name if it is a host name label (RFC 1123) that starts with a letter; else raise InvalidError."""
+    """Return name if it is a host name label (RFC 1123) that starts with a letter and means nothing else in DNS.
+
+    Raises InvalidError.
+    """
     if not _INSTANCE.fullmatch(name):
         raise InvalidError(
             f"invalid instance name {name!r}",
             "1 to 63 letters, digits and hyphens, starting with a letter, not ending with a hyphen",
         )
+    if reason := _RESERVED.get(name.lower()):
+        raise InvalidError(f"an instance can't be named {name!r}", reason)
     return name
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two instance names are one name in DNS, which does not tell capitals from small letters (RFC 4343)."""
+    return one.lower() == other.lower()
 
 
 def check_project_name(name: str) -> str:

@@ -29,6 +29,19 @@ def test_bad_instance_names(name: str) -> None:
     assert repr(name) in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["ignore", "Infinite", "LOCALHOST", "wpad", "gateway"])
+def test_names_that_mean_something_else(name: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        names.check_instance_name(name)
+    assert repr(name) in caught.value.message
+    assert caught.value.hint
+
+
+def test_dns_does_not_tell_capitals() -> None:
+    assert names.same_host("Web1", "wEB1")
+    assert not names.same_host("web1", "web2")
+
+
 @pytest.mark.parametrize("alias", ["deb", "debian/trixie", "a.b_c+d-e", "x/y/z"])
 def test_good_aliases(alias: str) -> None:
     assert names.check_alias(alias) == alias

@@ -83,7 +83,6 @@ def test_minimal(place: Place) -> None:
         "architecture": host_architecture(),
         "init": "other",
         "size": 10,
-        "description": "",
         "properties": {"os": "Test", "release": "1"},
         "created": 1424284563_000000,
     }
