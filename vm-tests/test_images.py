@@ -188,6 +188,51 @@ def test_build_is_fast_and_always_the_same(host: Host, busybox: str) -> None:
     assert show(host, busybox)["fingerprint"] == first.strip()
 
 
+KILL_WORKER = """
+for i in $(seq 1000); do
+    unit=$(systemctl list-units --plain --no-legend 'syscont-image@*' | cut -d' ' -f1)
+    [ -z "$unit" ] || { systemctl kill --signal=KILL "$unit" && exit 0; }
+done
+exit 1
+"""
+
+
+def test_a_worker_that_is_killed_ends_its_build(host: Host, busybox: str) -> None:
+    before = host.run(["ls", "-A", LIBRARY]).stdout
+    script = f"({KILL_WORKER}) & timeout 30 syscont image build busybox 2>&1; echo status $?; wait $!"
+    said = host.sh(script)
+    assert "the image could not be unpacked" in said
+    assert "status 1" in said
+    units = ["systemctl", "list-units", "--all", "--plain", "--no-legend"]
+    assert not host.run([*units, "syscont-image@*", "syscont-build@*"]).stdout
+    assert host.run(["ls", "-A", LIBRARY]).stdout == before
+
+
+def test_two_imports_with_one_alias(host: Host, lxd: Lxd) -> None:
+    """The later one is told, and leaves nothing."""
+    path, digest = lxd.unified("none")
+    script = f"syscont image import {path} --alias {lxd.mark} 2>&1; echo status $?"
+    both = host.sh(f"({script}) >/tmp/first & ({script}) >/tmp/second; wait; cat /tmp/first /tmp/second")
+    assert sorted(line for line in both.splitlines() if line.startswith("status")) == ["status 0", "status 1"]
+    assert f"image alias '{lxd.mark}' exists already" in both
+    assert listed(host)[digest]["aliases"] == [lxd.mark]
+    syscont(host, "image", "delete", digest)
+    host.run(["rm", path])
+
+
+def test_strange_entries_do_not_keep_the_daemon_from_starting(host: Host, busybox: str) -> None:
+    strange = [f"{LIBRARY}/{name}" for name in ("lost+found", "note", "0" * 64, ".draft-file")]
+    host.run(["mkdir", strange[0], f"{LIBRARY}/.draft-folder"])
+    host.run(["touch", *strange[1:]])
+    try:
+        host.run(["systemctl", "restart", "syscontd.service"])
+        assert show(host, busybox)
+        host.run(["ls", "-d", *strange[:2]])
+        assert host.run(["test", "-e", f"{LIBRARY}/.draft-folder"], check=False).returncode
+    finally:
+        host.run(["rm", "-rf", *strange])
+
+
 def test_debian_is_recognised(host: Host, debian: str) -> None:
     shown = show(host, debian)
     assert shown["init"] == "systemd"

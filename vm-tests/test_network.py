@@ -173,6 +173,48 @@ def test_dnsmasq_comes_back(host: Host, guest: Instance, network: dict[str, Any]
     until(host, lambda: address in asked(host, network, guest.name))
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        f"systemctl stop {UNIT}",
+        f"kill $(systemctl show --property=MainPID --value {UNIT})",
+        f"for i in 1 2 3 4 5 6 7 8; do systemctl kill --signal=KILL {UNIT}; sleep 0.7; done",
+        "nft delete table inet syscont_syscontbr0",
+        "nft flush chain inet syscont_syscontbr0 postrouting",
+    ],
+    ids=["stopped", "ended", "killed often", "no firewall table", "no firewall rules"],
+)
+def test_the_next_start_heals_the_network(
+    host: Host, guest: Instance, network: dict[str, Any], launch: Launch, harm: str
+) -> None:
+    rules = host.sh("nft list table inet syscont_syscontbr0")
+    host.sh(harm)
+    instance = launch()
+    address = instance.address()
+    assert asked(host, network, instance.name) == [address]
+    assert asked(host, network, guest.name) == [guest.address()]
+    assert host.sh("nft list table inet syscont_syscontbr0") == rules
+
+
+def test_a_bridge_made_anew_is_served(fresh_host: Host) -> None:
+    syscont(fresh_host, "image", "build", "busybox")
+    syscont(fresh_host, "launch", "busybox", "one")
+    Instance(fresh_host, "one").address()
+    fresh_host.run(["ip", "link", "delete", "syscontbr0"])
+    fresh_host.run(["ip", "link", "add", "syscontbr0", "type", "bridge"])
+    syscont(fresh_host, "launch", "busybox", "two")
+    assert Instance(fresh_host, "two").address()
+
+
+def test_dnsmasq_reaches_no_bus(host: Host, guest: Instance) -> None:
+    pid = systemd_property(host, UNIT, "MainPID")
+    seen = host.sh(f"ls /proc/{pid}/root/run/dbus /proc/{pid}/root/var/lib/syscont")
+    assert "socket" not in seen
+    assert "syscont.db" not in seen
+    assert "AF_UNIX" not in systemd_property(host, UNIT, "RestrictAddressFamilies").split()
+    assert systemd_property(host, UNIT, "SystemCallFilter")
+
+
 def test_the_host_takes_no_address_or_route_from_guests(host: Host, network: dict[str, Any]) -> None:
     """A guest that advertises itself as a router must not become the host's."""
     name = network["name"]

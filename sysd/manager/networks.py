@@ -19,9 +19,11 @@ from sysd.network import dnsmasq, firewall, links
 from sysd.store.database import Store
 from sysd.units.bus import BusError
 from sysd.units.resolved import Resolved
-from sysd.units.systemd import JobError, Systemd
+from sysd.units.systemd import SERVICE, JobError, Systemd
 
 log = logging.getLogger(__name__)
+
+RULE_LOADERS = ("nftables.service", "firewalld.service")
 
 HostTable = Callable[[str], Mapping[str, str]]
 """MAC address to name of all instances on a network."""
@@ -38,9 +40,11 @@ class Networks:
         self._host_table = host_table
         self._networks = {network.name: network for network in store.networks()}
         self._up: dict[str, int] = {}
+        self._serving: set[str] = set()
         self._lock = asyncio.Lock()
         self._refresh: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        systemd.on_unit_change(self._unit_changed)
 
     def all(self) -> list[Network]:
         return list(self._networks.values())
@@ -56,13 +60,40 @@ class Networks:
 
     async def default_index(self) -> int:
         """Interface index of the default network's bridge; the network is made and brought up when it is not."""
-        index = self._up.get(DEFAULT_NETWORK)
-        if index and links.interface_index(DEFAULT_NETWORK) == index:
-            return index
+        if self._is_well(DEFAULT_NETWORK):
+            return self._up[DEFAULT_NETWORK]
         async with self._lock:
             if DEFAULT_NETWORK not in self._networks:
                 await self._create(DEFAULT_NETWORK)
             return await self._bring_up(self._networks[DEFAULT_NETWORK])
+
+    def _is_well(self, name: str) -> bool:
+        """Whether nobody took anything away since the network was brought up; takes a fraction of a millisecond."""
+        index = self._up.get(name)
+        return (
+            bool(index)
+            and name in self._serving
+            and links.interface_index(name) == index
+            and firewall.in_place(self._networks[name])
+        )
+
+    def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
+        state = changed.get("ActiveState")
+        if unit in RULE_LOADERS and state == "active":
+            # It may have flushed all tables, ours too.
+            self._in_background(self._restore_rules())
+        elif state is not None and (name := dnsmasq.network_of(unit)) in self._networks:
+            # dnsmasq that was stopped by hand stays so until an instance needs it.
+            (self._serving.add if state == "active" else self._serving.discard)(name)
+
+    async def _restore_rules(self) -> None:
+        async with self._lock:
+            for network in [self._networks[name] for name in self._up]:
+                try:
+                    if not firewall.in_place(network):
+                        await firewall.apply(firewall.nat_transaction(network))
+                except (FailedError, OSError) as error:
+                    log.error("NAT of network %s was lost: %s", network.name, error)
 
     async def bring_up_all(self) -> None:
         """At start. A network that fails does not hold the rest up; its instances say why when they start."""
@@ -87,23 +118,38 @@ class Networks:
         await asyncio.to_thread(links.enable_forwarding)
         await firewall.apply(firewall.nat_transaction(network))
         dnsmasq.write_hosts(network.name, self._host_table(network.name))
-        await self._start_dnsmasq(network)
+        await self._start_dnsmasq(network, index)
         # Not waited for: a resolved that hangs, or comes up later than we do, must not hold instances up.
         self._in_background(self._resolved.set_link(index, [network.ipv4_interface.ip], network.domain))
         self._up[network.name] = index
         return index
 
-    async def _start_dnsmasq(self, network: Network) -> None:
+    async def _start_dnsmasq(self, network: Network, index: int) -> None:
+        """Unless it runs already, bound to the bridge that there is now."""
         unit = dnsmasq.unit_name(network.name)
-        if any(u.active_state == "active" for u in await self._systemd.list_units(unit)):
-            return
-        await self._systemd.forget(unit)
         try:
-            job = await self._systemd.start_transient(unit, dnsmasq.unit_properties(network, socket.gethostname()))
-            await self._systemd.finish(unit, job)
+            if not await self._serves(unit, index):
+                job = await self._systemd.start_transient(
+                    unit, dnsmasq.unit_properties(network, socket.gethostname(), index)
+                )
+                await self._systemd.finish(unit, job)
         except (BusError, JobError) as error:
             message = f"network {network.name}: dnsmasq does not start: {error}"
             raise FailedError(message, f"journalctl -u {unit}") from None
+        self._serving.add(network.name)
+
+    async def _serves(self, unit: str, index: int) -> bool:
+        """Whether dnsmasq runs as it should. If not, nothing is left of it that would be in the way of a new one."""
+        states = {one.active_state for one in await self._systemd.list_units(unit)}
+        if "active" in states and await self._environment(unit) == dnsmasq.bound_to(index):
+            return True
+        if states - {"inactive", "failed"}:
+            await self._systemd.wait_job(await self._systemd.stop_unit(unit))
+        await self._systemd.forget(unit)
+        return False
+
+    async def _environment(self, unit: str) -> object:
+        return await self._systemd.unit_property(unit, SERVICE, "Environment")
 
     # names
 

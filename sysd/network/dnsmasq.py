@@ -12,16 +12,27 @@ from pathlib import Path
 from dbus_next import Variant
 
 from sysd.model.network import Network
+from sysd.units import helper
 from sysd.units.systemd import Properties
 
 CAPABILITIES = sum(1 << cap for cap in (6, 7, 10, 12, 13))
 """SETGID, SETUID, NET_BIND_SERVICE, NET_ADMIN and NET_RAW, of capabilities(7)."""
+
+FAMILIES = ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"]
+"""Not AF_UNIX: all that listens in the file system, the bus above all, is out of reach. Its log is standard error."""
 
 NETWORK_DIR = Path("/var/lib/syscont/networks")
 
 
 def unit_name(network: str) -> str:
     return f"syscont-net@{network}.service"
+
+
+def network_of(unit: str) -> str:
+    """The network whose dnsmasq unit is; empty for other units."""
+    if not (unit.startswith("syscont-net@") and unit.endswith(".service")):
+        return ""
+    return unit.removeprefix("syscont-net@").removesuffix(".service")
 
 
 def _hosts_file(network: str) -> Path:
@@ -40,6 +51,7 @@ def arguments(network: Network, host_name: str) -> list[str]:
         "--user=root",
         "--group=root",
         "--pid-file=",
+        "--log-facility=-",
         "--bind-interfaces",
         f"--interface={network.name}",
         "--except-interface=lo",
@@ -72,24 +84,33 @@ def arguments(network: Network, host_name: str) -> list[str]:
     return line
 
 
-def unit_properties(network: Network, host_name: str) -> Properties:
-    """A sandbox that leaves dnsmasq its sockets and its lease file."""
+def bound_to(index: int) -> list[str]:
+    """The unit's Environment=: which link its sockets are bound to, for a daemon that did not start it itself."""
+    return [f"BRIDGE_INDEX={index}"]
+
+
+def unit_properties(network: Network, host_name: str, index: int) -> Properties:
+    """A sandbox that leaves dnsmasq its sockets and its lease file. index is the bridge's."""
     argv = arguments(network, host_name)
     return {
+        **helper.hardened(),
+        **helper.only(str(NETWORK_DIR / network.name), hidden=("/var/lib/syscont", "/run/dbus", "/run/syscont")),
         "Description": Variant("s", f"DHCP and DNS of network {network.name}"),
         "Slice": Variant("s", "syscont.slice"),
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
+        "Environment": Variant("as", bound_to(index)),
         # It goes to the background when its sockets are bound: the unit is active only then.
         "Type": Variant("s", "forking"),
-        "Restart": Variant("s", "on-failure"),
+        # Whatever ends it but `systemctl stop`, and however often.
+        "Restart": Variant("s", "always"),
+        "RestartUSec": Variant("t", 500_000),
+        "StartLimitIntervalUSec": Variant("t", 0),
         "CapabilityBoundingSet": Variant("t", CAPABILITIES),
-        "NoNewPrivileges": Variant("b", True),
-        "ProtectSystem": Variant("s", "strict"),
-        "ProtectHome": Variant("s", "yes"),
-        "PrivateTmp": Variant("b", True),
-        "PrivateDevices": Variant("b", True),
-        "ReadWritePaths": Variant("as", [str(NETWORK_DIR / network.name)]),
+        "RestrictAddressFamilies": Variant("(bas)", [True, FAMILIES]),
+        "RestrictSUIDSGID": Variant("b", True),
+        "InaccessiblePaths": Variant("as", helper.SECRETS),
         "TasksMax": Variant("t", 16),
+        "MemoryMax": Variant("t", 256 << 20),
     }
 
 

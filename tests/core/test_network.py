@@ -40,6 +40,13 @@ def test_dnsmasq_takes_names_from_us_alone() -> None:
     assert any(word.startswith("--host-record=host1,") and "fd42:1::1" in word for word in line)
 
 
+def test_dnsmasq_units_are_told_apart() -> None:
+    assert dnsmasq.network_of(dnsmasq.unit_name("my-br.0")) == "my-br.0"
+    assert dnsmasq.network_of("syscont@net.service") == ""
+    one, other = (dnsmasq.unit_properties(NETWORK, "h", index)["Environment"].value for index in (3, 4))
+    assert one == dnsmasq.bound_to(3) != other
+
+
 def test_macs_are_local_and_unicast() -> None:
     first = int(links.random_mac().split(":")[0], 16)
     assert first & 3 == 2
