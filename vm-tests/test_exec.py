@@ -20,9 +20,7 @@ def test_exit_status(guest: Instance, script: str, status: int) -> None:
     assert guest.exec("sh", "-c", script, check=False).returncode == status
 
 
-@pytest.mark.parametrize(
-    ("command", "status"), [("/etc/passwd", 126), ("/nowhere", 127), ("no-such-command", 127)]
-)
+@pytest.mark.parametrize(("command", "status"), [("/etc/passwd", 126), ("/nowhere", 127), ("no-such-command", 127)])
 def test_what_cannot_be_run(guest: Instance, command: str, status: int) -> None:
     done = guest.exec(command, check=False)
     assert done.returncode == status
@@ -70,6 +68,83 @@ def test_unknown_user(host: Host, guest: Instance) -> None:
     assert "no user 'whoever'" in done.stderr
 
 
+EVIL = ("4294967295", "4294967296", "65536", "-1", "99999999999999999999")
+
+
+@pytest.mark.parametrize("number", EVIL)
+def test_a_guest_cannot_make_a_command_the_hosts_root(host: Host, launch: Launch, number: str) -> None:
+    """setresuid(-1) changes nothing: the command would keep the ids it came with."""
+    instance = launch()
+    lines = [f"root:x:{number}:{number}::/:/bin/sh", f"evil:x:{number}:{number}::/:/bin/sh"]
+    lines += [f"half:x:0:{number}::/:/bin/sh", "bob:x:1000:1000::/:/bin/sh"]
+    users, groups = "\\n".join(lines), f"evil:x:{number}:bob"
+    instance.exec("sh", "-c", f"printf '{users}\\n' >/etc/passwd; echo {groups} >/etc/group")
+    for user in ("evil", "half", "root", number):
+        done = syscont(host, "exec", f"--user={user}", instance.name, "--", "id", check=False)
+        assert (done.returncode, done.stdout) == (125, "")
+    done = syscont(host, "exec", "--user=bob", instance.name, "--", "sh", "-c", "id -u; id -G")
+    assert done.stdout.split() == ["1000", "1000"]
+
+
+@pytest.mark.parametrize("user", ["root", "nobody", "4711", ""])
+def test_no_command_has_ids_of_the_hosts(host: Host, guest: Instance, user: str) -> None:
+    options = [f"--user={user}"] if user else []
+    with host.spawn(["syscont", "exec", *options, guest.name, "--", "sleep", "5678"]) as command:
+
+        def look() -> str:
+            return host.run(["pgrep", "-fx", "sleep 5678"], check=False).stdout.strip()
+
+        status = host.read_text(f"/proc/{until(host, look)}/status")
+        host.run(["pkill", "-fx", "sleep 5678"])
+        command.wait(10)
+    ids = re.findall(r"^(?:Uid|Gid|Groups):(.*)$", status, re.MULTILINE)
+    assert all(int(number) >= 65536 for line in ids for number in line.split())
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed", "no cgroup", "user database"])
+def test_a_guest_that_holds_what_is_started_in_it(host: Host, launch: Launch, how: str) -> None:
+    """The daemon answers others meanwhile, gives up in time and leaves nothing behind."""
+    instance, other = launch(), launch()
+    instance.exec("true")
+    leaf = f"/sys/fs/cgroup{instance.systemd('ControlGroup')}/.syscont"
+    options = []
+    match how:
+        case "frozen":
+            host.sh(f"echo 1 >{leaf}/cgroup.freeze")
+        case "killed":
+            host.sh(f"(while echo 1 >{leaf}/cgroup.kill; do :; done) >/dev/null 2>&1 &")
+        case "no cgroup":
+            host.sh(f"rmdir {leaf}; echo 0 >$(dirname {leaf})/cgroup.max.descendants")
+        case "user database":
+            instance.exec("sh", "-c", "rm /etc/passwd; mkfifo /etc/passwd")
+            options = ["--user", "root"]
+    begin = time.monotonic()
+    argv = ["syscont", "exec", *options, instance.name, "--", "true"]
+    with host.spawn(argv) as command:
+        other.exec("true")
+        assert time.monotonic() - begin < 5 * host.slowness
+        status = command.wait(15 * host.slowness)
+    # A command that has started may be killed right after; all else is a failure of ours.
+    assert status in ((125, 137) if how == "killed" else (125,))
+    instance.do("stop", "--force")
+    until(host, lambda: not _children_of_the_daemon(host))
+
+
+def _children_of_the_daemon(host: Host) -> str:
+    pid = host.run(["systemctl", "show", "--value", "-p", "MainPID", "syscontd.service"]).stdout
+    return host.run(["ps", "--ppid", pid.strip(), "-o", "stat=,comm="], check=False).stdout
+
+
+def test_a_caller_that_leaves_while_its_command_is_held(host: Host, launch: Launch) -> None:
+    instance = launch()
+    instance.exec("true")
+    leaf = f"/sys/fs/cgroup{instance.systemd('ControlGroup')}/.syscont"
+    host.sh(f"echo 1 >{leaf}/cgroup.freeze")
+    host.run(["timeout", "-s", "KILL", "1", "syscont", "exec", instance.name, "true"], check=False)
+    until(host, lambda: not _children_of_the_daemon(host), patience=5)
+
+
 def test_cwd_and_environment(host: Host, guest: Instance) -> None:
     script = 'pwd; echo "$GREETING"; echo "$PATH"; echo "$container"'
     options = ("--cwd", "/etc", "--env", "GREETING=hello there")
@@ -103,9 +178,7 @@ def test_a_terminal_on_demand_and_none_on_demand(host: Host, guest: Instance) ->
 
 
 def test_typing_on_a_terminal(host: Host, guest: Instance) -> None:
-    status, shown = on_terminal(
-        host, ["syscont", "shell", guest.name], ("#", "echo $((6*7))\r"), ("42", "exit 3\r")
-    )
+    status, shown = on_terminal(host, ["syscont", "shell", guest.name], ("#", "echo $((6*7))\r"), ("42", "exit 3\r"))
     assert status == 3
     assert "42" in shown
 
@@ -172,9 +245,7 @@ def test_exec_in_a_systemd_guest(debian_guest: Instance) -> None:
 
 
 def test_no_stdin(host: Host, guest: Instance) -> None:
-    with host.spawn(
-        ["syscont", "exec", "-n", guest.name, "--", "cat"], stdin=subprocess.PIPE
-    ) as command:
+    with host.spawn(["syscont", "exec", "-n", guest.name, "--", "cat"], stdin=subprocess.PIPE) as command:
         assert command.wait(10) == 0
 
 

@@ -277,7 +277,7 @@ def test_without_a_terminal_the_command_does_not_get_ours(runs: Runs, syscont: C
 
 @pytest.mark.parametrize("streams", ["<&2 >/dev/null", "</dev/null 2>/dev/null", "</dev/null >/dev/null"])
 def test_no_stream_is_ours_when_it_is_a_terminal(runs: Runs, syscont: Command, streams: str, tmp_path: Path) -> None:
-    script = f"exec 9>{tmp_path}/seen; for i in 0 1 2; do readlink /proc/$$/fd/$i >&9; done"
+    script = f"exec 9>{tmp_path}/seen; for i in 0 1 2; do x=$(readlink /proc/$$/fd/$i); echo $x >&9; done"
     line = shlex.join(syscont.argv("exec", "c1", "--", "sh", "-c", script))
     controller, terminal = pty.openpty()
     done = subprocess.run(
