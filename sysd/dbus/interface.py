@@ -19,12 +19,14 @@ Arguments = Sequence[tuple[str, str]]
 
 @dataclass(slots=True)
 class Call:
-    """One call under way. Descriptors in fds that nobody took are closed at its end."""
+    """One call under way. Its end closes the descriptors in fds, but for those that were handed over."""
 
     body: list[Any]
     caller: Caller
     fds: list[int]
     reply_fds: list[int] = field(default_factory=list)
+    """Closed once the reply is written."""
+    _taken: set[int] = field(default_factory=set)
 
     @property
     def options(self) -> Options:
@@ -33,10 +35,16 @@ class Call:
         return Options(last, self)
 
     def take_fd(self, index: int) -> int:
-        if not 0 <= index < len(self.fds) or self.fds[index] < 0:
+        """One that came with the call, once only; it is still the call's until hand_over."""
+        if not 0 <= index < len(self.fds) or index in self._taken:
             raise InvalidError("a descriptor did not come with the call")
-        taken, self.fds[index] = self.fds[index], -1
-        return taken
+        self._taken.add(index)
+        return self.fds[index]
+
+    def hand_over(self) -> None:
+        """What was taken belongs to another from now on, who closes it."""
+        for index in self._taken:
+            self.fds[index] = -1
 
 
 class Options:

@@ -134,7 +134,9 @@ class InstanceObjects:
                 command.close()
             handle.set_result("exit-status", str(status))
 
-        return operation_path(self._manager.operations.begin("exec", name, work, owner, record=False))
+        operation = self._manager.operations.begin("exec", name, work, owner, record=False)
+        call.hand_over()
+        return operation_path(operation)
 
     async def _open_console(self, name: str, call: Call) -> list[Any]:
         call.reply_fds = [self._manager.sessions.open_console(name)]

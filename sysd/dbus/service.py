@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dbus_next import Message, MessageType, Variant
+from dbus_next import Message, MessageFlag, Variant
 
 from sysd.dbus.interface import DOCTYPE, OBJECT_MANAGER, STANDARD, Call, Interface, Method
 from sysd.manager.actions import Authority, Caller
 from sysd.model.errors import BusyError, FailedError, SyscontError
 from sysd.model.names import path_decode, path_encode
-from sysd.units.bus import DBUS, Bus, BusError
+from sysd.units.bus import DBUS, Bus, BusError, take_fds
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +130,6 @@ class Service:
     # calls
 
     def _incoming(self, message: Message) -> bool:
-        if message.message_type is not MessageType.METHOD_CALL:
-            return False
         if message.interface == "org.freedesktop.DBus.Peer":
             return False  # dbus-next answers these
         sender = message.sender or ""
@@ -139,17 +137,14 @@ class Service:
             self._fail(message, BusyError("too many calls at once").dbus_name, "too many calls at once")
             return True
         self._calls[sender] = self._calls.get(sender, 0) + 1
-        task = asyncio.create_task(self._answer(message, sender))
+        task = asyncio.create_task(self._answer(message, sender, take_fds(message)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
-    async def _answer(self, message: Message, sender: str) -> None:
-        fds = list(message.unix_fds)
+    async def _answer(self, message: Message, sender: str, fds: list[int]) -> None:
         try:
-            signature, body, reply_fds = await self._dispatch(message, fds)
-            if not message.flags.value & 1:  # NO_REPLY_EXPECTED
-                self._bus.send(Message.new_method_return(message, signature, body, reply_fds))
+            self._reply(message, *await self._dispatch(message, fds))
         except SyscontError as error:
             self._fail(message, error.dbus_name, error.text)
         except DBusError as error:
@@ -158,15 +153,25 @@ class Service:
             log.exception("%s.%s failed", message.interface, message.member)
             self._fail(message, FailedError("").dbus_name, f"internal error: {error}")
         finally:
-            for fd in fds:
-                if fd >= 0:
-                    os.close(fd)
+            _close_all(fds)
             self._calls[sender] -= 1
             if not self._calls[sender]:
                 del self._calls[sender]
 
+    def _reply(self, message: Message, signature: str, body: list[Any], fds: list[int]) -> None:
+        """Closes fds once they are sent, or when they can't be."""
+        if message.flags & MessageFlag.NO_REPLY_EXPECTED:
+            _close_all(fds)
+            return
+        try:
+            written = self._bus.send(Message.new_method_return(message, signature, body, fds))
+        except BaseException:
+            _close_all(fds)
+            raise
+        written.add_done_callback(lambda _: _close_all(fds))
+
     def _fail(self, message: Message, name: str, text: str) -> None:
-        if not message.flags.value & 1:
+        if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
             self._bus.send(Message.new_error(message, name, text))
 
     async def _dispatch(self, message: Message, fds: list[int]) -> tuple[str, list[Any], list[int]]:
@@ -221,3 +226,10 @@ class Service:
             while len(self._uids) > 512:
                 self._uids.popitem(last=False)
         return self._uids[sender]
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    """Those that are -1 belong to another by now."""
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import socket
 import struct
 from collections import deque
@@ -14,18 +15,50 @@ from typing import Any
 
 MAX_MESSAGE = 1 << 20
 MAX_FDS = 8
+CHUNK = 1 << 16
 MAX_UNREAD = 16 << 20
 """Bytes that may wait for a peer that does not read; past that it is cut off."""
 
 
+class HangUps:
+    """Tells connections that their peer is gone, also those that nothing is read from now: of that, epoll always
+    tells (epoll_ctl(2), EPOLLHUP), and once each as edges."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._gone: dict[int, Callable[[], None]] = {}
+        asyncio.get_running_loop().add_reader(self._epoll, self._wake)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._epoll)
+        self._epoll.close()
+
+    def add(self, fd: int, gone: Callable[[], None]) -> None:
+        self._gone[fd] = gone
+        self._epoll.register(fd, select.EPOLLET)
+
+    def remove(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+        del self._gone[fd]
+
+    def _wake(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            if gone := self._gone.get(fd):
+                gone()
+
+
 class Connection:
-    """One peer. Messages come in by on_message, one at a time; what is sent never waits for the peer."""
+    """One peer. Messages come in by on_message, one at a time; what is sent never waits for the peer.
+
+    No byte of a message is read before the one before it is dealt with, so that descriptors, which come with
+    bytes, are known to be of the message under way."""
 
     def __init__(
         self,
         sock: socket.socket,
         on_message: Callable[[Connection, dict[str, Any]], None],
         on_close: Callable[[], None],
+        hang_ups: HangUps,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
@@ -37,7 +70,10 @@ class Connection:
         self._output: deque[tuple[bytes, list[int]]] = deque()
         self._unsent = 0
         self._busy = False
+        self._peer_gone = False
         self.closed = False
+        self._hang_ups = hang_ups
+        hang_ups.add(sock.fileno(), self._hung_up)
         self._loop.add_reader(sock, self._readable)
 
     @property
@@ -54,7 +90,7 @@ class Connection:
     def send(self, message: bytes, fds: list[int] | None = None) -> None:
         """Queue a message; fds are closed once they are sent."""
         if self.closed:
-            _close_all(fds or [])
+            close_all(fds or [])
             return
         self._output.append((message + b"\0", fds or []))
         self._unsent += len(message)
@@ -65,10 +101,10 @@ class Connection:
 
     def done(self) -> None:
         """The message under way is dealt with: descriptors nobody took are closed, the next one may come."""
-        _close_all(self.take_fds())
+        close_all(self.take_fds())
         self._busy = False
         if not self.closed:
-            self._next()
+            self._loop.add_reader(self._socket, self._readable)
 
     def close(self) -> None:
         if self.closed:
@@ -76,16 +112,29 @@ class Connection:
         self.closed = True
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
+        self._hang_ups.remove(self._socket.fileno())
         self._socket.close()
-        _close_all(self.take_fds())
+        close_all(self.take_fds())
         for _, fds in self._output:
-            _close_all(fds)
+            close_all(fds)
         self._output.clear()
         self._on_close()
 
+    def _hung_up(self) -> None:
+        """What the peer said before it went is still read, and begun."""
+        self._peer_gone = True
+        if self._busy:
+            self._loop.call_soon(self.close)
+
     def _readable(self) -> None:
+        if self._busy:
+            self._loop.remove_reader(self._socket)
+            return
         try:
-            data, fds, flags, _ = socket.recv_fds(self._socket, 1 << 16, MAX_FDS)
+            # Looked at first, so that nothing is taken of the next message.
+            ahead = self._socket.recv(CHUNK, socket.MSG_PEEK)
+            wanted = ahead.find(b"\0") + 1 or len(ahead)
+            data, fds, flags, _ = socket.recv_fds(self._socket, wanted, MAX_FDS)
         except BlockingIOError:
             return
         except OSError:
@@ -97,25 +146,22 @@ class Connection:
         self._input += data
         if not data or flags & socket.MSG_CTRUNC or len(self._input) > MAX_MESSAGE or len(self._fds) > MAX_FDS:
             self.close()
-            return
-        self._next()
+        elif data.endswith(b"\0"):
+            self._take()
 
-    def _next(self) -> None:
-        if self._busy:
-            return
-        message, found, rest = self._input.partition(b"\0")
-        if not found:
-            return
-        self._input = rest
+    def _take(self) -> None:
+        message, self._input = self._input[:-1], b""
         self._busy = True
         try:
             parsed = json.loads(message)
         except (ValueError, RecursionError):
             parsed = None
-        if isinstance(parsed, dict):
-            self._on_message(self, parsed)
-        else:
+        if not isinstance(parsed, dict):
             self.close()
+            return
+        self._on_message(self, parsed)
+        if self._peer_gone:
+            self._loop.call_soon(self.close)
 
     def _write(self) -> None:
         while self._output:
@@ -128,7 +174,7 @@ class Connection:
             except OSError:
                 self.close()
                 return
-            _close_all(fds)
+            close_all(fds)
             self._unsent -= sent
             if sent < len(message):
                 self._output[0] = (message[sent:], [])
@@ -137,6 +183,8 @@ class Connection:
         self._loop.remove_writer(self._socket)
 
 
-def _close_all(fds: list[int]) -> None:
+def close_all(fds: list[int]) -> None:
+    """Those that are -1 belong to another by now."""
     for fd in fds:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sysd
 from sysd.manager.actions import Action, Authority, Caller
 from sysd.model.errors import FailedError, InvalidError, SyscontError
-from sysd.varlink.protocol import Connection
+from sysd.varlink.protocol import Connection, HangUps, close_all
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ error ExpectedMore ()
 """
 MAX_CONNECTIONS = 1024
 MAX_CONNECTIONS_EACH = 128
+"""Most connections of all users, and of each, other than root."""
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Call:
     fds: list[int] = field(default_factory=list)
     reply_fds: list[int] = field(default_factory=list)
     """Go with the next reply, and are closed then."""
+    _taken: set[int] = field(default_factory=set)
 
     def text(self, name: str, default: str | None = None) -> str:
         return self._typed(name, str, default)
@@ -75,14 +77,25 @@ class Call:
         return value
 
     def fd(self, name: str) -> int:
-        """Take the descriptor that a parameter points to; -1 when it is not given. The taker closes it."""
+        """The descriptor that a parameter points to, once only; -1 when it is not given. It is still the call's
+        until hand_over, and closed at its end."""
         index = self._typed(name, int, -1)
         if index == -1:
             return -1
-        if not 0 <= index < len(self.fds) or self.fds[index] < 0:
+        if not 0 <= index < len(self.fds) or index in self._taken:
             raise InvalidError(f"{name}: no descriptor {index} came with the call")
-        taken, self.fds[index] = self.fds[index], -1
-        return taken
+        self._taken.add(index)
+        return self.fds[index]
+
+    def hand_over(self) -> None:
+        """What was taken belongs to another from now on, who closes it."""
+        for index in self._taken:
+            self.fds[index] = -1
+
+    def close(self) -> None:
+        """Called once, when all is done."""
+        close_all(self.fds)
+        close_all(self.reply_fds)
 
     def _typed(self, name: str, kind: type[T], default: T | None) -> T:
         value = self.parameters.get(name)
@@ -102,7 +115,9 @@ class Call:
 
     def reply_raw(self, message: bytes) -> None:
         fds, self.reply_fds = self.reply_fds, []
-        if not self.oneway:
+        if self.oneway:
+            close_all(fds)
+        else:
             self.connection.send(message, fds)
 
 
@@ -131,6 +146,7 @@ class Service:
         self._methods = {f"{INTERFACE}.{method.name}": method for method in methods}
         self._methods[f"{SERVICE}.GetInfo"] = Method("GetInfo", self._get_info)
         self._methods[f"{SERVICE}.GetInterfaceDescription"] = Method("GetInterfaceDescription", self._describe)
+        self._hang_ups = HangUps()
         self._connections: dict[Connection, int] = {}
         self._tasks: dict[Connection, asyncio.Task[None]] = {}
         sock.setblocking(False)
@@ -140,6 +156,7 @@ class Service:
         asyncio.get_running_loop().remove_reader(self._socket)
         for connection in list(self._connections):
             connection.close()
+        self._hang_ups.close()
 
     def _accept(self) -> None:
         try:
@@ -152,11 +169,12 @@ class Service:
             if task := self._tasks.pop(connection, None):
                 task.cancel()
 
-        connection = Connection(sock, self._message, closed)
+        connection = Connection(sock, self._message, closed, self._hang_ups)
         _, uid = connection.credentials
-        mine = sum(other == uid for other in self._connections.values())
         self._connections[connection] = uid
-        if len(self._connections) > MAX_CONNECTIONS or (uid and mine >= MAX_CONNECTIONS_EACH):
+        # Root's are not counted, nor limited: others must not be able to shut it out.
+        others = [other for other in self._connections.values() if other]
+        if uid and (len(others) > MAX_CONNECTIONS or others.count(uid) > MAX_CONNECTIONS_EACH):
             connection.close()
 
     def _message(self, connection: Connection, message: dict[str, Any]) -> None:
@@ -170,7 +188,9 @@ class Service:
             oneway=bool(message.get("oneway")),
             fds=connection.take_fds(),
         )
-        self._tasks[connection] = asyncio.create_task(self._run(call, str(message.get("method"))))
+        task = self._tasks[connection] = asyncio.create_task(self._run(call, str(message.get("method"))))
+        # Not at the end of the task: one that is cancelled early never begins.
+        task.add_done_callback(lambda _: call.close())
 
     async def _run(self, call: Call, name: str) -> None:
         method = self._methods.get(name)
@@ -193,9 +213,6 @@ class Service:
             failed = FailedError(f"internal error: {error}", "the journal of syscontd.service says more")
             self._error(call, failed.varlink_name, {"message": failed.message, "hint": failed.hint})
         finally:
-            for fd in call.fds:
-                if fd >= 0:
-                    socket.close(fd)
             self._tasks.pop(call.connection, None)
             call.connection.done()
 

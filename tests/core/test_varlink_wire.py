@@ -18,6 +18,7 @@ import varlink
 from sysd.manager.actions import Action, Caller
 from sysd.model.errors import DeniedError, NotFoundError
 from sysd.varlink.methods import Methods
+from sysd.varlink.protocol import Connection
 from sysd.varlink.service import SERVICE_DESCRIPTION, Call, Method, Service
 
 DESCRIPTION = Path(__file__).resolve().parents[2] / "data/varlink/org.syscont.Manager.varlink"
@@ -44,10 +45,35 @@ async def _crash(call: Call) -> None:
 async def _descriptor(call: Call) -> None:
     fd = call.fd("fileFd")
     call.reply({"text": os.pread(fd, 10, 0).decode()})
-    os.close(fd)
+
+
+async def _give(call: Call) -> None:
+    call.reply_fds = [os.open("/dev/null", os.O_RDONLY)]
+    call.reply({})
+
+
+async def _fail_late(call: Call) -> None:
+    call.fd("fileFd")
+    call.reply_fds = [os.open("/dev/null", os.O_RDONLY)]
+    raise NotFoundError("no")
+
+
+cancelled: list[bool] = []
+
+
+async def _wait(call: Call) -> None:
+    call.reply({}, continues=True)
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        cancelled.append(True)
+        raise
 
 
 METHODS = [
+    Method("Give", _give),
+    Method("FailLate", _fail_late),
+    Method("Wait", _wait),
     Method("Echo", _echo),
     Method("Missing", _missing),
     Method("Crash", _crash),
@@ -173,6 +199,110 @@ def test_descriptors(tmp_path: Path) -> None:
             socket.send_fds(client, [method("Descriptor", fileFd=0) + b"\0"], [stream.fileno()])
             data = await asyncio.get_running_loop().sock_recv(client, 4096)
         assert json.loads(data[:-1]) == {"parameters": {"text": "content"}}
+
+    serve(tmp_path, talk)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def oneway(name: str) -> bytes:
+    return json.dumps({"method": f"org.syscont.Manager.{name}", "oneway": True}).encode()
+
+
+def test_descriptors_are_of_the_message_they_came_with(tmp_path: Path) -> None:
+    """Though messages are waiting to be read together."""
+    names = ("first", "second")
+    for name in names:
+        (tmp_path / name).write_text(name)
+
+    async def talk(client: socket.socket) -> None:
+        echo = method("Echo", text="x") + b"\0"
+        client.send(echo)
+        for name in names:
+            with (tmp_path / name).open() as stream:
+                socket.send_fds(client, [method("Descriptor", fileFd=0) + b"\0"], [stream.fileno()])
+            client.send(echo)
+        data = b""
+        while data.count(b"\0") < 5:
+            data += await asyncio.get_running_loop().sock_recv(client, 4096)
+        texts = [json.loads(part)["parameters"]["text"] for part in data.split(b"\0")[:-1]]
+        assert texts == ["x", "first", "x", "second", "x"]
+
+    serve(tmp_path, talk)
+
+
+@pytest.mark.parametrize("ahead", [b"", method("Echo", text="x") + b"\0"])
+def test_a_call_ends_when_its_peer_goes(tmp_path: Path, ahead: bytes) -> None:
+    """Though it sent more than is read now."""
+    cancelled.clear()
+
+    async def talk(client: socket.socket) -> None:
+        await ask(client, method("Wait"))
+        client.send(ahead)
+        await asyncio.sleep(0.02)
+        client.close()
+        while not cancelled:
+            await asyncio.sleep(0.01)
+
+    serve(tmp_path, talk)
+
+
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    async def talk(client: socket.socket) -> None:
+        await ask(client, method("Echo", text="x"))
+        before = open_descriptors()
+        for _ in range(10):
+            client.send(oneway("Give") + b"\0")
+            with open("/dev/null") as stream:
+                socket.send_fds(client, [method("FailLate", fileFd=0) + b"\0"], [stream.fileno()] * 3)
+            await asyncio.get_running_loop().sock_recv(client, 4096)
+            await ask(client, method("Echo", text="x"))
+        assert open_descriptors() == before
+
+    serve(tmp_path, talk)
+
+
+def test_no_descriptor_stays_open_when_the_peer_goes_at_once(tmp_path: Path) -> None:
+    async def talk(client: socket.socket) -> None:
+        await ask(client, method("Echo", text="x"))
+        before = open_descriptors()
+        for _ in range(10):
+            with socket.socket(socket.AF_UNIX) as other, open("/dev/null") as stream:
+                other.connect(str(tmp_path / "socket"))
+                socket.send_fds(other, [method("Wait") + b"\0"], [stream.fileno()] * 3)
+        await asyncio.sleep(0.1)
+        assert open_descriptors() == before
+
+    serve(tmp_path, talk)
+
+
+def test_others_do_not_shut_root_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysd.varlink.service.MAX_CONNECTIONS", 8)
+    uid = 1
+    monkeypatch.setattr(Connection, "credentials", property(lambda _: (1, uid)))
+
+    def connect() -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        sock.connect(str(tmp_path / "socket"))
+        return sock
+
+    async def talk(client: socket.socket) -> None:
+        nonlocal uid
+        echo, answer = method("Echo", text="x"), {"parameters": {"text": "x"}}
+        assert await ask(client, echo) == answer
+        others = [connect() for _ in range(7)]
+        for one in others:
+            assert await ask(one, echo) == answer
+        with connect() as refused, pytest.raises((AssertionError, OSError)):
+            assert await ask(refused, echo) == answer
+        uid = 0
+        with connect() as root:
+            assert await ask(root, echo) == answer
+        for one in others:
+            one.close()
 
     serve(tmp_path, talk)
 
