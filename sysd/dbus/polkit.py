@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 from pathlib import Path
 
-from dbus_next import Variant
+from dbus_next import Message, MessageFlag, Variant
 
 from sysd.manager.actions import Action, Caller
 from sysd.model.errors import DeniedError
@@ -20,6 +22,8 @@ AUTHORITY = (
     "org.freedesktop.PolicyKit1.Authority",
 )
 ALLOW_INTERACTION = 1
+PATIENCE = 120.0
+"""Seconds for an answer: somebody may be asked for a password."""
 
 
 class Polkit:
@@ -27,27 +31,46 @@ class Polkit:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._numbers = itertools.count(1)
 
     async def check(self, caller: Caller, action: Action, details: dict[str, str]) -> None:
         if caller.uid == 0:
             return
+        # The bus hangs up on who sends it a NUL.
+        said = {key: value.replace("\0", "") for key, value in details.items() if value}
         try:
-            subject = _subject(caller)
-            (answer,) = await self._bus.call(
-                *AUTHORITY,
-                "CheckAuthorization",
-                "(sa{sv})sa{ss}us",
-                subject,
-                action.value,
-                {key: value for key, value in details.items() if value},
-                ALLOW_INTERACTION,
-                "",
-            )
+            permitted = await self._ask(_subject(caller), action, said)
         except (BusError, OSError) as error:
-            log.info("polkit does not answer for %s: %s", action, error)
-            answer = (False, False, {})
-        if not answer[0]:
+            log.info("polkit does not answer for %s: %s", action, str(error) or "it takes too long")
+            permitted = False
+        if not permitted:
             raise DeniedError(f"{action} is not permitted", "polkit decides; ask an administrator or use sudo")
+
+    async def _ask(self, subject: list[object], action: Action, details: dict[str, str]) -> bool:
+        cancellation = f"syscont-{next(self._numbers)}"
+        question = (subject, action.value, details, ALLOW_INTERACTION, cancellation)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                (answer,) = await self._bus.call(*AUTHORITY, "CheckAuthorization", "(sa{sv})sa{ss}us", *question)
+        except (TimeoutError, asyncio.CancelledError):
+            self._cancel(cancellation)
+            raise
+        return bool(answer[0])
+
+    def _cancel(self, cancellation: str) -> None:
+        """Nobody waits for the answer any more, so nobody is to be asked."""
+        destination, path, interface = AUTHORITY
+        self._bus.send(
+            Message(
+                destination=destination,
+                path=path,
+                interface=interface,
+                member="CancelCheckAuthorization",
+                signature="s",
+                body=[cancellation],
+                flags=MessageFlag.NO_REPLY_EXPECTED,
+            )
+        )
 
 
 def _subject(caller: Caller) -> list[object]:
