@@ -336,7 +336,7 @@ class Images:
             log.error("%s can't be read: %s", self._directory, error)
             return []
         ours = [name for name in found if name.startswith(DRAFT) or names.is_fingerprint(name)]
-        return [name for name in ours if name not in self._images]
+        return [name for name in ours if name not in self._images and name not in self._store.unreadable("images")]
 
 
 def check_tree(draft: Path) -> None:

@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from sysd.model.errors import ExistsError
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.network import Network
 from sysd.model.operation import Operation, OperationStatus
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 
@@ -42,6 +47,7 @@ class Store:
         # FULL: a commit is on disk when it returns, also after a power cut (sqlite.org/pragma.html#pragma_synchronous).
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
             self._db.execute(f"PRAGMA {pragma}")
+        self._unreadable: dict[str, set[str]] = {}
         self._migrate()
 
     def _migrate(self) -> None:
@@ -63,10 +69,27 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # some errors make SQLite roll back by itself
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+
+    def _read(self, table: str, key: str, order: str, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+        """The values of a table. A row that can't be read is left out, and left alone: its object can be rescued."""
+        for name, body in self._db.execute(f"SELECT {key}, body FROM {table} ORDER BY {order}").fetchall():
+            try:
+                value = make(json.loads(body))
+                _check_types(value)
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                self._unreadable.setdefault(table, set()).add(name)
+                log.error("database: table %s: row %r can't be read and is left out: %r", table, name, error)
+            else:
+                yield value
+
+    def unreadable(self, table: str) -> set[str]:
+        """Keys of the rows that were left out: what belongs to them must stay too."""
+        return self._unreadable.get(table, set())
 
     # meta
 
@@ -80,9 +103,12 @@ class Store:
     # instances
 
     def instances(self) -> Iterator[Instance]:
-        for (body,) in self._db.execute("SELECT body FROM instances ORDER BY project, name"):
-            raw = json.loads(body)
-            yield Instance(**raw | {"kind": Kind(raw["kind"]), "phase": Phase(raw["phase"])})
+        return self._read(
+            "instances",
+            "uuid",
+            "project, name",
+            lambda raw: Instance(**raw | {"kind": Kind(raw["kind"]), "phase": Phase(raw["phase"])}),
+        )
 
     def put_instance(self, instance: Instance) -> None:
         """Insert or replace by UUID; raises ExistsError when another instance has the name."""
@@ -102,9 +128,9 @@ class Store:
     # images
 
     def images(self) -> Iterator[Image]:
-        for (body,) in self._db.execute("SELECT body FROM images"):
-            raw = json.loads(body)
-            yield Image(**raw | {"init": Init(raw["init"])})
+        return self._read(
+            "images", "fingerprint", "fingerprint", lambda raw: Image(**raw | {"init": Init(raw["init"])})
+        )
 
     def put_image(self, image: Image) -> None:
         self._db.execute(
@@ -116,7 +142,9 @@ class Store:
         self._db.execute("DELETE FROM images WHERE fingerprint=?", (fingerprint,))
 
     def aliases(self) -> dict[str, str]:
-        return dict(self._db.execute("SELECT alias, fingerprint FROM aliases ORDER BY alias"))
+        """Of images that can be read, so after images()."""
+        found = self._db.execute("SELECT alias, fingerprint FROM aliases ORDER BY alias")
+        return {alias: fingerprint for alias, fingerprint in found if fingerprint not in self.unreadable("images")}
 
     def put_alias(self, alias: str, fingerprint: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (alias, fingerprint))
@@ -127,8 +155,7 @@ class Store:
     # networks
 
     def networks(self) -> Iterator[Network]:
-        for (body,) in self._db.execute("SELECT body FROM networks ORDER BY name"):
-            yield Network(**json.loads(body))
+        return self._read("networks", "name", "name", lambda raw: Network(**raw))
 
     def put_network(self, network: Network) -> None:
         self._db.execute("INSERT OR REPLACE INTO networks VALUES (?, ?)", (network.name, _dump(network)))
@@ -136,9 +163,9 @@ class Store:
     # operations under way: what is found here at start was interrupted
 
     def operations(self) -> Iterator[Operation]:
-        for (body,) in self._db.execute("SELECT body FROM operations"):
-            raw = json.loads(body)
-            yield Operation(**raw | {"status": OperationStatus(raw["status"])})
+        return self._read(
+            "operations", "id", "id", lambda raw: Operation(**raw | {"status": OperationStatus(raw["status"])})
+        )
 
     def put_operation(self, operation: Operation) -> None:
         self._db.execute("INSERT OR REPLACE INTO operations VALUES (?, ?)", (operation.id, _dump(operation)))
@@ -149,3 +176,14 @@ class Store:
 
 def _dump(value: Any) -> str:
     return json.dumps(asdict(value), sort_keys=True)
+
+
+def _check_types(value: Any) -> None:
+    """Raise TypeError when a field holds something else than it says: JSON holds anything."""
+    hints = get_type_hints(type(value))
+    for field in fields(value):
+        kind, held = hints[field.name], getattr(value, field.name)
+        if not isinstance(held, get_origin(kind) or kind):
+            raise TypeError(f"{field.name} is {type(held).__name__}")
+        if kind == dict[str, str] and not all(isinstance(item, str) for item in held.values()):
+            raise TypeError(f"{field.name} holds something else than text")

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+import logging
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +83,80 @@ def test_a_transaction_is_all_or_nothing(path: Path) -> None:
 
     with pytest.raises(ExistsError):
         both()
+    assert list(store.instances()) == []
+
+
+def test_a_commit_that_fails_is_rolled_back(path: Path) -> None:
+    store = Store(path)
+    failing: Any = Commitless(store._db)
+    store._db = failing
+
+    def change() -> None:
+        with store.transaction():
+            store.set_meta("a", "b")
+
+    with pytest.raises(sqlite3.OperationalError):
+        change()
+    failing.broken = False
+    assert store.get_meta("a") is None
+    change()
+    assert store.get_meta("a") == "b"
+
+
+class Commitless:
+    """A database whose disk is full when it comes to commits."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self.broken = True
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if self.broken and statement == "COMMIT":
+            raise sqlite3.OperationalError("disk full")
+        return self._database.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+BODIES = ["", "{", "null", "[]", "{}", '"x"', "[" * 100000, '{"name": 5}']
+
+
+@pytest.mark.parametrize("body", [*BODIES, b"\xff"])
+@pytest.mark.parametrize("table", ["instances", "images", "networks", "operations"])
+def test_a_row_that_cannot_be_read_is_left(
+    path: Path, caplog: pytest.LogCaptureFixture, table: str, body: str | bytes
+) -> None:
+    store = Store(path)
+    key = {"instances": "uuid", "images": "fingerprint", "networks": "name", "operations": "id"}[table]
+    store.put_instance(WEB1)
+    store.put_instance(replace(WEB1, uuid="u2", name="web2"))
+    for fingerprint in ("u1", "u2"):
+        store.put_image(replace(IMAGE, fingerprint=fingerprint))
+        store.put_alias(fingerprint, fingerprint)
+        store.put_network(Network(fingerprint, "10.1.2.1/24", ""))
+        store.put_operation(Operation(fingerprint, "create-instance", "web1"))
+    with caplog.at_level(logging.ERROR):
+        assert len(list(getattr(store, table)())) == 2
+        store._db.execute(f"UPDATE {table} SET body=? WHERE {key}='u1'", (body,))
+        (left,) = getattr(store, table)()
+    assert getattr(left, key) == "u2"
+    assert table in caplog.text
+    assert "'u1'" in caplog.text
+    assert store.unreadable(table) == {"u1"}
+    assert store._db.execute(f"SELECT count(*) FROM {table}").fetchone() == (2,)
+    assert ("u1" in store.aliases()) == (table != "images")
+
+
+WRONG = [{"config": None}, {"config": {"a": 1}}, {"id_base": "x"}, {"kind": "boat"}, {"x": 1}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_field_of_another_type_makes_a_row_unreadable(path: Path, wrong: dict[str, Any]) -> None:
+    store = Store(path)
+    store.put_instance(WEB1)
+    (body,) = store._db.execute("SELECT body FROM instances").fetchone()
+    store._db.execute("UPDATE instances SET body=?", (json.dumps(json.loads(body) | wrong),))
     assert list(store.instances()) == []
 
 
