@@ -95,7 +95,7 @@ INSTALL_DATA = install -D -m 0644
 RELOCATE = sed -i -e 's,/usr/lib/python3/dist-packages,$(PYTHONDIR),' -e 's,/usr/libexec/syscont,$(LIBEXECDIR),'
 
 .PHONY: install
-install:
+install: native
 	find sysd -name '*.py' ! -path sysd/_cext/build.py -o -name py.typed -o -name '*.abi3.so' | while read -r file; do \
 	    $(INSTALL_DATA) "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file" || exit 1; done
 	install -D -m 0755 data/bin/syscont "$(DESTDIR)$(PREFIX)/bin/syscont"
