@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from systemd import daemon
 
@@ -32,6 +32,10 @@ ALLOWED_FIELDS = ("READY", "STATUS", "STOPPING")
 MAX_STATUS = 200
 FLOOD = 50
 FLOOD_PERIOD = 5.0
+"""More messages of a guest's PID 1 than FLOOD in so many seconds, and it has to wait as long."""
+READS = 64
+BREATH = 0.1
+"""So many messages are read in one go, of whichever process of the guest; with more there is a pause."""
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -97,30 +101,39 @@ class Guest:
 
     def _relay(self) -> None:
         assert self._notify
-        try:
-            data, ancillary, _, _ = self._notify.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
-        except OSError:
-            return
-        if self._flooding():
-            return
-        for _level, kind, payload in ancillary:
-            if kind == socket.SCM_CREDENTIALS and _CREDENTIALS.unpack(payload)[0] == self.leader:
-                if fields := allowed_fields(data):
-                    daemon.notify(fields, pid=self.leader)
+        for _ in range(READS):
+            try:
+                data, ancillary, _, _ = self._notify.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+            except OSError:
                 return
+            if not _is_from(ancillary, self.leader):
+                continue
+            if fields := allowed_fields(data):
+                daemon.notify(fields, pid=self.leader)
+            if self._flooding():
+                self._rest(FLOOD_PERIOD)
+                return
+        self._rest(BREATH)
 
     def _flooding(self) -> bool:
-        """Guests that talk too much are not listened to for a while; their messages queue at their own cost."""
+        """Whether the guest's PID 1, of which the message just passed on was, talks too much."""
         since, count = self._window
         now = time.monotonic()
         self._window = (now, 1) if now - since > FLOOD_PERIOD else (since, count + 1)
-        if self._window[1] <= FLOOD:
-            return False
+        return self._window[1] > FLOOD
+
+    def _rest(self, seconds: float) -> None:
+        """Don't listen for a while; messages queue at the guest's own cost, and none is lost."""
         loop = asyncio.get_running_loop()
         assert self._notify
         loop.remove_reader(self._notify)
-        self._pause = loop.call_later(FLOOD_PERIOD, loop.add_reader, self._notify, self._relay)
-        return True
+        self._pause = loop.call_later(seconds, loop.add_reader, self._notify, self._relay)
+
+
+def _is_from(ancillary: Iterable[tuple[int, int, bytes]], pid: int) -> bool:
+    return any(
+        kind == socket.SCM_CREDENTIALS and _CREDENTIALS.unpack(payload)[0] == pid for _, kind, payload in ancillary
+    )
 
 
 def allowed_fields(data: bytes) -> str:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysd.model.errors import InvalidError, NotFoundError
+from sysd.runtime import guest as guest_module
 from sysd.runtime.console import clean_line
 from sysd.runtime.execute import Command, User, find_user
-from sysd.runtime.guest import allowed_fields, stored_descriptors
+from sysd.runtime.guest import Guest, allowed_fields, stored_descriptors
 
 NOTIFICATIONS = {
     b"READY=1": "READY=1",
@@ -125,3 +129,53 @@ def test_handles_that_are_no_streams(tmp_path: Path, kind: str) -> None:
 def test_stored_descriptors_are_sorted_by_instance() -> None:
     named = {10: "console-a-b-c", 11: "notify-a-b-c", 12: "varlink", 13: "console-d"}
     assert stored_descriptors(named) == {"a-b-c": {"console": 10, "notify": 11}, "d": {"console": 13}}
+
+
+class Relayed:
+    """A guest's notification socket, with what reaches systemd."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.theirs.setblocking(False)
+        monkeypatch.setattr("sysd.runtime.guest.daemon.notify", lambda text, pid: self.told.append(text))
+        self.guest = Guest.__new__(Guest)
+        self.guest.leader = os.getpid()
+        self.guest._window = (0.0, 0)
+
+    async def run(self, *said: bytes, until: str = "") -> None:
+        self.guest.adopt({"notify": self.ours.detach()})
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            for one in said:
+                await loop.sock_sendall(self.theirs, one)
+            while until and until not in self.told:
+                await asyncio.sleep(0.01)
+
+
+def test_no_word_of_the_leader_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_module, "FLOOD_PERIOD", 0.05)
+    relayed = Relayed(monkeypatch)
+    said = [f"STATUS={n}" for n in range(guest_module.FLOOD * 3)] + ["READY=1"]
+    asyncio.run(relayed.run(*[one.encode() for one in said], until="READY=1"))
+    assert relayed.told == said
+
+
+def test_words_of_others_neither_count_nor_hold_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    relayed = Relayed(monkeypatch)
+    other = "import socket; s = socket.socket(fileno=0); [s.send(b'STATUS=other') for _ in range(200)]"
+
+    async def run() -> None:
+        relayed.theirs.setblocking(True)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", other, stdin=relayed.theirs.fileno())
+        await relayed.run()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        relayed.theirs.setblocking(False)
+        await asyncio.get_running_loop().sock_sendall(relayed.theirs, b"READY=1")
+        async with asyncio.timeout(10):
+            while not relayed.told:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert relayed.told == ["READY=1"]
