@@ -265,6 +265,35 @@ def test_reads_are_open_to_all(host: Host, guest: Instance, method: str) -> None
     assert call(host, ROOT, NAME, method, user="alice").stdout.startswith("a(")
 
 
+def test_secrets_are_for_those_who_may(host: Host, launch: Launch) -> None:
+    given = ("-c", "user.cloud=hush", "-c", "environment.TOKEN=hush", "-c", "limits.processes=500")
+    instance = launch("", *given, verb="create")
+    where = [path_of(instance), "org.freedesktop.DBus.Properties", "GetAll", "s", "org.syscont.Instance"]
+    shown = call(host, *where, user="alice").stdout
+    assert "limits.processes" in shown
+    assert "hush" not in shown + call(
+        host, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", user="alice"
+    ).stdout
+    asked = call(host, path_of(instance), "org.syscont.Instance", "GetConfig").stdout
+    assert asked.count("hush") == 2
+    shown = syscont(host, "config", "show", instance.name).stdout
+    assert shown.count("hush") == 2
+
+
+def descriptors(host: Host) -> int:
+    pid = host.run(["systemctl", "show", "--value", "--property=MainPID", "syscontd.service"]).stdout.strip()
+    return len(host.run(["ls", f"/proc/{pid}/fd"]).stdout.split())
+
+
+def test_no_descriptor_stays_open(host: Host, guest: Instance) -> None:
+    """Neither those sent with calls that take none or fail, nor those of replies."""
+    python(host, "bus", "descriptors", path_of(guest), "1")
+    until(host, lambda: descriptors(host))
+    before = descriptors(host)
+    python(host, "bus", "descriptors", path_of(guest), "20")
+    until(host, lambda: descriptors(host) <= before)
+
+
 def test_others_operations_are_not_cancelled(host: Host, paths: dict[str, str]) -> None:
     path = paths.get("org.syscont.Operation")
     assert path, "operations of other tests are still known"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def get(parsed: Parsed) -> int:
     """``syscont config get``"""
     name, key = parsed.args
-    config = _instance(name).get("config") or {}
+    config = _config(name)
     if key not in config:
         _check_key(key)
         return 0
@@ -55,7 +55,7 @@ def show(parsed: Parsed) -> int:
     """``syscont config show``"""
     instance = _instance(parsed.args[0])
     fields = ("name", "project", "type", "image", "config", "devices")
-    shown = {field: instance.get(field) for field in fields}
+    shown = {field: instance.get(field) for field in fields} | {"config": _config(parsed.args[0])}
     if parsed.value("format") == "json":
         from sysd.codec import pretty
 
@@ -88,6 +88,12 @@ def _instance(name: str) -> Parameters:
     if not isinstance(instance, dict):
         raise CliError(f"syscontd sent no instance for {name}", code=NOT_FOUND)
     return instance
+
+
+def _config(name: str) -> Parameters:
+    """All of it: that of an instance leaves out what is private."""
+    config = client.call("GetConfig", {"name": name}).get("config")
+    return config if isinstance(config, dict) else {}
 
 
 def _check_key(key: str) -> None:

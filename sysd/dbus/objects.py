@@ -12,6 +12,7 @@ from sysd.manager.manager import Manager
 from sysd.manager.operations import Handle
 from sysd.model.names import path_encode
 from sysd.model.operation import Operation
+from sysd.model.secrets import public
 from sysd.runtime.execute import Command
 
 OPTIONS = ("a{sv}", "options")
@@ -51,6 +52,7 @@ class InstanceObjects:
                 Method("Resume", [], give, self._resume, manage),
                 Method("Delete", [OPTIONS], give, self._delete, manage),
                 Method("Rename", [("s", "new_name")], give, self._rename, manage),
+                Method("GetConfig", [], [("a{ss}", "config")], self._get_config, manage),
                 Method("ChangeConfig", [("a{ss}", "set"), ("as", "unset")], [], self._change_config, manage),
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
@@ -63,7 +65,7 @@ class InstanceObjects:
                 Property("Unit", "s", lambda name: table.get(name).unit, changes=False),
                 Property("Leader", "u", lambda name: table.status(table.get(name)).leader),
                 Property("Image", "s", lambda name: table.get(name).image, changes=False),
-                Property("Config", "a{ss}", lambda name: table.get(name).config),
+                Property("Config", "a{ss}", lambda name: public(table.get(name).config)),
                 Property("Devices", "a{sa{ss}}", lambda name: table.get(name).devices),
                 Property("Addresses", "as", lambda name: list(table.status(table.get(name)).addresses)),
                 Property("UUID", "s", lambda name: table.get(name).uuid, changes=False),
@@ -105,6 +107,10 @@ class InstanceObjects:
 
     async def _rename(self, name: str, call: Call) -> list[Any]:
         return operation_path(self._manager.instances.rename(name, call.body[0], call.caller.uid))
+
+    async def _get_config(self, name: str, call: Call) -> list[Any]:
+        """All of it; the property, which everybody may read, leaves out what is private."""
+        return [dict(self._manager.table.get(name).config)]
 
     async def _change_config(self, name: str, call: Call) -> list[Any]:
         await self._manager.instances.change_config(name, call.body[0], call.body[1])

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sysd.manager.actions import Caller
 from sysd.manager.manager import Manager
 from sysd.model.image import Image
 from sysd.model.instance import Instance
 from sysd.model.network import Network
 from sysd.model.operation import Operation
+from sysd.model.secrets import public
 
 
-def instance(manager: Manager, value: Instance) -> dict[str, Any]:
+def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any]:
     status = manager.table.status(value)
     return {
         "name": value.name,
@@ -23,7 +25,7 @@ def instance(manager: Manager, value: Instance) -> dict[str, Any]:
         "leader": status.leader,
         "image": value.image,
         "imageAlias": manager.image_alias(value),
-        "config": value.config,
+        "config": public(value.config) if caller.uid else value.config,
         "devices": value.devices,
         "addresses": status.addresses,
         "uuid": value.uuid,

@@ -37,6 +37,7 @@ class Methods:
             Method("ResumeInstance", self.resume_instance, instances),
             Method("DeleteInstance", self.delete_instance, instances),
             Method("RenameInstance", self.rename_instance, instances),
+            Method("GetConfig", self.get_config, instances),
             Method("ChangeConfig", self.change_config, instances),
             Method("Exec", self.execute, Action.EXECUTE),
             Method("SignalExec", self.signal_exec, Action.EXECUTE),
@@ -61,10 +62,11 @@ class Methods:
         call.reply(await self._manager.info())
 
     async def list_instances(self, call: Call) -> None:
-        call.reply({"instances": [encode.instance(self._manager, i) for i in self._manager.table.all()]})
+        call.reply({"instances": [encode.instance(self._manager, i, call.caller) for i in self._manager.table.all()]})
 
     async def get_instance(self, call: Call) -> None:
-        call.reply({"instance": encode.instance(self._manager, self._manager.table.get(call.text("name")))})
+        instance = self._manager.table.get(call.text("name"))
+        call.reply({"instance": encode.instance(self._manager, instance, call.caller)})
 
     async def create_instance(self, call: Call) -> None:
         options = StartOptions(start=call.flag("start"), wait=call.flag("wait"))
@@ -107,6 +109,9 @@ class Methods:
     async def rename_instance(self, call: Call) -> None:
         operation = self._manager.instances.rename(call.text("name"), call.text("newName"), call.caller.uid)
         await self._follow(call, operation)
+
+    async def get_config(self, call: Call) -> None:
+        call.reply({"config": self._manager.table.get(call.text("name")).config})
 
     async def change_config(self, call: Call) -> None:
         await self._manager.instances.change_config(call.text("name"), call.mapping("set"), call.texts("unset"))

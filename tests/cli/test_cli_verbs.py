@@ -71,6 +71,7 @@ HANDLERS: dict[str, Handler] = {
     "ListInstances": lambda call: call.reply({"instances": INSTANCES}),
     "ListImages": lambda call: call.reply({"images": IMAGES}),
     "GetInstance": lambda call: call.reply({"instance": INSTANCES[1]}),
+    "GetConfig": lambda call: call.reply({"config": INSTANCES[1]["config"]}),
     "GetImage": lambda call: call.reply({"image": IMAGES[0]}),
     "GetInfo": lambda call: call.reply(
         {"version": "9.9", "systemdVersion": "257", "kernel": "6.12", "instances": 3, "images": 1}

@@ -17,12 +17,16 @@ import varlink
 
 from sysd.manager.actions import Action, Caller
 from sysd.model.errors import DeniedError, NotFoundError
+from sysd.model.instance import Instance
+from sysd.varlink import encode
 from sysd.varlink.methods import Methods
 from sysd.varlink.protocol import Connection
 from sysd.varlink.service import SERVICE_DESCRIPTION, Call, Method, Service
 
 DESCRIPTION = Path(__file__).resolve().parents[2] / "data/varlink/org.syscont.Manager.varlink"
 READS = ("List", "Get", "Monitor", "CancelOperation")
+ASKS = {"GetConfig"}
+"""Reads that need permission."""
 
 
 class Deny:
@@ -315,7 +319,17 @@ def test_the_table_is_the_interface() -> None:
 
 def test_what_changes_things_needs_permission() -> None:
     for one in Methods(MagicMock(), Deny()).table():
-        assert (one.action is None) == one.name.startswith(READS), one.name
+        assert (one.action is None) == (one.name.startswith(READS) and one.name not in ASKS), one.name
+
+
+SEEN = [(0, {"user.a", "environment.B", "limits.memory"}), (1000, {"limits.memory"})]
+
+
+@pytest.mark.parametrize(("uid", "seen"), SEEN)
+def test_secrets_are_for_root(uid: int, seen: set[str]) -> None:
+    config = {"user.a": "secret", "environment.B": "secret", "limits.memory": "1GiB"}
+    encoded = encode.instance(MagicMock(), Instance("u", "c1", "f", 65536, config=config), Caller(uid))
+    assert set(encoded["config"]) == seen
 
 
 def test_descriptions_parse() -> None:

@@ -106,9 +106,32 @@ async def run(bus: MessageBus, path: str, text: str) -> None:
     print(json.dumps({"output": output, "closed": closed, "result": ended["Result"]}))
 
 
+async def descriptors(bus: MessageBus, path: str, times: str) -> None:
+    """Send descriptors to who has no use for them, and ask for some."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    wrong = {"stdin": Variant("h", 0), "stdout": Variant("h", 1), "nonsense": Variant("b", True)}
+    upload = {"image": Variant("h", 0), "aliases": Variant("as", ["x"])}
+    calls = [
+        (path, "org.freedesktop.DBus.Peer", "Ping", "", []),
+        (path, "org.freedesktop.DBus.Introspectable", "Introspect", "", []),
+        (path, "org.syscont.Instance", "OpenConsole", "", []),
+        (path, "org.syscont.Instance", "Exec", "asa{sv}", [["true"], wrong]),
+        (ROOT, NAME, "ImportImage", "a{sv}", [upload]),
+        (ROOT, NAME, "Nonsense", "", []),
+    ]
+    for _ in range(int(times)):
+        for at, interface, member, signature, body in calls:
+            message = Message(
+                destination=NAME, path=at, interface=interface, member=member,
+                signature=signature, body=body, unix_fds=[null] * 12,
+            )  # fmt: skip
+            for fd in (await bus.call(message)).unix_fds:
+                os.close(fd)
+
+
 async def main() -> None:
     bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-    await {"life": life, "run": run}[sys.argv[1]](bus, *sys.argv[2:])
+    await {"life": life, "run": run, "descriptors": descriptors}[sys.argv[1]](bus, *sys.argv[2:])
 
 
 asyncio.run(main())
