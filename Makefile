@@ -56,7 +56,7 @@ lint: $(READY) native
 	@status=0; \
 	echo '==> ruff'; $(VENV)/bin/ruff check --quiet . || status=1; \
 	echo '==> mypy'; $(VENV)/bin/mypy --no-error-summary || status=1; \
-	(cd vm-tests && MYPYPATH=. ../$(VENV)/bin/mypy --no-error-summary --config-file ../pyproject.toml . ../tools/demo) || status=1; \
+	(cd vm-tests && MYPYPATH=. ../$(VENV)/bin/mypy --no-error-summary --config-file ../pyproject.toml . ../tools/demo ../bench) || status=1; \
 	echo '==> layers'; $(PYTHON) tools/layers.py || status=1; \
 	echo '==> data files'; $(PYTHON) tools/wellformed.py || status=1; \
 	exit $$status

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a command and break something after a delay. stdin: a JSON object; prints one too.
 
 {"argv": the client, "delay": seconds, "break": a shell line, "limit": seconds that the client may take}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make archives that an importer must refuse, or contain, in /root/bad. A well-formed one is good.tar."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Speak varlink by hand. stdin: a JSON list of tasks; prints the list of answers.
 
 {"send": text, or "hex": bytes, "times": n, "fds": n, "limit": seconds} -> the first reply, or "closed", or "silence"
