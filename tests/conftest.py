@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all unit tests need of their surroundings."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in its background with these ignored, and children inherit that (bash(1), SIGNALS)."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
