@@ -13,7 +13,7 @@ from hosts import Host
 Snapshot = dict[str, Any]
 
 _LOOK = r"""
-import json, os, re, sqlite3, subprocess
+import json, os, re, socket, sqlite3, subprocess
 
 def output(*argv):
     return subprocess.run(argv, capture_output=True, text=True, timeout=30).stdout
@@ -55,6 +55,8 @@ def show(name):
 pid = show("MainPID")
 units = output("systemctl", "list-units", "--all", "--plain", "--no-legend", "syscont*")
 slice = "/sys/fs/cgroup/syscont.slice"
+# Not /sys/class/net: on a container host that may be the machine's.
+links = sorted(name for _, name in socket.if_nameindex())
 print(json.dumps({
     "state": {part: names(f"/var/lib/syscont/{part}") for part in ("", "instances", "images", "networks")},
     "run": {part: names(f"/run/syscont/{part}") for part in
@@ -64,9 +66,9 @@ print(json.dumps({
     "cgroups": [name for name in names(slice) if os.path.isdir(f"{slice}/{name}")],
     "mounts": sorted(line for line in open("/proc/mounts") if "syscont" in line and " /proc" not in line),
     # The kernel takes away the links of dead network namespaces one after the other, all hosts' in one queue.
-    "links without an instance": len([name for name in names("/sys/class/net") if name.startswith("veth")])
+    "links without an instance": len([name for name in links if name.startswith("veth")])
         - len([name for name in names(slice) if name.startswith("syscont@")]),
-    "other links": [name for name in names("/sys/class/net") if not name.startswith("veth")],
+    "other links": [name for name in links if not name.startswith("veth")],
     "rows": rows("instances", "images", "aliases", "networks", "operations"),
     "running operations": sorted(o["kind"] + " " + o["target"]
         for o in json.loads(output("syscont", "operation", "list", "--format", "json") or "[]")
@@ -89,14 +91,17 @@ def snapshot(host: Host) -> Snapshot:
     return found
 
 
-def settled(host: Host) -> Snapshot:
+def settled(host: Host, *, seconds: float = 60.0) -> Snapshot:
     """A snapshot once nothing changes any more: the kernel takes links and mounts away behind our back."""
+    deadline = time.monotonic() + seconds * host.slowness
     before = snapshot(host)
     while True:
         time.sleep(0.25)
         after = snapshot(host)
         if before == after and not after["links without an instance"]:
             return after
+        if time.monotonic() > deadline:
+            raise AssertionError(f"the host does not settle: {difference(before, after) or after}")
         before = after
 
 
