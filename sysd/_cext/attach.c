@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -48,6 +49,7 @@
 #define MAX_GROUPS 64
 #define MAX_ID 65535 /* what a guest has; (uid_t)-1 would mean "leave it", that is the host's root */
 #define MAX_DATABASE (1 << 20)
+#define SOFT_DESCRIPTORS 1024 /* what systemd gives: select(2) breaks above */
 
 struct request {
     int pidfd, cgroup, report, environment, tty;
@@ -234,6 +236,21 @@ static int read_environment(int fd)
     return 0;
 }
 
+/* What the daemon has for itself and a command must not inherit. */
+static void drop_privileges_of_daemon(void)
+{
+    struct rlimit limit;
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, "0", 1);
+        close(fd);
+    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > SOFT_DESCRIPTORS) {
+        limit.rlim_cur = SOFT_DESCRIPTORS;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 /* Digits and nothing else: strtoul alone takes signs, blanks and whatever follows. */
 static bool parse(const char *text, unsigned long most, unsigned int *number)
 {
@@ -279,6 +296,7 @@ int main(int argc, char **argv)
         return 64;
     if (read_environment(r.environment) < 0)
         return 74;
+    drop_privileges_of_daemon();
     pid_t middle = fork_raw(CLONE_PARENT, r.cgroup, 0);
     if (middle == 0)
         enter(&r);

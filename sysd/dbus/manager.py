@@ -20,9 +20,9 @@ from sysd.dbus.service import Kind, Service
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
 from sysd.manager.events import Kind as EventKind
+from sysd.manager.images import Upload
 from sysd.manager.instances import StartOptions
 from sysd.manager.manager import Manager
-from sysd.manager.uploads import import_upload
 from sysd.model.errors import InvalidError
 from sysd.units.bus import Bus
 
@@ -120,10 +120,10 @@ class ManagerObject:
         """Options: image (h), or metadata (h) and rootfs (h); aliases (as)."""
         options = call.options
         aliases = options.take("aliases", "as", [])
-        fds = (options.fd("image"), options.fd("metadata"), options.fd("rootfs"))
+        upload = Upload(options.fd("image"), options.fd("metadata"), options.fd("rootfs"))
         options.end()
         call.hand_over()
-        return operation_path(import_upload(self._manager.images, fds, aliases, call.caller.uid))
+        return operation_path(self._manager.images.import_image(upload, aliases, call.caller.uid))
 
     async def _delete_image(self, _: str, call: Call) -> list[Any]:
         return operation_path(self._manager.images.delete(call.body[0], call.caller.uid))

@@ -26,7 +26,6 @@ class Source:
     argv: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    needs_network: bool = False
 
 
 def parse_source(text: str) -> Source:
@@ -59,7 +58,6 @@ def _debian(text: str, suite: str | None) -> Source:
         argv=tuple(debian.argv(suite, apt.debian_lines(suite))),
         env=debian.environment() | apt.proxies(),
         facts=_facts("Debian", suite),
-        needs_network=True,
     )
 
 

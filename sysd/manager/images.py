@@ -24,7 +24,7 @@ from sysd.model import names
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.image import Image
 from sysd.model.operation import Operation
-from sysd.runtime.trees import remove_tree
+from sysd.runtime.trees import remove_tree, sync_directory
 from sysd.store.database import Store
 from sysd.units import helper
 from sysd.units.bus import BusError
@@ -143,14 +143,18 @@ class Images:
     # making and deleting
 
     def import_image(self, upload: Upload, aliases: list[str], owner: int) -> Operation:
+        """Closes upload, also when it raises."""
         try:
-            upload.check()
-            for alias in aliases:
-                names.check_alias(alias)
-            self._check_free(aliases)
-        except SyscontError:
+            return self._import(upload, aliases, owner)
+        except BaseException:
             upload.close()
             raise
+
+    def _import(self, upload: Upload, aliases: list[str], owner: int) -> Operation:
+        upload.check()
+        for alias in aliases:
+            names.check_alias(alias)
+        self._check_free(aliases)
 
         async def work(handle: Handle) -> None:
             try:
@@ -345,14 +349,6 @@ def check_tree(draft: Path) -> None:
     found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in os.scandir(draft)}
     if found != {"rootfs": True}:
         raise FailedError("the image's worker did not leave a root file system")
-
-
-def sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 async def _spool(fd: int, path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
-from sysd.manager.images import Images, sync_directory
+from sysd.manager.images import Images
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.table import Table
@@ -22,7 +22,7 @@ from sysd.model.network import DEFAULT_NETWORK
 from sysd.model.operation import Operation
 from sysd.network.links import GUEST_INTERFACE, random_mac
 from sysd.runtime import container
-from sysd.runtime.trees import remove_tree
+from sysd.runtime.trees import remove_tree, sync_directory
 from sysd.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -80,21 +80,17 @@ class Instances:
                 await self._lifecycle.wait_for_boot(made, job)
 
         # The row and the record of the operation are on disk together, before anything is made.
-        with self._store.transaction():
-            self._store.put_instance(instance)
-            self._table.add(instance)
-            try:
-                operation = self._operations.begin("create-instance", name, work, owner)
-            except BaseException:
-                self._table.remove(instance)
-                raise
+        operation = self._operations.begin(
+            "create-instance", name, work, owner, put=lambda: self._store.put_instance(instance)
+        )
+        self._table.add(instance)
         self._publish(Kind.INSTANCE_ADDED, instance)
         return operation
 
     def _check_free(self, name: str, but: Instance | None = None) -> None:
         """Names are told apart as DNS does: without regard to case."""
         for other in self._table.all():
-            if other is not but and other.name.lower() == name.lower():
+            if other is not but and names.same_host(other.name, name):
                 raise ExistsError(f"an instance named {other.name!r} exists already")
 
     def _default_devices(self) -> dict[str, dict[str, str]]:

@@ -61,14 +61,27 @@ class Operations:
         except KeyError:
             raise NotFoundError(f"no operation {operation_id!r}") from None
 
-    def begin(self, kind: str, target: str, work: Work, owner: int = 0, *, record: bool = True) -> Operation:
-        """Start work. With record it is remembered on disk until it has ended, so a crash can be told."""
+    def begin(
+        self,
+        kind: str,
+        target: str,
+        work: Work,
+        owner: int = 0,
+        *,
+        record: bool = True,
+        put: Callable[[], None] | None = None,
+    ) -> Operation:
+        """Start work. With record it is remembered on disk until it has ended, so a crash can be told; what put
+        stores gets there together with that."""
         running = [self._all[key] for key in self._tasks]
         if len(running) >= MAX_RUNNING or (owner and sum(o.owner == owner for o in running) >= MAX_RUNNING_EACH):
             raise BusyError("too many operations at once", "wait for some to end")
         operation = Operation(secrets.token_hex(8), kind, target, owner, created=time.time_ns() // 1000)
         if record:
-            self._store.put_operation(operation)
+            with self._store.transaction():
+                self._store.put_operation(operation)
+                if put:
+                    put()
         self._all[operation.id] = operation
         self._events.publish(Event(Kind.OPERATION_ADDED, operation.id))
         self._tasks[operation.id] = asyncio.create_task(self._run(operation.id, work, record), name=kind)
@@ -125,7 +138,8 @@ class Operations:
     def cancel(self, operation_id: str) -> None:
         self.get(operation_id)
         if task := self._tasks.get(operation_id):
-            task.cancel()
+            # Not at once: work that has not begun would have no end either.
+            asyncio.get_running_loop().call_soon(task.cancel)
 
     def clear_interrupted(self) -> list[Operation]:
         """At start: the operations that a crash cut off. Their objects are put right by reconcile."""

@@ -41,7 +41,6 @@ def make_spec(instance: Instance, image: Image, host_links: list[str], guest_lin
     return LaunchSpec(
         uuid=instance.uuid,
         name=instance.name,
-        unit=instance.unit,
         id_base=instance.id_base,
         rootfs=str(IMAGE_DIR / image.fingerprint / "rootfs"),
         state_dir=str(state_dir(instance)),

@@ -27,7 +27,6 @@ class LaunchSpec:
 
     uuid: str
     name: str
-    unit: str
     id_base: int
     rootfs: str
     state_dir: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removing trees that guests have written to: any depth, no link followed."""
+"""Folders: made sure of on disk; removed with all that guests have put below, any depth, no link followed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import os
 from pathlib import Path
 
 MAX_DEPTH = 32
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until path's entries are on disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def remove_tree(path: Path) -> None:

@@ -7,9 +7,9 @@ import asyncio
 
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event, Kind
+from sysd.manager.images import Upload
 from sysd.manager.instances import StartOptions
 from sysd.manager.manager import Manager
-from sysd.manager.uploads import import_upload
 from sysd.model.operation import Operation
 from sysd.runtime.execute import Command
 from sysd.varlink import encode
@@ -169,9 +169,9 @@ class Methods:
 
     async def import_image(self, call: Call) -> None:
         aliases = call.texts("aliases")
-        fds = (call.fd("imageFd"), call.fd("metadataFd"), call.fd("rootfsFd"))
+        upload = Upload(call.fd("imageFd"), call.fd("metadataFd"), call.fd("rootfsFd"))
         call.hand_over()
-        await self._follow(call, import_upload(self._manager.images, fds, aliases, call.caller.uid))
+        await self._follow(call, self._manager.images.import_image(upload, aliases, call.caller.uid))
 
     async def delete_image(self, call: Call) -> None:
         await self._follow(call, self._manager.images.delete(call.text("name"), call.caller.uid))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -14,8 +15,8 @@ from dbus_next import Message, MessageFlag, MessageType
 from sysd.dbus.interface import Call, Interface, Method
 from sysd.dbus.service import MAX_CALLS_EACH, ROOT, Service
 from sysd.manager.actions import Action, Caller
-from sysd.manager.uploads import import_upload
-from sysd.model.errors import BusyError, InvalidError
+from sysd.manager.images import Images, Upload
+from sysd.model.errors import BusyError, InvalidError, SyscontError
 from sysd.units.bus import Bus
 
 NAME = "org.syscont.Test"
@@ -111,19 +112,16 @@ def test_too_many_calls() -> None:
     assert leaks(("Wait", NAME, MessageFlag.NONE), times=MAX_CALLS_EACH + 20) == 0
 
 
-@pytest.mark.parametrize("closes", [False, True])
-def test_an_import_that_does_not_begin_is_closed_once(closes: bool) -> None:
-    images = MagicMock()
-
-    def refuse(upload: Any, aliases: list[str], owner: int) -> None:
-        if closes:
-            upload.close()
-        raise BusyError("no")
-
-    images.import_image = refuse
-    fds = (os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY), -1)
-    with pytest.raises(BusyError):  # and no OSError of a second close
-        import_upload(images, fds, [], 0)
-    for fd in fds[:2]:
-        with pytest.raises(OSError):  # noqa: PT011
-            os.fstat(fd)
+@pytest.mark.parametrize(("aliases", "error"), [(["x"], BusyError), (["-x"], InvalidError)])
+def test_an_import_that_does_not_begin_is_closed(tmp_path: Path, aliases: list[str], error: type[SyscontError]) -> None:
+    operations = MagicMock()
+    operations.begin.side_effect = BusyError("no")
+    store = MagicMock()
+    store.images.return_value, store.aliases.return_value = [], {}
+    images = Images(store, MagicMock(), operations, MagicMock(), tmp_path, lambda _: [])
+    (tmp_path / "image").touch()
+    upload = Upload(os.open(tmp_path / "image", os.O_RDONLY))
+    with pytest.raises(error):
+        images.import_image(upload, aliases, 0)
+    with pytest.raises(OSError):  # noqa: PT011
+        os.fstat(upload.unified)

@@ -134,7 +134,6 @@ def test_debian_source(monkeypatch: pytest.MonkeyPatch) -> None:
     found = sources.parse_source("debian/trixie")
     assert found.argv[0] == "mmdebstrap"
     assert found.argv[-3:] == ("trixie", "-", "deb http://mirror.example trixie main")
-    assert found.needs_network
     assert found.facts["properties"]["release"] == "trixie"
     assert json.loads(json.dumps(found.facts)) == found.facts
 
