@@ -5,6 +5,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import leftovers
@@ -296,9 +297,18 @@ def test_methods_that_do_not_exist(bad_host: Host) -> None:
 
 
 def test_very_many_connections(bad_host: Host) -> None:
-    (answer,) = raw(bad_host, {"connections": 2000})
-    assert answer["closed"] >= 2000 - 1024
-    until(bad_host, lambda: syscont(bad_host, "list", check=False).returncode == 0)
+    """A user is kept to his share, and does not keep root out."""
+    bad_host.run(["usermod", "--append", "--groups", "syscont", "alice"])
+    task = json.dumps([{"connections": 2000, "hold": 3}])
+    program = (Path(__file__).parent / "on_host/raw_varlink.py").read_text()
+    argv = ["sh", "-c", 'printf %s "$1" | /usr/bin/python3 -c "$2"', "sh", task, program]
+    with bad_host.spawn(argv, user="alice") as flood:
+        while flood.poll() is None:
+            assert len(json.loads(syscont(bad_host, "list", "--format", "json").stdout)) == 2
+        said, complaint = flood.communicate()
+    assert not complaint
+    (closed,) = json.loads(said)
+    assert closed >= 2000 - 128
 
 
 # Images

@@ -3,6 +3,7 @@
 
 {"send": text, or "hex": bytes, "times": n, "fds": n, "limit": seconds} -> the first reply, or "closed", or "silence"
 {"call": method, "parameters": {...}} -> the reply
+{"connections": n, "hold": seconds} -> how many of them were closed
 """
 
 import json
@@ -48,7 +49,6 @@ def run(task: dict[str, Any]) -> Any:
         return exchange(json.dumps(message).encode() + b"\0", task.get("fds", 0))
     if "connections" in task:
         held = []
-        begin = time.monotonic()
         for _ in range(task["connections"]):
             sock = socket.socket(socket.AF_UNIX)
             sock.settimeout(10)
@@ -57,7 +57,7 @@ def run(task: dict[str, Any]) -> Any:
         closed = 0
         for sock in held:
             sock.setblocking(False)
-        time.sleep(0.5)
+        time.sleep(task["hold"])
         for sock in held:
             try:
                 closed += sock.recv(1) == b""
@@ -67,7 +67,7 @@ def run(task: dict[str, Any]) -> Any:
                 closed += 1
         for sock in held:
             sock.close()
-        return {"closed": closed, "seconds": time.monotonic() - begin}
+        return closed
     data = bytes.fromhex(task["hex"]) if "hex" in task else task["send"].encode()
     data *= task.get("times", 1)
     return exchange(data, task.get("fds", 0), task.get("limit", 20.0), task.get("hang up", False))
