@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def guest_requests(*, has_nic: bool) -> list[str]:
 def interface_index(name: str) -> int:
     """0 when there is no such link."""
     try:
-        return int((Path("/sys/class/net") / name / "ifindex").read_text())
+        # Not from /sys: whoever mounted that may have been in another network namespace.
+        return socket.if_nametoindex(name)
     except OSError:
         return 0
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     class Spec(TypedDict):
         uuid: str
         name: str
-        unit: str
         id_base: int
         rootfs: str
         state_dir: str
