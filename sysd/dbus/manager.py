@@ -21,9 +21,10 @@ from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
 from sysd.manager.events import Kind as EventKind
 from sysd.manager.images import Upload
-from sysd.manager.instances import StartOptions
+from sysd.manager.instances import NewInstance, StartOptions
 from sysd.manager.manager import Manager
 from sysd.model.errors import InvalidError
+from sysd.model.profile import DEFAULT_PROFILE
 from sysd.units.bus import Bus
 
 NAME = "org.syscont.Manager"
@@ -87,19 +88,28 @@ class ManagerObject:
 
     async def _list_instances(self, _: str, call: Call) -> list[Any]:
         table, path = self._manager.table, self._kinds["instance"].path
-        return [[[i.name, i.kind.value, table.status(i).state.value, i.image, path(i.name)] for i in table.all()]]
+        rows = [(i.reference, i.kind.value, table.status(i).state.value, i.image) for i in table.all()]
+        return [[[*row, path(row[0])] for row in rows]]
 
     async def _get_instance(self, _: str, call: Call) -> list[Any]:
-        return [self._kinds["instance"].path(self._manager.table.get(call.body[0]).name)]
+        return [self._kinds["instance"].path(self._manager.table.get(call.body[0]).reference)]
 
     async def _create_instance(self, _: str, call: Call) -> list[Any]:
         options = call.options
-        image, config = options.text("image"), options.take("config", "a{ss}", {})
+        wanted = NewInstance(
+            call.body[0],
+            options.text("image"),
+            options.take("config", "a{ss}", {}),
+            options.take("devices", "a{sa{ss}}", {}),
+            options.take("profiles", "as", [DEFAULT_PROFILE]),
+            options.text("description"),
+            options.flag("ephemeral"),
+        )
         start = StartOptions(start=options.flag("start"), wait=options.flag("wait"))
         options.end()
-        if not image:
+        if not wanted.image:
             raise InvalidError("option image is missing", "name the image that the instance is made from")
-        return operation_path(self._manager.instances.create(call.body[0], image, config, start, call.caller.uid))
+        return operation_path(self._manager.instances.create(wanted, start, call.caller.uid))
 
     # images
 
@@ -161,13 +171,13 @@ def _tell(service: Service, event: Event) -> None:
     """Events as D-Bus signals."""
     noun, _, what = event.kind.partition("-")
     if what == "added":
-        service.added(noun, event.name)
+        service.added(noun, event.reference)
     elif what == "removed":
-        service.removed(noun, event.name)
+        service.removed(noun, event.reference)
     elif event.kind is EventKind.OPERATION_CHANGED:
-        service.changed(noun, event.name, OPERATION_PROPERTIES)
+        service.changed(noun, event.reference, OPERATION_PROPERTIES)
     elif event.changed:
-        service.changed(noun, event.name, event.changed)
+        service.changed(noun, event.reference, event.changed)
     signals = {
         EventKind.INSTANCE_ADDED: "InstanceNew",
         EventKind.INSTANCE_REMOVED: "InstanceRemoved",
@@ -175,4 +185,4 @@ def _tell(service: Service, event: Event) -> None:
         EventKind.OPERATION_REMOVED: "OperationRemoved",
     }
     if signal := signals.get(event.kind):
-        service.emit(signal, event.name, service.path(noun, event.name))
+        service.emit(signal, event.reference, service.path(noun, event.reference))

@@ -24,7 +24,7 @@ def operation_path(operation: Operation) -> list[Any]:
 
 
 class InstanceObjects:
-    """org.syscont.Instance; an object's name is its instance's."""
+    """org.syscont.Instance; an object's name is its instance's, qualified by its project."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
@@ -34,8 +34,8 @@ class InstanceObjects:
         return Kind(
             "instance",
             self.interface(),
-            lambda: [i.name for i in table.all()],
-            lambda name: table.has("default", name),
+            lambda: [i.reference for i in table.all()],
+            table.knows,
         )
 
     def interface(self) -> Interface:
@@ -58,7 +58,7 @@ class InstanceObjects:
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
             ],
             [
-                Property("Name", "s", lambda name: name, changes=False),
+                Property("Name", "s", lambda name: table.get(name).name, changes=False),
                 Property("Project", "s", lambda name: table.get(name).project, changes=False),
                 Property("Type", "s", lambda name: table.get(name).kind.value, changes=False),
                 Property("State", "s", lambda name: table.status(table.get(name)).state.value),
@@ -67,6 +67,11 @@ class InstanceObjects:
                 Property("Image", "s", lambda name: table.get(name).image, changes=False),
                 Property("Config", "a{ss}", lambda name: public(table.get(name).config)),
                 Property("Devices", "a{sa{ss}}", lambda name: table.get(name).devices),
+                Property("ExpandedConfig", "a{ss}", lambda name: public(table.expanded(table.get(name)).config)),
+                Property("ExpandedDevices", "a{sa{ss}}", lambda name: table.expanded(table.get(name)).devices),
+                Property("Profiles", "as", lambda name: table.get(name).profiles),
+                Property("Description", "s", lambda name: table.get(name).description),
+                Property("Ephemeral", "b", lambda name: table.get(name).ephemeral),
                 Property("Addresses", "as", lambda name: list(table.status(table.get(name)).addresses)),
                 Property("UUID", "s", lambda name: table.get(name).uuid, changes=False),
                 Property("CreatedTimestamp", "t", lambda name: table.get(name).created, changes=False),

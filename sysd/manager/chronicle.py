@@ -40,7 +40,7 @@ class Chronicle:
         if event.kind is not Kind.INSTANCE_CHANGED:
             log.info("%s %s", event.kind, event.name, extra=fields)
         elif "State" in event.changed:
-            status = self._manager.table.status(self._manager.table.get(event.name, event.project))
+            status = self._manager.table.status(self._manager.table.get(event.reference))
             log.info("%s is %s", event.name, status.state, extra=fields)
 
     def _operation(self, event: Event) -> None:

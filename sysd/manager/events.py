@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sysd.model.names import qualified
+
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +35,11 @@ class Event:
     name: str
     project: str = ""
     changed: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """The name as doors say it: qualified where there are projects."""
+        return qualified(self.project, self.name) if self.project else self.name
 
 
 Listener = Callable[[Event], None]

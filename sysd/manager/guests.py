@@ -16,7 +16,7 @@ from typing import Any
 from sysd.manager.table import Live, Table
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance, State
-from sysd.model.names import from_unit_name
+from sysd.model.names import from_unit_name, qualified
 from sysd.runtime import guest
 from sysd.runtime.guest import Guest
 from sysd.units.bus import BusError
@@ -53,7 +53,7 @@ class Guests:
         key = from_unit_name(unit)
         if key is None or not self._table.has(*key):
             return
-        instance = self._table.get(key[1], key[0])
+        instance = self._table.get(qualified(*key))
 
         if changed.get("ActiveState") == "inactive" and instance.uuid in self._launching:
             return  # a unit is inactive at first, when systemd has made it and not yet begun to start it

@@ -5,27 +5,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
 from sysd.manager.images import Images
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.profiles import Profiles
 from sysd.manager.table import Table
 from sysd.model import names
 from sysd.model.config import check_config, find_key, get_bool
+from sysd.model.devices.check import check_devices
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError
-from sysd.model.instance import Instance, Phase, new_uuid
-from sysd.model.network import DEFAULT_NETWORK
+from sysd.model.instance import Instance, Phase, hardware_address, new_uuid
 from sysd.model.operation import Operation
-from sysd.network.links import GUEST_INTERFACE, random_mac
+from sysd.model.profile import DEFAULT_PROFILE
+from sysd.network.links import random_mac
 from sysd.runtime import container
 from sysd.runtime.trees import remove_tree, sync_directory
 from sysd.store.database import Store
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewInstance:
+    """What is asked for; nothing is checked yet. name may be qualified by a project."""
+
+    name: str
+    image: str
+    config: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    profiles: Sequence[str] = (DEFAULT_PROFILE,)
+    description: str = ""
+    ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,7 @@ class Instances:
         images: Images,
         lifecycle: Lifecycle,
         table: Table,
+        profiles: Profiles,
     ) -> None:
         self._store = store
         self._events = events
@@ -50,20 +66,11 @@ class Instances:
         self._images = images
         self._lifecycle = lifecycle
         self._table = table
+        self._profiles = profiles
 
-    def create(self, name: str, image: str, config: Mapping[str, str], options: StartOptions, owner: int) -> Operation:
+    def create(self, wanted: NewInstance, options: StartOptions, owner: int) -> Operation:
         """Make an instance, and start it if options say so; the operation ends when that is done."""
-        names.check_instance_name(name)
-        checked = check_config(config)
-        self._check_free(name)
-        instance = Instance(
-            uuid=new_uuid(),
-            name=name,
-            image=self._images.find(image).fingerprint,
-            id_base=self._free_ids(),
-            config=checked,
-            devices=self._default_devices(),
-        )
+        instance = self._new(wanted)
 
         async def work(handle: Handle) -> None:
             job = ""
@@ -81,21 +88,46 @@ class Instances:
 
         # The row and the record of the operation are on disk together, before anything is made.
         operation = self._operations.begin(
-            "create-instance", name, work, owner, put=lambda: self._store.put_instance(instance)
+            "create-instance", instance.reference, work, owner, put=lambda: self._store.put_instance(instance)
         )
         self._table.add(instance)
         self._publish(Kind.INSTANCE_ADDED, instance)
         return operation
 
-    def _check_free(self, name: str, but: Instance | None = None) -> None:
+    def _new(self, wanted: NewInstance) -> Instance:
+        project, name = names.split(wanted.name)
+        names.check_instance_name(name)
+        self._check_free(project, name)
+        instance = Instance(
+            uuid=new_uuid(),
+            name=name,
+            project=project,
+            image=self._images.find(wanted.image).fingerprint,
+            id_base=self._free_ids(),
+            config=check_config(wanted.config),
+            devices=check_devices(wanted.devices),
+            profiles=self._profiles.check(project, wanted.profiles),
+            description=wanted.description,
+            ephemeral=wanted.ephemeral,
+        )
+        return self._remember_addresses(instance)
+
+    def _remember_addresses(self, instance: Instance) -> Instance:
+        """Give network interfaces without a hardware address one that stays."""
+        expanded = self._table.expand(instance)
+        lacking = [
+            name
+            for name, device in expanded.devices.items()
+            if device["type"] == "nic" and not hardware_address(expanded, name)
+        ]
+        made = {f"volatile.{name}.hwaddr": random_mac() for name in lacking}
+        return replace(instance, config=instance.config | made)
+
+    def _check_free(self, project: str, name: str, but: Instance | None = None) -> None:
         """Names are told apart as DNS does: without regard to case."""
         for other in self._table.all():
-            if other is not but and names.same_host(other.name, name):
+            if other is not but and other.project == project and names.same_host(other.name, name):
                 raise ExistsError(f"an instance named {other.name!r} exists already")
-
-    def _default_devices(self) -> dict[str, dict[str, str]]:
-        nic = {"type": "nic", "network": DEFAULT_NETWORK, "name": GUEST_INTERFACE, "hwaddr": random_mac()}
-        return {GUEST_INTERFACE: nic}
 
     def _free_ids(self) -> int:
         used = {instance.id_base for instance in self._table.all()}
@@ -127,15 +159,16 @@ class Instances:
         async with self._table.lock(uuid):
             instance = self._table.ready(uuid)
             for key in unset:
-                find_key(key)
+                if find_key(key).internal:
+                    raise InvalidError(f"{key} is kept by syscontd", "it can't be unset")
                 if key in values:
                     raise InvalidError(f"{key} is both set and unset")
             config = {key: value for key, value in instance.config.items() if key not in set(unset)}
-            changed = replace(instance, config=check_config({**config, **values}))
+            changed = replace(instance, config={**config, **check_config(values)})
             await self._lifecycle.apply_limits(changed)
             self._replace(changed)
             await self._lifecycle.reload(changed)
-            self._publish(Kind.INSTANCE_CHANGED, changed, "Config")
+            self._publish(Kind.INSTANCE_CHANGED, changed, "Config", "ExpandedConfig")
 
     def rename(self, name: str, new_name: str, owner: int) -> Operation:
         names.check_instance_name(new_name)
@@ -146,7 +179,7 @@ class Instances:
                 instance = self._table.ready(uuid)
                 if await self._lifecycle.refresh(instance) not in STOPPED:
                     raise BusyError(f"{instance.name} is running", "stop it before it is renamed")
-                self._check_free(new_name, but=instance)
+                self._check_free(instance.project, new_name, but=instance)
                 await self._lifecycle.forget(instance)
                 renamed = replace(instance, name=new_name)
                 self._store.put_instance(renamed)
@@ -176,7 +209,7 @@ class Instances:
         return self._operations.begin("delete-instance", name, work, owner)
 
     def _check_deletable(self, instance: Instance, *, force: bool) -> None:
-        if get_bool(instance.config, "security.protection.delete"):
+        if get_bool(self._table.expand(instance).config, "security.protection.delete"):
             raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first")
         if not force and self._table.status(instance).state not in STOPPED:
             raise BusyError(f"{instance.name} is running", "stop it first, or use --force")

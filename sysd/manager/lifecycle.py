@@ -14,8 +14,8 @@ from sysd.manager.guests import STOPPED, Guests
 from sysd.manager.images import Images
 from sysd.manager.table import Live, Table
 from sysd.model.errors import FailedError, NotRunningError, SyscontError
-from sysd.model.instance import Instance, State
-from sysd.model.names import from_unit_name
+from sysd.model.instance import Instance, State, hardware_address
+from sysd.model.names import from_unit_name, qualified
 from sysd.network import links
 from sysd.runtime import container
 from sysd.runtime.guest import Guest
@@ -103,6 +103,7 @@ class Lifecycle:
 
     async def _prepare(self, instance: Instance) -> Properties:
         """Write what the launcher needs; returns the properties of the instance's unit."""
+        instance = self._table.expanded(instance)
         image = self._images.find(instance.image)
         host_links, guest_links = await self._link_requests(instance)
         spec = container.make_spec(instance, image, host_links, guest_links)
@@ -136,7 +137,7 @@ class Lifecycle:
         for name in units:
             key = from_unit_name(name)
             if key and self._table.has(*key):
-                self._table.live(self._table.get(key[1], key[0])).loaded = True
+                self._table.live(self._table.get(qualified(*key))).loaded = True
 
     async def reload(self, instance: Instance) -> None:
         """Give systemd the unit of a stopped instance anew, as its configuration now wants it."""
@@ -147,12 +148,12 @@ class Lifecycle:
     async def _link_requests(self, instance: Instance) -> tuple[list[str], list[str]]:
         """rtnetlink requests for the launcher. A leading "-" lets one fail, as in systemd's ExecStart=."""
         host_links: list[str] = []
-        for device in instance.devices.values():
+        for name, device in instance.devices.items():
             if device.get("type") == "nic":
                 bridge = await self._network_index()
                 host_name = links.random_host_name()
                 host_links.append("-" + links.delete_request(host_name))
-                host_links.append(links.veth_request(host_name, bridge, device["hwaddr"], NETNS_FD))
+                host_links.append(links.veth_request(host_name, bridge, hardware_address(instance, name), NETNS_FD))
         return host_links, links.guest_requests(has_nic=bool(host_links))
 
     async def _wait_for_launch(self, instance: Instance, job: str, launched: asyncio.Future[None]) -> None:
@@ -234,7 +235,7 @@ class Lifecycle:
         if self._table.status(instance).state in STOPPED:
             return
         try:
-            await self._systemd.set_properties(instance.unit, container.limits(instance.config))
+            await self._systemd.set_properties(instance.unit, container.limits(self._table.expand(instance).config))
         except BusError as error:
             raise FailedError(f"{instance.name}: systemd refused the limits: {error.message}") from error
 

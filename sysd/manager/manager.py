@@ -19,11 +19,12 @@ from sysd.manager.instances import Instances
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.profiles import Profiles
 from sysd.manager.sessions import Sessions
 from sysd.manager.table import Table
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
-from sysd.model.instance import Instance, Phase
+from sysd.model.instance import Instance, Phase, hardware_address
 from sysd.model.operation import Operation
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, SPEC_DIR
@@ -45,7 +46,8 @@ class Manager:
         self.systemd = Systemd(bus)
         self.events = EventBus()
         self.operations = Operations(store, self.events)
-        self.table = Table(self.events)
+        self.profiles = Profiles(store)
+        self.table = Table(self.events, self.profiles.expand)
         self.images = Images(
             store, self.events, self.operations, self.systemd, container.IMAGE_DIR, self._users_of_image
         )
@@ -59,7 +61,9 @@ class Manager:
             self.networks.default_index,
             self.networks.hosts_changed,
         )
-        self.instances = Instances(store, self.events, self.operations, self.images, self.lifecycle, self.table)
+        self.instances = Instances(
+            store, self.events, self.operations, self.images, self.lifecycle, self.table, self.profiles
+        )
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
 
     async def start(self, stored: dict[str, dict[str, int]]) -> None:
@@ -94,7 +98,8 @@ class Manager:
         started is remembered, so that the end of the daemon does not leave it out."""
         boot_id = BOOT_ID.read_text().strip()
         if self._store.get_meta("boot_id") != boot_id:
-            wanted = [i for i in self.table.all() if get_bool(i.config, "boot.autostart")]
+            everyone = [self.table.expanded(i) for i in self.table.all()]
+            wanted = [i for i in everyone if get_bool(i.config, "boot.autostart")]
             wanted.sort(key=lambda i: -get_int(i.config, "boot.autostart.priority"))
             with self._store.transaction():
                 self._store.set_meta("boot_id", boot_id)
@@ -120,7 +125,7 @@ class Manager:
             del pending[0]
             self._store.set_meta("autostart", " ".join(pending))
             if instance:
-                await asyncio.sleep(get_int(instance.config, "boot.autostart.delay"))
+                await asyncio.sleep(get_int(self.table.expanded(instance).config, "boot.autostart.delay"))
 
     # single steps of a lifecycle, as operations
 
@@ -172,9 +177,9 @@ class Manager:
 
     def _host_table(self, network: str) -> Mapping[str, str]:
         return {
-            device["hwaddr"]: instance.name
-            for instance in self.table.all()
-            for device in instance.devices.values()
+            hardware_address(instance, name): instance.name
+            for instance in map(self.table.expanded, self.table.all())
+            for name, device in instance.devices.items()
             if device.get("type") == "nic" and device.get("network") == network
         }
 

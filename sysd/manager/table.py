@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.model.errors import BusyError, NotFoundError
 from sysd.model.instance import Instance, Phase, State, Status
-from sysd.model.names import DEFAULT_PROJECT
+from sysd.model.names import split
 from sysd.runtime.guest import Guest
 
 _STATES = {
@@ -45,8 +45,11 @@ class Live:
 
 
 class Table:
-    def __init__(self, events: EventBus) -> None:
+    def __init__(self, events: EventBus, expand: Callable[[Instance], Instance]) -> None:
+        """expand gives an instance what its profiles say."""
         self._events = events
+        self.expand = expand
+        self._expanded: dict[str, Instance] = {}
         self._instances: dict[str, Instance] = {}
         self._uuids: dict[tuple[str, str], str] = {}
         self._live: dict[str, Live] = {}
@@ -54,11 +57,26 @@ class Table:
     def all(self) -> list[Instance]:
         return [self._instances[uuid] for _, uuid in sorted(self._uuids.items())]
 
-    def get(self, name: str, project: str = DEFAULT_PROJECT) -> Instance:
+    def get(self, reference: str) -> Instance:
+        """The instance of a qualified name: ``web1``, or ``lab:web1`` in another project."""
+        found = self.find(*split(reference))
+        if found is None:
+            raise NotFoundError(f"no instance {reference!r}", "'syscont list' shows what there is")
+        return found
+
+    def find(self, project: str, name: str) -> Instance | None:
         uuid = self._uuids.get((project, name))
-        if uuid is None:
-            raise NotFoundError(f"no instance {name!r}", "'syscont list' shows what there is")
-        return self._instances[uuid]
+        return self._instances[uuid] if uuid else None
+
+    def expanded(self, instance: Instance) -> Instance:
+        """With what its profiles give it: what is in force, or will be at the next start."""
+        found = self._expanded.get(instance.uuid)
+        if found is None:
+            found = self._expanded[instance.uuid] = self.expand(instance)
+        return found
+
+    def profiles_changed(self) -> None:
+        self._expanded.clear()
 
     def by_uuid(self, uuid: str) -> Instance:
         try:
@@ -84,9 +102,15 @@ class Table:
     def has(self, project: str, name: str) -> bool:
         return (project, name) in self._uuids
 
+    def knows(self, reference: str) -> bool:
+        """Whether there is an instance whose qualified name is just this."""
+        found = self.find(*split(reference))
+        return found is not None and found.reference == reference
+
     def add(self, instance: Instance) -> None:
         """Add, or take the new value of, an instance."""
         self._instances[instance.uuid] = instance
+        self._expanded.pop(instance.uuid, None)
         self._uuids[instance.key] = instance.uuid
         self._live.setdefault(instance.uuid, Live())
 
@@ -95,6 +119,7 @@ class Table:
             del self._uuids[instance.key]
         live = self._live.pop(instance.uuid, None)
         self._instances.pop(instance.uuid, None)
+        self._expanded.pop(instance.uuid, None)
         if live and live.guest:
             live.guest.close()
 

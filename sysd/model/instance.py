@@ -34,7 +34,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What the store remembers. id_base is the first of the 65536 host user ids of its user namespace."""
+    """What the store remembers. id_base is the first of the 65536 host user ids of its user namespace; config and
+    devices are its own, to which those of its profiles come (see sysd.model.profile.expand)."""
 
     uuid: str
     name: str
@@ -45,6 +46,9 @@ class Instance:
     phase: Phase = Phase.CREATING
     config: dict[str, str] = field(default_factory=dict)
     devices: dict[str, dict[str, str]] = field(default_factory=dict)
+    profiles: list[str] = field(default_factory=list)
+    description: str = ""
+    ephemeral: bool = False
     created: int = field(default_factory=lambda: time.time_ns() // 1000)
 
     @property
@@ -55,6 +59,11 @@ class Instance:
     def key(self) -> tuple[str, str]:
         return (self.project, self.name)
 
+    @property
+    def reference(self) -> str:
+        """How doors name it: without the project in the default one."""
+        return names.qualified(self.project, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -63,6 +72,11 @@ class Status:
     state: State = State.STOPPED
     leader: int = 0
     addresses: tuple[str, ...] = ()
+
+
+def hardware_address(instance: Instance, device: str) -> str:
+    """That of a network interface of an expanded instance: given, or made up and remembered."""
+    return instance.devices[device].get("hwaddr") or instance.config.get(f"volatile.{device}.hwaddr", "")
 
 
 def new_uuid() -> str:

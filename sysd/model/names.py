@@ -84,6 +84,28 @@ def check_network_name(name: str) -> str:
     return name
 
 
+def check_interface_name(name: str) -> str:
+    """Name of a network interface in a guest (at most 15 bytes)."""
+    if not _INTERFACE.fullmatch(name):
+        raise InvalidError(
+            f"invalid interface name {name!r}",
+            "1 to 15 letters, digits, '-', '_' and '.', starting with a letter",
+        )
+    return name
+
+
+def check_profile_name(name: str) -> str:
+    if not _PROJECT.fullmatch(name):
+        raise InvalidError(f"invalid profile name {name!r}", "1 to 63 letters, digits, '-', '_' and '.'")
+    return name
+
+
+def check_snapshot_name(name: str) -> str:
+    if not _PROJECT.fullmatch(name):
+        raise InvalidError(f"invalid snapshot name {name!r}", "1 to 63 letters, digits, '-', '_' and '.'")
+    return name
+
+
 def is_fingerprint(text: str) -> bool:
     return _FINGERPRINT.fullmatch(text) is not None
 
@@ -113,6 +135,12 @@ def qualified(project: str, name: str) -> str:
     return name if project == DEFAULT_PROJECT else f"{project}:{name}"
 
 
+def split(reference: str) -> tuple[str, str]:
+    """(project, name) that a qualified name stands for; nothing is checked."""
+    project, colon, name = reference.rpartition(":")
+    return (project if colon else DEFAULT_PROJECT, name)
+
+
 def unit_name(project: str, name: str) -> str:
     return f"syscont@{qualified(project, name)}.service"
 
@@ -121,5 +149,4 @@ def from_unit_name(unit: str) -> tuple[str, str] | None:
     """(project, name) of an instance's unit, or None when the unit is not an instance's."""
     if not (unit.startswith("syscont@") and unit.endswith(".service")):
         return None
-    project, colon, name = unit[len("syscont@") : -len(".service")].rpartition(":")
-    return (project if colon else DEFAULT_PROJECT, name)
+    return split(unit[len("syscont@") : -len(".service")])

@@ -17,14 +17,15 @@ from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.network import Network
 from sysd.model.operation import Operation, OperationStatus
+from sysd.model.profile import Profile
+from sysd.model.project import Project
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
-
-SCHEMA = """
+MIGRATIONS = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE instances (
     uuid TEXT PRIMARY KEY, project TEXT NOT NULL, name TEXT NOT NULL, image TEXT NOT NULL,
@@ -36,7 +37,18 @@ CREATE TABLE aliases (
 ) WITHOUT ROWID;
 CREATE TABLE networks (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE operations (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
-"""
+""",
+    """
+CREATE TABLE projects (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE profiles (
+    project TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (project, name)
+) WITHOUT ROWID;
+CREATE TABLE snapshots (
+    instance TEXT NOT NULL, name TEXT NOT NULL, image TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (instance, name)
+) WITHOUT ROWID;
+""",
+)
+"""One step each; a database says how many it has taken. Steps that were released never change."""
 
 
 class Store:
@@ -52,13 +64,13 @@ class Store:
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
+        if version > len(MIGRATIONS):
             raise RuntimeError(f"the database is from a newer syscont (schema {version}); install that version again")
-        if version == 0:
+        for number, migration in enumerate(MIGRATIONS[version:], version + 1):
             with self.transaction():
-                for statement in SCHEMA.split(";"):
+                for statement in migration.split(";"):
                     self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                self._db.execute(f"PRAGMA user_version={number}")
 
     def close(self) -> None:
         self._db.close()
@@ -159,6 +171,27 @@ class Store:
 
     def put_network(self, network: Network) -> None:
         self._db.execute("INSERT OR REPLACE INTO networks VALUES (?, ?)", (network.name, _dump(network)))
+
+    # projects and profiles
+
+    def projects(self) -> Iterator[Project]:
+        return self._read("projects", "name", "name", lambda raw: Project(**raw))
+
+    def put_project(self, project: Project) -> None:
+        self._db.execute("INSERT OR REPLACE INTO projects VALUES (?, ?)", (project.name, _dump(project)))
+
+    def delete_project(self, name: str) -> None:
+        self._db.execute("DELETE FROM projects WHERE name=?", (name,))
+
+    def profiles(self) -> Iterator[Profile]:
+        return self._read("profiles", "name", "project, name", lambda raw: Profile(**raw))
+
+    def put_profile(self, profile: Profile) -> None:
+        values = (profile.project, profile.name, _dump(profile))
+        self._db.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?, ?)", values)
+
+    def delete_profile(self, project: str, name: str) -> None:
+        self._db.execute("DELETE FROM profiles WHERE project=? AND name=?", (project, name))
 
     # operations under way: what is found here at start was interrupted
 

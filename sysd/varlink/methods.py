@@ -8,9 +8,10 @@ import asyncio
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event, Kind
 from sysd.manager.images import Upload
-from sysd.manager.instances import StartOptions
+from sysd.manager.instances import NewInstance, StartOptions
 from sysd.manager.manager import Manager
 from sysd.model.operation import Operation
+from sysd.model.profile import DEFAULT_PROFILE
 from sysd.runtime.execute import Command
 from sysd.varlink import encode
 from sysd.varlink.service import Call, Method
@@ -70,10 +71,16 @@ class Methods:
 
     async def create_instance(self, call: Call) -> None:
         options = StartOptions(start=call.flag("start"), wait=call.flag("wait"))
-        operation = self._manager.instances.create(
-            call.text("name"), call.text("image"), call.mapping("config"), options, call.caller.uid
+        wanted = NewInstance(
+            call.text("name"),
+            call.text("image"),
+            call.mapping("config"),
+            call.mappings("devices"),
+            call.texts("profiles", (DEFAULT_PROFILE,)),
+            call.text("description", ""),
+            call.flag("ephemeral"),
         )
-        await self._follow(call, operation)
+        await self._follow(call, self._manager.instances.create(wanted, options, call.caller.uid))
 
     async def start_instance(self, call: Call) -> None:
         await self._change_state(call, "start")
@@ -111,7 +118,8 @@ class Methods:
         await self._follow(call, operation)
 
     async def get_config(self, call: Call) -> None:
-        call.reply({"config": self._manager.table.get(call.text("name")).config})
+        instance = self._manager.table.get(call.text("name"))
+        call.reply({"config": instance.config, "expanded": self._manager.table.expanded(instance).config})
 
     async def change_config(self, call: Call) -> None:
         await self._manager.instances.change_config(call.text("name"), call.mapping("set"), call.texts("unset"))

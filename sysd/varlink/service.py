@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -64,8 +64,8 @@ class Call:
     def number(self, name: str, default: int | None = None) -> int:
         return self._typed(name, int, default)
 
-    def texts(self, name: str) -> list[str]:
-        value = self._typed(name, list, [])
+    def texts(self, name: str, default: Sequence[str] = ()) -> list[str]:
+        value = self._typed(name, list, list(default))
         if not all(isinstance(item, str) for item in value):
             raise InvalidError(f"{name}: not a list of strings")
         return value
@@ -74,6 +74,14 @@ class Call:
         value = self._typed(name, dict, {})
         if not all(isinstance(item, str) for item in value.values()):
             raise InvalidError(f"{name}: not a map of strings")
+        return value
+
+    def mappings(self, name: str) -> dict[str, dict[str, str]]:
+        """A map of maps of strings, such as devices."""
+        value = self._typed(name, dict, {})
+        for inner in value.values():
+            if not isinstance(inner, dict) or not all(isinstance(item, str) for item in inner.values()):
+                raise InvalidError(f"{name}: not a map of maps of strings")
         return value
 
     def fd(self, name: str) -> int:

@@ -15,7 +15,7 @@ from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, Phase
 from sysd.model.network import Network
 from sysd.model.operation import Operation
-from sysd.store.database import SCHEMA_VERSION, Store
+from sysd.store.database import MIGRATIONS, Store
 
 WEB1 = Instance(
     uuid="u1", name="web1", image="f" * 64, id_base=65536, config={"user.a": "x"}, devices={"eth0": {"type": "nic"}}
@@ -163,7 +163,7 @@ def test_a_field_of_another_type_makes_a_row_unreadable(path: Path, wrong: dict[
 def test_a_newer_database_is_left_alone(path: Path) -> None:
     Store(path).close()
     database = sqlite3.connect(path)
-    database.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    database.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
     database.close()
     with pytest.raises(RuntimeError, match="newer"):
         Store(path)
