@@ -14,6 +14,7 @@ help:
 	@echo 'make lint      ruff, mypy, import layers, well-formed XML'
 	@echo 'make test      unit tests: seconds, no network'
 	@echo 'make vm-test   integration tests on real hosts (systemd-nspawn, then QEMU)'
+	@echo 'make vm-test-heavy  the longer ones: crash sweeps, load (an hour)'
 	@echo 'make bench     speed beside Incus, on one host in one run'
 	@echo 'make deb       the Debian package, into dist/'
 	@echo 'make install   install into DESTDIR, PREFIX=$(PREFIX)'
@@ -75,6 +76,13 @@ vm-test: $(READY) native deb
 	@$(PYTEST) vm-tests --host-kind container --every-test-ran $(RAN)
 	@echo '==> integration tests on VM hosts'
 	@$(PYTEST) vm-tests --host-kind vm --needs-only --every-test-ran $(RAN)
+
+# An hour or more; run before a release and before a change to what they test is called done.
+.PHONY: vm-test-heavy
+vm-test-heavy: $(READY) native deb
+	CRASH_POINTS=24 $(PYTEST) vm-tests/test_crash.py --host-kind container
+	$(PYTEST) vm-tests --host-kind container --heavy
+	$(PYTEST) vm-tests --host-kind vm --needs-only --heavy
 
 .PHONY: demo
 demo: deb

@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--needs-only", action="store_true", help="only what a container host can't run"
     )
+    group.addoption("--heavy", action="store_true", help="only what is too long for make check")
     group.addoption("--every-test-ran", type=Path, metavar="FILE", help=coverage_of_kinds.HELP)
 
 
@@ -50,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: needs {text}")
     config.addinivalue_line("markers", "uplink: the test's own host reaches the machine's network")
+    config.addinivalue_line("markers", "heavy: takes minutes; run by make vm-test-heavy")
     ledger = config.getoption("--every-test-ran")
     if ledger:
         kind = config.getoption("--host-kind")
@@ -63,9 +65,13 @@ def _needs(item: pytest.Item) -> set[str]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     serves = KINDS[config.getoption("--host-kind")].serves
-    needs_only = config.getoption("--needs-only")
+    needs_only, heavy = config.getoption("--needs-only"), config.getoption("--heavy")
     unserved = [
-        item for item in items if _needs(item) - serves or (needs_only and not _needs(item))
+        item
+        for item in items
+        if _needs(item) - serves
+        or (needs_only and not _needs(item))
+        or bool(item.get_closest_marker("heavy")) != heavy
     ]
     if unserved:
         config.hook.pytest_deselected(items=unserved)

@@ -24,7 +24,8 @@ class EveryTestRan:
         self.wanted: set[str] = set()
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        self.wanted.add(item.nodeid)
+        if not item.get_closest_marker("heavy"):
+            self.wanted.add(item.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and not report.skipped:
