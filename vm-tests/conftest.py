@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hosts for tests, and which tests a kind of host can serve."""
 
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what runs in its background with these ignored, and children inherit that (bash(1), SIGNALS).
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     for name, text in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: needs {text}")
     config.addinivalue_line("markers", "uplink: the test's own host reaches the machine's network")

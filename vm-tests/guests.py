@@ -84,6 +84,11 @@ class Instance:
         return next((one for one in found if one["name"] == self.name), {})
 
     @property
+    def config(self) -> dict[str, str]:
+        """Its own keys, without what the daemon keeps there for itself."""
+        return {key: value for key, value in self.seen()["config"].items() if not key.startswith("volatile.")}
+
+    @property
     def state(self) -> str:
         return str(self.seen().get("state"))
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attach PIDFD CGROUP REPORT ENVIRONMENT TTY UID GID GROUPS CWD [COMMAND...]
+ * attach PIDFD CGROUP REPORT ENVIRONMENT TTY ROWS COLUMNS UID GID GROUPS CWD [COMMAND...]
  *
  * Runs a command in the namespaces of an instance, in its own leaf of the instance's cgroup, with our stdio.
  * The daemon starts this instead of forking itself: a fork of a small program is cheap, and nothing of the
@@ -14,6 +14,7 @@
  *   ENVIRONMENT   descriptor of a file with the command's environment, each entry ended by a NUL. It must not
  *           be ours: LD_PRELOAD and its like would then act on the host, as root
  *   TTY     -1, or a socket that gets the controlling side of a terminal made inside
+ *   ROWS, COLUMNS   its size
  *   UID, GID, GROUPS (a comma-separated list, may be empty), CWD   as the guest counts them
  *
  * Three processes, all children of our parent and in our process group, which the daemon reaps and kills as one:
@@ -48,11 +49,13 @@
 #define DEVPTS_MAGIC 0x1cd1
 #define MAX_GROUPS 64
 #define MAX_ID 65535 /* what a guest has; (uid_t)-1 would mean "leave it", that is the host's root */
+#define MAX_SIDE 65535
 #define MAX_DATABASE (1 << 20)
 #define SOFT_DESCRIPTORS 1024 /* what systemd gives: select(2) breaks above */
 
 struct request {
     int pidfd, cgroup, report, environment, tty;
+    unsigned int rows, columns;
     uid_t uid;
     gid_t gid, groups[MAX_GROUPS];
     size_t group_count;
@@ -76,9 +79,10 @@ static int send_fd(int sock, int fd)
 }
 
 /* A terminal of the guest's own devpts. The guest may have put anything at the path: check what was opened. */
-static int open_terminal(int sock, uid_t uid)
+static int open_terminal(const struct request *r)
 {
     struct statfs fs;
+    struct winsize size = { .ws_row = r->rows, .ws_col = r->columns };
     int unlocked = 0;
     int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (master < 0 || fstatfs(master, &fs) < 0)
@@ -88,13 +92,13 @@ static int open_terminal(int sock, uid_t uid)
         return -1;
     }
     fcntl(master, F_SETFL, 0);
-    if (ioctl(master, TIOCSPTLCK, &unlocked) < 0)
+    if (ioctl(master, TIOCSPTLCK, &unlocked) < 0 || ioctl(master, TIOCSWINSZ, &size) < 0)
         return -1;
     int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
-    if (slave < 0 || send_fd(sock, master) < 0)
+    if (slave < 0 || send_fd(r->tty, master) < 0)
         return -1;
     close(master);
-    (void)!fchown(slave, uid, -1);
+    (void)!fchown(slave, r->uid, -1);
     return slave;
 }
 
@@ -161,7 +165,7 @@ static void show_users(void)
 
 static void use_terminal(const struct request *r)
 {
-    int slave = open_terminal(r->tty, r->uid);
+    int slave = open_terminal(r);
     if (slave < 0)
         fail(126, "no terminal in the instance");
     ioctl(slave, TIOCSCTTY, 0);
@@ -282,17 +286,18 @@ static bool parse_groups(char *text, struct request *r)
 static bool parse_request(char **argv, struct request *r)
 {
     r->tty = -1;
-    r->cwd = argv[9];
-    r->argv = argv + 10;
+    r->cwd = argv[11];
+    r->argv = argv + 12;
     return parse_fd(argv[1], &r->pidfd) && parse_fd(argv[2], &r->cgroup) && parse_fd(argv[3], &r->report) &&
            parse_fd(argv[4], &r->environment) && (strcmp(argv[5], "-1") == 0 || parse_fd(argv[5], &r->tty)) &&
-           parse(argv[6], MAX_ID, &r->uid) && parse(argv[7], MAX_ID, &r->gid) && parse_groups(argv[8], r);
+           parse(argv[6], MAX_SIDE, &r->rows) && parse(argv[7], MAX_SIDE, &r->columns) &&
+           parse(argv[8], MAX_ID, &r->uid) && parse(argv[9], MAX_ID, &r->gid) && parse_groups(argv[10], r);
 }
 
 int main(int argc, char **argv)
 {
     struct request r = { 0 };
-    if (argc < 10 || !parse_request(argv, &r))
+    if (argc < 12 || !parse_request(argv, &r))
         return 64;
     if (read_environment(r.environment) < 0)
         return 74;

@@ -195,7 +195,9 @@ def execute_on_terminal(client: Client, parameters: Parameters) -> int:
     environment = parameters.get("environment") or {}
     if terminal:
         environment = {"TERM": terminal, **environment}
-    begin(client, {**parameters, "tty": True, "environment": environment or None}, more=True)
+    rows, columns = rows_and_columns(window_size() or bytes(8))
+    size: Parameters = {"tty": True, "rows": rows, "columns": columns}
+    begin(client, {**parameters, **size, "environment": environment or None}, more=True)
     reply, more = client.receive()
     if not more:
         return exit_status(reply)

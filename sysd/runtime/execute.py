@@ -26,6 +26,7 @@ may then no longer be (cgroups(7), "no internal processes")."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_ID = 65535
 MAX_GROUPS = 64
+MAX_SIDE = 65535
 START_LIMIT = 10.0
 """Seconds. The guest owns the leaf: it may freeze it, or leave no memory or time to what starts there."""
 
@@ -47,13 +48,15 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """user: a name or number of the guest's. stdio: descriptors, -1 for none; unused when tty is set."""
+    """user: a name or number of the guest's. size: rows and columns of the terminal that tty asks for. stdio:
+    descriptors, -1 for none; unused when tty is set."""
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
     user: str = ""
     tty: bool = False
+    size: tuple[int, int] = (0, 0)
     stdio: tuple[int, int, int] = (-1, -1, -1)
 
     def close(self) -> None:
@@ -70,6 +73,8 @@ class Command:
             raise InvalidError("the command has a NUL byte in it")
         if any(not key or "=" in key for key in self.environment):
             raise InvalidError("an environment variable has no name, or '=' in its name")
+        if not all(0 <= side <= MAX_SIDE for side in self.size):
+            raise InvalidError("no terminal has that size", f"at most {MAX_SIDE} rows and columns")
         for fd in self.stdio:
             if fd >= 0:
                 _check_stream(fd)
@@ -215,9 +220,9 @@ async def _run(pidfd: int, leaf: int, command: Command, user: User) -> Running:
 
 def _attach_argv(command: Command, user: User) -> list[str]:
     groups = ",".join(map(str, user.groups))
-    tty = "7" if command.tty else "-1"
+    terminal = ["7" if command.tty else "-1", *map(str, command.size)]
     cwd = command.cwd or user.home
-    return [ATTACH, "3", "4", "5", "6", tty, str(user.uid), str(user.gid), groups, cwd, *command.argv]
+    return [ATTACH, "3", "4", "5", "6", *terminal, str(user.uid), str(user.gid), groups, cwd, *command.argv]
 
 
 def _pair(stack: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:

@@ -135,6 +135,7 @@ class Methods:
             cwd=call.text("cwd", ""),
             user=call.text("user", ""),
             tty=tty,
+            size=(call.number("rows", 0), call.number("columns", 0)),
             stdio=(-1, -1, -1) if tty or len(call.fds) < 3 else (call.fds[0], call.fds[1], call.fds[2]),
         )
 
