@@ -24,6 +24,7 @@ import sys
 
 from sysd import _cext as c
 from sysd.codec import decode, encode, quote_ascii
+from sysd.runtime.beneath import LaunchError, beneath, mount_tmpfs, write_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,10 +67,6 @@ DEV_LINKS = (
     ("ptmx", "pts/ptmx"),
     ("core", "/proc/kcore"),
 )
-
-
-class LaunchError(Exception):
-    pass
 
 
 def main() -> None:
@@ -167,44 +164,19 @@ def mount_root(spec: Spec, userns: int) -> int:
     return os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)
 
 
-def beneath(root: int, path: str) -> int:
-    """The directory path in the guest's tree, made when missing; a link on the way is refused."""
-    flags = os.O_PATH | os.O_DIRECTORY
-    resolve = c.RESOLVE_BENEATH | c.RESOLVE_NO_SYMLINKS
-    try:
-        return c.openat2(root, path, flags, resolve)
-    except FileNotFoundError:
-        parent, _, name = path.rpartition("/")
-        at = beneath(root, parent) if parent else root
-        os.mkdir(name, 0o755, dir_fd=at)
-        return c.openat2(root, path, flags, resolve)
-    except OSError as error:
-        raise LaunchError(f"/{path} of the instance is not a plain directory: {error.strerror}") from None
-
-
-def mount_tmpfs(spec: Spec, at: int, mode: str, size: str) -> int:
-    base = str(spec["id_base"])
-    mount = c.new_mount(
-        "tmpfs",
-        {"source": "tmpfs", "mode": mode, "uid": base, "gid": base, "size": size},
-        c.ATTR_NOSUID,
-    )
-    c.move_mount(mount, at)
-    return mount
-
-
 def fill_root(spec: Spec, root: int) -> _socket.socket:
     """Mount /dev and /run; returns the socket on which the guest says that it has booted."""
+    base = spec["id_base"]
     for path in ("proc", "sys", "tmp"):
         os.close(beneath(root, path))
-    fill_dev(spec, mount_tmpfs(spec, beneath(root, "dev"), "0755", "4m"))
-    run = mount_tmpfs(spec, beneath(root, "run"), "0755", "20%")
+    fill_dev(spec, mount_tmpfs(base, beneath(root, "dev"), "0755", "4m"))
+    run = mount_tmpfs(base, beneath(root, "run"), "0755", "20%")
     os.mkdir("host", 0o755, dir_fd=run)
-    host = mount_tmpfs(spec, beneath(root, "run/host"), "0755", "1m")
-    write_at(host, "container-manager", MANAGER)
-    write_at(host, "container-uuid", spec["uuid"])
+    host = mount_tmpfs(base, beneath(root, "run/host"), "0755", "1m")
+    write_at(host, "container-manager", MANAGER.encode())
+    write_at(host, "container-uuid", spec["uuid"].encode())
     with open("/etc/os-release", "rb") as stream:
-        write_at(host, "os-release", stream.read().decode(errors="replace"))
+        write_at(host, "os-release", stream.read())
     os.mkdir("incoming", 0o700, dir_fd=host)
     notify_socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     notify_socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
@@ -212,12 +184,6 @@ def fill_root(spec: Spec, root: int) -> _socket.socket:
     os.chmod(f"/proc/self/fd/{host}/notify", 0o666)
     c.mount_attributes(host, attributes=c.ATTR_RDONLY)
     return notify_socket
-
-
-def write_at(directory: int, name: str, text: str) -> None:
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=directory)
-    os.write(fd, text.encode())
-    os.close(fd)
 
 
 def fill_dev(spec: Spec, dev: int) -> None:
