@@ -16,6 +16,7 @@ help:
 	@echo 'make vm-test   integration tests on real hosts (systemd-nspawn, then QEMU)'
 	@echo 'make vm-test-heavy  the longer ones: crash sweeps, load (an hour)'
 	@echo 'make bench     speed beside Incus, on one host in one run'
+	@echo 'make generate  anew what is made from tables: completions, man page, reference, D-Bus XML'
 	@echo 'make deb       the Debian package, into dist/'
 	@echo 'make install   install into DESTDIR, PREFIX=$(PREFIX)'
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
@@ -83,6 +84,19 @@ vm-test-heavy: $(READY) native deb
 	CRASH_POINTS=24 $(PYTEST) vm-tests/test_crash.py --host-kind container
 	$(PYTEST) vm-tests --host-kind container --heavy
 	$(PYTEST) vm-tests --host-kind vm --needs-only --heavy
+
+# The tests hold these equal to what they are made from. Each is made whole before it takes its place.
+GENERATE = PYTHONPATH=. $(PYTHON)
+COMPLETIONS = bash:syscont.bash fish:syscont.fish zsh:_syscont
+.PHONY: generate
+generate:
+	@mkdir -p build
+	@for one in $(COMPLETIONS); do \
+	    $(GENERATE) data/bin/syscont completion "$${one%%:*}" >build/generated && \
+	    cp build/generated "data/completions/$${one#*:}" || exit 1; done
+	@$(GENERATE) -m sysd.cli.manpage >build/generated && cp build/generated docs/man/syscont.1
+	@$(GENERATE) tools/reference.py
+	@$(GENERATE) tools/interfaces.py
 
 .PHONY: demo
 demo: deb

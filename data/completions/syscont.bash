@@ -7,6 +7,8 @@ _syscont_candidates() {
         image) syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n' ;;
         operation) syscont operation list --format csv 2>/dev/null | cut -d, -f1 ;;
         key) syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
+        device-type) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f1 | sort -u ;;
+        device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
         verb) echo launch; echo create; echo list; echo info; echo rename; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
@@ -46,10 +48,11 @@ _syscont() {
     if [[ -z $options ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
     elif [[ -n $prev ]]; then
+        kind=""
         case "$verb $prev" in
         'list --format') words='table compact csv json yaml' ;;
         'info --format') words='text json yaml' ;;
-        'config show --format') words='yaml json' ;;
+        'config show --format') words='table compact csv json yaml' ;;
         'config keys --format') words='table compact csv json yaml' ;;
         'image list --format') words='table compact csv json yaml' ;;
         'image show --format') words='yaml json' ;;
@@ -57,8 +60,14 @@ _syscont() {
         'network list --format') words='table compact csv json yaml' ;;
         'operation list --format') words='table compact csv json yaml' ;;
         'monitor --format') words='text json' ;;
+        'launch --config') kind=key ;;
+        'launch -c') kind=key ;;
+        'create --config') kind=key ;;
+        'create -c') kind=key ;;
+        'config keys --device') kind=device-type ;;
         esac
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
+        [[ -z $kind ]] || _syscont_offer "$kind" "$cur"
     elif [[ $cur == -* && $literal == 0 ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
     else
@@ -67,15 +76,21 @@ _syscont() {
             count=$((last - 1))
         fi
         kind=${kinds[count]:-none}
-        if [[ $kind == file ]]; then
-            COMPREPLY=($(compgen -f -- "$cur"))
-        else
-            # Not by compgen -W, which would expand what it is given.
-            while IFS= read -r word; do
-                [[ -n $word && $word == "$cur"* ]] && COMPREPLY+=("$word")
-            done < <(_syscont_candidates "$kind")
-        fi
+        _syscont_offer "$kind" "$cur"
     fi
+}
+
+# Offers what there is of a kind that begins as what is typed does.
+_syscont_offer() {
+    local word
+    if [[ $1 == file ]]; then
+        COMPREPLY=($(compgen -f -- "$2"))
+        return
+    fi
+    # Not by compgen -W, which would expand what it is given.
+    while IFS= read -r word; do
+        [[ -n $word && $word == "$2"* ]] && COMPREPLY+=("$word")
+    done < <(_syscont_candidates "$1")
 }
 
 # Sets what may stand after a verb or a group: words, or options, those of them with values, and kinds of arguments.
@@ -106,8 +121,8 @@ _syscont_verb() {
         'config get') options='--help' valued='  ' kinds=(instance key) ;;
         'config set') options='--help' valued='  ' kinds=(instance key ...) ;;
         'config unset') options='--help' valued='  ' kinds=(instance key ...) ;;
-        'config show') options='--format --help' valued=' --format ' kinds=(instance) ;;
-        'config keys') options='--format --no-legend --help' valued=' --format ' kinds=() ;;
+        'config show') options='--expanded --all --format --no-legend --help' valued=' --format ' kinds=(instance) ;;
+        'config keys') options='--device --refused --format --no-legend --help' valued=' --device --format ' kinds=() ;;
         'image build') options='--alias --help' valued=' --alias ' kinds=(source) ;;
         'image import') options='--alias --help' valued=' --alias ' kinds=(file file) ;;
         'image list') options='--columns --format --no-legend --help' valued=' --columns -c --format ' kinds=(image ...) ;;

@@ -12,6 +12,10 @@ function __syscont_candidates
             syscont operation list --format csv 2>/dev/null | cut -d, -f1
         case key
             syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'
+        case device-type
+            syscont config keys --device all --format csv 2>/dev/null | cut -d, -f1 | sort -u
+        case device-option
+            syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u
         case source
             echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid
         case shell
@@ -72,10 +76,10 @@ complete -c syscont -n "__syscont_at 'image alias'" -a list -d 'List the names o
 complete -c syscont -n "__syscont_at 'network'" -a list -d 'List networks'
 complete -c syscont -n "__syscont_at 'operation'" -a list -d 'List what is going on'
 complete -c syscont -n "__syscont_at 'operation'" -a cancel -d 'Cancel operations'
-complete -c syscont -n "__syscont_at 'launch'" -s c -l config -x -d 'Set a configuration key; may be given several times.'
+complete -c syscont -n "__syscont_at 'launch'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
 complete -c syscont -n "__syscont_at 'launch'" -s w -l wait -d 'Return only when the guest has booted.'
 complete -c syscont -n "__syscont_at 'launch'" -a '(__syscont_candidates image)'
-complete -c syscont -n "__syscont_at 'create'" -s c -l config -x -d 'Set a configuration key; may be given several times.'
+complete -c syscont -n "__syscont_at 'create'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
 complete -c syscont -n "__syscont_at 'create'" -a '(__syscont_candidates image)'
 complete -c syscont -n "__syscont_at 'list'" -s c -l columns -x -d 'Which columns to print, by letter or configuration key.'
 complete -c syscont -n "__syscont_at 'list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
@@ -125,8 +129,13 @@ complete -c syscont -n "__syscont_at 'config set'" -a '(__syscont_candidates ins
 complete -c syscont -n "__syscont_at 'config set'" -a '(__syscont_candidates key)'
 complete -c syscont -n "__syscont_at 'config unset'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'config unset'" -a '(__syscont_candidates key)'
-complete -c syscont -n "__syscont_at 'config show'" -l format -x -a 'yaml json' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'config show'" -s e -l expanded -d 'With what its profiles give it.'
+complete -c syscont -n "__syscont_at 'config show'" -s a -l all -d 'List every key with the value in force and where it comes from, defaults too.'
+complete -c syscont -n "__syscont_at 'config show'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'config show'" -l no-legend -d 'Print neither the header nor the count.'
 complete -c syscont -n "__syscont_at 'config show'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'config keys'" -l device -x -a '(__syscont_candidates device-type)' -d 'List the options of this type of device, or of all, instead.'
+complete -c syscont -n "__syscont_at 'config keys'" -l refused -d 'List what LXD has and syscont can\'t offer, and why.'
 complete -c syscont -n "__syscont_at 'config keys'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'config keys'" -l no-legend -d 'Print neither the header nor the count.'
 complete -c syscont -n "__syscont_at 'image build'" -l alias -x -d 'Give the image this name too; may be given several times.'

@@ -22,6 +22,8 @@ SOURCES = {
     "image": "syscont image list --format csv -c L 2>/dev/null | tr ' ' '\\n'",
     "operation": "syscont operation list --format csv 2>/dev/null | cut -d, -f1",
     "key": "syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
+    "device-type": "syscont config keys --device all --format csv 2>/dev/null | cut -d, -f1 | sort -u",
+    "device-option": "syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u",
     "source": "echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid",
     "shell": "echo bash; echo zsh; echo fish",
     "verb": "echo " + "; echo ".join(dict.fromkeys(name.split()[0] for name in VERBS)),
@@ -48,6 +50,12 @@ def bash() -> str:
         for verb in VERBS.values()
         for option in verb.options
         if option.choices
+    ] + [
+        f"        '{verb.name} {form}') kind={option.complete} ;;\n"
+        for verb in VERBS.values()
+        for option in verb.options
+        if option.complete
+        for form in _forms(option)
     ]
     return _fill(
         _template("bash"),
@@ -152,7 +160,8 @@ def _zsh_option(option: Option) -> str:
     head = "'*'" if repeated else f"'({' '.join(forms)})'"
     names = f"{{{','.join(forms)}}}" if len(forms) > 1 else forms[0]
     text = option.help.replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
-    value = f":{option.metavar}:({' '.join(option.choices)})" if option.kind != FLAG else ""
+    action = _zsh_action(option.complete) if option.complete else f"({' '.join(option.choices)})"
+    value = f":{option.metavar}:{action}" if option.kind != FLAG else ""
     return f"{head}{names}{_quote(f'[{text}]{value}')}"
 
 
@@ -173,5 +182,6 @@ def _zsh_action(kind: str) -> str:
 
 def _fish_option(option: Option) -> str:
     short = f"-s {option.short} " if option.short else ""
-    value = "" if option.kind == FLAG else f"-x -a '{' '.join(option.choices)}' " if option.choices else "-x "
+    words = f"(__syscont_candidates {option.complete})" if option.complete else " ".join(option.choices)
+    value = "" if option.kind == FLAG else f"-x -a '{words}' " if words else "-x "
     return f"{short}-l {option.long} {value}-d {_quote(option.help, fish=True)}"

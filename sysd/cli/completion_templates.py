@@ -41,10 +41,12 @@ _syscont() {
     if [[ -z $options ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
     elif [[ -n $prev ]]; then
+        kind=""
         case "$verb $prev" in
 @choices@
         esac
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
+        [[ -z $kind ]] || _syscont_offer "$kind" "$cur"
     elif [[ $cur == -* && $literal == 0 ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
     else
@@ -53,15 +55,21 @@ _syscont() {
             count=$((last - 1))
         fi
         kind=${kinds[count]:-none}
-        if [[ $kind == file ]]; then
-            COMPREPLY=($(compgen -f -- "$cur"))
-        else
-            # Not by compgen -W, which would expand what it is given.
-            while IFS= read -r word; do
-                [[ -n $word && $word == "$cur"* ]] && COMPREPLY+=("$word")
-            done < <(_syscont_candidates "$kind")
-        fi
+        _syscont_offer "$kind" "$cur"
     fi
+}
+
+# Offers what there is of a kind that begins as what is typed does.
+_syscont_offer() {
+    local word
+    if [[ $1 == file ]]; then
+        COMPREPLY=($(compgen -f -- "$2"))
+        return
+    fi
+    # Not by compgen -W, which would expand what it is given.
+    while IFS= read -r word; do
+        [[ -n $word && $word == "$2"* ]] && COMPREPLY+=("$word")
+    done < <(_syscont_candidates "$1")
 }
 
 # Sets what may stand after a verb or a group: words, or options, those of them with values, and kinds of arguments.

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sysd.cli.options import Parsed
     from sysd.cli.output import Item
 
+STDIN = 0
+# More than any value may have, and little enough to read in one go.
+MOST = 1 << 20
+
 
 def get(parsed: Parsed) -> int:
     """``syscont config get``"""
@@ -40,8 +44,30 @@ def set_keys(parsed: Parsed) -> int:
         if not equals or not key:
             raise UsageError(f"not of the form KEY=VALUE: '{word}'", f"usage: {parsed.verb.usage}")
         values[key] = value
+    from_stdin = [key for key, value in values.items() if value == "-"]
+    if len(from_stdin) > 1:
+        raise UsageError(f"{' and '.join(from_stdin)}: only one value can come from standard input")
+    for key in from_stdin:
+        values[key] = _read_value(key)
     client.call("ChangeConfig", {"name": name, "set": values})
     return 0
+
+
+def _read_value(key: str) -> str:
+    """All of standard input; a key of one line does not get the line break that editors and echo end with."""
+    from sysd.model.config import find_key
+
+    data = b""
+    while part := posix.read(STDIN, MOST):
+        data += part
+        if len(data) > MOST:
+            raise UsageError(f"{key}: standard input is too long for a value")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{key}: standard input is not valid UTF-8") from None
+    _check_key(key)
+    return text if find_key(key).multiline else text.removesuffix("\n")
 
 
 def unset(parsed: Parsed) -> int:
@@ -53,9 +79,15 @@ def unset(parsed: Parsed) -> int:
 
 def show(parsed: Parsed) -> int:
     """``syscont config show``"""
-    instance = _instance(parsed.args[0])
-    fields = ("name", "project", "type", "image", "config", "devices")
-    shown = {field: instance.get(field) for field in fields} | {"config": _config(parsed.args[0])}
+    if parsed.flag("all") or parsed.value("format") in ("table", "compact", "csv"):
+        return _list_values(parsed)
+    name = parsed.args[0]
+    instance, answer = _instance(name), _answer(name)
+    expanded = parsed.flag("expanded")
+    fields = ("name", "project", "type", "image", "description", "ephemeral", "profiles")
+    shown = {field: instance.get(field) for field in fields}
+    shown["config"] = answer.get("expanded" if expanded else "config") or {}
+    shown["devices"] = instance.get("expandedDevices" if expanded else "devices") or {}
     if parsed.value("format") == "json":
         from sysd.codec import pretty
 
@@ -65,22 +97,37 @@ def show(parsed: Parsed) -> int:
     return 0
 
 
-def keys(parsed: Parsed) -> int:
-    """``syscont config keys``"""
+def _list_values(parsed: Parsed) -> int:
     from sysd.cli.output import show as show_list
-    from sysd.model.config import KEYS
 
-    found: list[Item] = [
-        {"key": key.name, "default": key.default, "live": key.live, "help": key.help} for key in KEYS
-    ]
+    found = in_force(_answer(parsed.args[0]))
+    if not parsed.flag("all"):
+        found = [item for item in found if item["from"] != "default"]
     columns = (
         ("KEY", lambda item: str(item["key"])),
-        ("DEFAULT", lambda item: str(item["default"])),
-        ("LIVE", lambda item: "yes" if item["live"] else "no"),
-        ("MEANING", lambda item: str(item["help"])),
+        ("VALUE", lambda item: str(item["value"])),
+        ("FROM", lambda item: str(item["from"])),
     )
     show_list(found, columns, parsed, "key")
     return 0
+
+
+def in_force(answer: Parameters) -> list[Item]:
+    """Every key that has a value, with where that comes from; what GetConfig answered tells."""
+    from sysd.model.config import KEYS
+
+    own, expanded, origins = (answer.get(part) or {} for part in ("config", "expanded", "origins"))
+    defaults = {key.name: key.default for key in KEYS if key.prefix is None and not key.refused}
+    found: list[Item] = []
+    for key in sorted({**defaults, **expanded, **own}):
+        if key in own:
+            source = "syscontd" if key.startswith("volatile.") else "instance"
+        elif key in expanded:
+            source = f"profile {origins.get(key, '')}".strip()
+        else:
+            source = "default"
+        found.append({"key": key, "value": expanded.get(key, defaults.get(key, "")), "from": source})
+    return found
 
 
 def _instance(name: str) -> Parameters:
@@ -92,8 +139,12 @@ def _instance(name: str) -> Parameters:
 
 def _config(name: str) -> Parameters:
     """All of it: that of an instance leaves out what is private."""
-    config = client.call("GetConfig", {"name": name}).get("config")
+    config = _answer(name).get("config")
     return config if isinstance(config, dict) else {}
+
+
+def _answer(name: str) -> Parameters:
+    return client.call("GetConfig", {"name": name})
 
 
 def _check_key(key: str) -> None:

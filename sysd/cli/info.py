@@ -49,8 +49,10 @@ def render(rows: Rows) -> str:
 def instance_rows(item: Parameters) -> Rows:
     rows = [
         ("Name", _text(item, "name")),
+        ("Description", _text(item, "description")),
         ("Project", _text(item, "project")),
-        ("Type", _text(item, "type")),
+        ("Type", _text(item, "type") + (" (ephemeral)" if item.get("ephemeral") else "")),
+        ("Profiles", ", ".join(map(str, item.get("profiles") or ()))),
         ("State", _text(item, "state")),
         ("Unit", _text(item, "unit")),
         ("Leader", _text(item, "leader") if item.get("leader") else ""),
@@ -59,8 +61,9 @@ def instance_rows(item: Parameters) -> Rows:
         ("UUID", _text(item, "uuid")),
         ("Host user ids", _id_range(item.get("idBase"))),
         ("Created", _time(item.get("created"))),
+        ("Limits", _pairs(_limits(item))),
         ("Config", _pairs(item.get("config"))),
-        ("Devices", _devices(item.get("devices"))),
+        ("Devices", _devices(item.get("expandedDevices") or item.get("devices"))),
     ]
     return [(label, value) for label, value in rows if value]
 
@@ -96,6 +99,13 @@ def _pairs(values: object) -> str:
         return ""
     # A value of several lines is cut at the first: this is a glance, 'config show' has it whole.
     return "\n".join(f"{key}={_first_line(str(value))}" for key, value in sorted(values.items()))
+
+
+def _limits(item: Parameters) -> Parameters:
+    """Those in force, from wherever they come."""
+    config = item.get("expandedConfig")
+    values = config if isinstance(config, dict) else {}
+    return {key: value for key, value in values.items() if key.startswith("limits.")}
 
 
 def _first_line(value: str) -> str:

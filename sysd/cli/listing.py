@@ -79,7 +79,9 @@ COLUMNS: dict[str, Column] = {
     "i": ("IMAGE", _image),
     "p": ("PID", text("leader")),
     "c": ("CREATED", _time("created")),
+    "d": ("DESCRIPTION", text("description")),
     "e": ("PROJECT", text("project")),
+    "P": ("PROFILES", _lines("profiles")),
     "f": ("FINGERPRINT", _short("image")),
     "F": ("FINGERPRINT", text("image")),
     "u": ("UNIT", text("unit")),
@@ -180,7 +182,7 @@ def pick(table: dict[str, Column], wanted: str) -> list[Column]:
 
 
 def _config(key: str) -> Callable[[Item], str]:
-    return lambda item: str((item.get("config") or {}).get(key, ""))
+    return lambda item: str((item.get("expandedConfig") or {}).get(key, ""))
 
 
 def matches(item: Item, filters: Iterable[str]) -> bool:
@@ -190,7 +192,7 @@ def matches(item: Item, filters: Iterable[str]) -> bool:
         key, equals, value = word.partition("=")
         if not equals:
             names.append(word)
-        elif str((item.get("config") or {}).get(key, item.get(key, ""))) != value:
+        elif str((item.get("expandedConfig") or {}).get(key, item.get(key, ""))) != value:
             return False
     return not names or any(_name_matches(str(item.get("name")), word) for word in names)
 

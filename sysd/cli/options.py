@@ -20,9 +20,12 @@ PAIRS = "pairs"
 
 
 class Option:
-    """One option: ``kind`` is FLAG, VALUE, NUMBER (whole, not negative), LIST (repeatable) or PAIRS (KEY=VALUE)."""
+    """One option: ``kind`` is FLAG, VALUE, NUMBER (whole, not negative), LIST (repeatable) or PAIRS (KEY=VALUE).
 
-    __slots__ = ("choices", "help", "kind", "long", "metavar", "short")
+    complete names what its value is, for shells, where choices do not say it.
+    """
+
+    __slots__ = ("choices", "complete", "help", "kind", "long", "metavar", "short")
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Option:
         kind: str = FLAG,
         metavar: str = "",
         choices: tuple[str, ...] = (),
+        complete: str = "",
     ) -> None:
         self.long = long
         self.help = help
@@ -39,6 +43,7 @@ class Option:
         self.kind = kind
         self.metavar = metavar
         self.choices = choices
+        self.complete = complete
 
     @property
     def forms(self) -> str:

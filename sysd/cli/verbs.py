@@ -16,7 +16,8 @@ _FORCE_STOP = Option("force", "Kill the guest at once instead of asking it to st
 _TIMEOUT = Option("timeout", "Seconds that the guest gets to stop before it is killed.", "", NUMBER, "SECONDS")
 _WAIT = Option("wait", "Return only when the guest has booted.", "w")
 _ALIAS = Option("alias", "Give the image this name too; may be given several times.", "", LIST, "ALIAS")
-_CONFIG = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE")
+_CONFIG = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
+                 complete="key")  # fmt: skip
 _FORMAT = Option("format", "How to print it.", "", VALUE, "FORMAT", FORMATS)
 _NO_LEGEND = Option("no-legend", "Print neither the header nor the count.")
 _SHOW = Option("format", "How to print it.", "", VALUE, "FORMAT", ("text", "json", "yaml"))
@@ -46,6 +47,17 @@ _LOGS = (
 )
 _VERSION = (Option("client", "Print only this command's own version."),)
 _MONITOR = (Option("format", "How to print it.", "", VALUE, "FORMAT", ("text", "json")),)
+_CONFIG_SHOW = (
+    Option("expanded", "With what its profiles give it.", "e"),
+    Option("all", "List every key with the value in force and where it comes from, defaults too.", "a"),
+    _FORMAT,
+    _NO_LEGEND,
+)
+_KEYS = (
+    Option("device", "List the options of this type of device, or of all, instead.", "", VALUE, "TYPE",
+           complete="device-type"),
+    Option("refused", "List what LXD has and syscont can't offer, and why."),
+)  # fmt: skip
 
 ONE = ("instance",)
 MANY = ("instance", "...")
@@ -115,8 +127,8 @@ _VERBS = (
          ("instance", "key", "...")),
     Verb("config unset", "config:unset", "Remove keys, so that their defaults hold", "NAME KEY...", 2, -1, (),
          ("instance", "key", "...")),
-    Verb("config show", "config:show", "Print an instance's configuration", "NAME", 1, 1, (_DATA,), ONE),
-    Verb("config keys", "config:keys", "List the keys that there are", "", 0, 0, _LIST),
+    Verb("config show", "config:show", "Print an instance's configuration", "NAME", 1, 1, _CONFIG_SHOW, ONE),
+    Verb("config keys", "keys:run", "List the keys that there are", "", 0, 0, (*_KEYS, *_LIST)),
     Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
     Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
          1, 2, (_ALIAS,), ("file", "file")),

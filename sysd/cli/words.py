@@ -19,8 +19,8 @@ FIRST_STEPS = (
 
 _COLUMN_HELP = (
     "Columns are letters: n name, s state, 4 IPv4, 6 IPv6, t type, i image, p PID of the guest's PID 1, c creation "
-    "time, e project, f and F fingerprint of the image (short, long), u unit, U UUID, b first user id on the host. "
-    "Configuration keys stand between commas: -c n,limits.memory."
+    "time, d description, e project, P profiles, f and F fingerprint of the image (short, long), u unit, U UUID, b "
+    "first user id on the host. Configuration keys, with the values in force, stand between commas: -c n,limits.memory."
 )
 
 _EXEC_HELP = (
@@ -44,7 +44,15 @@ DETAILS = {
     "console": "Leave with Ctrl-a q. Ctrl-a twice sends one Ctrl-a.",
     "logs": "This is journalctl --unit=syscont@NAME.service; what follows -- goes to journalctl as it is.",
     "config get": "Prints nothing when the key is not set.",
-    "config set": "The value takes effect at once where 'syscont config keys' says that the key is live.",
+    "config set": (
+        "The value takes effect at once where 'syscont config keys' says that the key is live. A value of - is read "
+        "from standard input."
+    ),
+    "config show": (
+        "In YAML unless said otherwise. As a table, and with --all in any format: the keys with the value in force, "
+        "and whether that comes from the instance, from a profile or is the default."
+    ),
+    "config keys": "What live keys say is in force at once; what others say is so from the next start on.",
     "image build": (
         "SOURCE is busybox (a second; for trying things out) or debian/SUITE, such as debian/trixie. "
         "The image's fingerprint is printed."
@@ -101,10 +109,20 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont logs web1 -n 50 -- --since today", "with options of journalctl"),
     ),
     "config get": (("syscont config get web1 limits.memory", ""),),
-    "config set": (("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),),
+    "config set": (
+        ("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),
+        ("syscont config set web1 user.notes=- <notes.txt", "the value from a file"),
+    ),
     "config unset": (("syscont config unset web1 limits.memory", ""),),
-    "config show": (("syscont config show web1", ""),),
-    "config keys": (("syscont config keys", ""),),
+    "config show": (
+        ("syscont config show web1", ""),
+        ("syscont config show --all web1", "every key, with where its value comes from"),
+    ),
+    "config keys": (
+        ("syscont config keys", ""),
+        ("syscont config keys --refused", "what can't be set, and why"),
+        ("syscont config keys --device nic", "the options of network interfaces"),
+    ),
     "image build": (
         ("syscont image build debian/trixie", "known as debian/trixie from then on"),
         ("syscont image build busybox --alias tiny", ""),

@@ -39,6 +39,14 @@ class Profiles:
         found = (self._profiles.get((instance.project, name)) for name in instance.profiles)
         return expand(instance, [profile for profile in found if profile])
 
+    def origins(self, instance: Instance) -> dict[str, str]:
+        """Which of its profiles each key comes from that the instance does not set itself."""
+        found: dict[str, str] = {}
+        for name in instance.profiles:
+            if profile := self._profiles.get((instance.project, name)):
+                found |= dict.fromkeys(profile.config, name)
+        return {key: name for key, name in found.items() if key not in instance.config}
+
     def _put(self, profile: Profile) -> None:
         self._store.put_profile(profile)
         self._profiles[profile.project, profile.name] = profile

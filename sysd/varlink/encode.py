@@ -16,6 +16,7 @@ from sysd.model.secrets import public
 
 def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any]:
     status = manager.table.status(value)
+    expanded = manager.table.expanded(value)
     return {
         "name": value.name,
         "project": value.project,
@@ -26,8 +27,9 @@ def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any
         "image": value.image,
         "imageAlias": manager.image_alias(value),
         "config": public(value.config) if caller.uid else value.config,
+        "expandedConfig": public(expanded.config) if caller.uid else expanded.config,
         "devices": value.devices,
-        "expandedDevices": manager.table.expanded(value).devices,
+        "expandedDevices": expanded.devices,
         "profiles": value.profiles,
         "description": value.description,
         "ephemeral": value.ephemeral,

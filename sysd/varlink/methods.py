@@ -119,7 +119,9 @@ class Methods:
 
     async def get_config(self, call: Call) -> None:
         instance = self._manager.table.get(call.text("name"))
-        call.reply({"config": instance.config, "expanded": self._manager.table.expanded(instance).config})
+        expanded = self._manager.table.expanded(instance).config
+        origins = self._manager.profiles.origins(instance)
+        call.reply({"config": instance.config, "expanded": expanded, "origins": origins})
 
     async def change_config(self, call: Call) -> None:
         await self._manager.instances.change_config(call.text("name"), call.mapping("set"), call.texts("unset"))

@@ -119,7 +119,10 @@ COMPLETED = [
     ("syscont launch busybox ", ""),
     ("syscont launch -c a=b ", "busybox tiny"),
     ("syscont exec c1 -- ", ""),
-    ("syscont config set c1 limits.m", "limits.memory"),
+    ("syscont config set c1 limits.proc", "limits.processes"),
+    ("syscont launch --config limits.proc", "limits.processes"),
+    ("syscont launch -c limits.proc", "limits.processes"),
+    ("syscont config keys --device n", "nic none"),
     ("syscont no-such-verb ", ""),
 ]
 

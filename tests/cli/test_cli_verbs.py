@@ -29,6 +29,7 @@ def instance(name: str, **changes: Any) -> dict[str, Any]:
         "image": FINGERPRINT,
         "imageAlias": "busybox",
         "config": {},
+        "expandedConfig": changes.get("config", {}),
         "devices": {},
         "addresses": ["10.1.2.3", "fd42::3"],
         "uuid": "6e1e2c5e-5a1c-4b5d-8b6f-000000000000",

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/reference from the schemas: run it when a key or an option changes.
+
+``PYTHONPATH=. /usr/bin/python3 tools/reference.py``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sysd.model.config import KEYS
+from sysd.model.devices.check import SCHEMAS
+from sysd.model.schema import Key
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs/reference"
+HEAD = "<!-- SPDX-License-Identifier: Apache-2.0. Made by tools/reference.py from sysd/model; do not edit. -->\n"
+
+CONFIG = """# Configuration of instances
+
+Keys and values are LXD's. They are set with `syscont config set NAME KEY=VALUE`, or in a profile, whose keys hold for
+all instances that have it unless they say otherwise; `syscont config show --all NAME` prints what is in force, and
+where it comes from. A key that is *live* takes effect at once, any other at the next start. A name that ends with `.*`
+stands for a family of keys, whose members users name.
+"""
+DEVICES = """# Devices of instances
+
+A device has a name, a type, and options that depend on its type. Options are LXD's. An option that is *live* can be
+changed while the instance runs without taking the device away.
+"""
+REFUSED = "What LXD has and syscont can't offer; to set it is an error that says the same:"
+
+
+def config() -> str:
+    """The page of instances' keys, a section for each first word."""
+    groups: dict[str, list[Key]] = {}
+    for key in KEYS:
+        groups.setdefault(key.name.partition(".")[0], []).append(key)
+    return "\n".join([HEAD, CONFIG, *(_section(f"{name}.*", keys) for name, keys in groups.items())])
+
+
+def devices() -> str:
+    """The page of devices, a section for each type."""
+    return "\n".join([HEAD, DEVICES, *(_section(kind, schema.keys) for kind, schema in SCHEMAS.items())])
+
+
+def _section(title: str, keys: Sequence[Key]) -> str:
+    parts = [f"## `{title}`\n"]
+    if offered := [key for key in keys if not key.refused]:
+        rows = ((f"`{key.name}`", _code(key.default), _when(key), key.help) for key in offered)
+        parts.append(_table(("Key", "Default", "Live", "Meaning"), rows))
+    if refused := [key for key in keys if key.refused]:
+        rows_of_refused = ((f"`{key.name}`", key.refused) for key in refused)
+        parts += [f"{REFUSED}\n", _table(("Key", "Why not"), rows_of_refused)]
+    return "\n".join(parts)
+
+
+def _when(key: Key) -> str:
+    return "kept by syscontd" if key.internal else "yes" if key.live else "no"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+PAGES = {"config.md": config, "devices.md": devices}
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()
