@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DRIVERS = frozenset({"network", "images", "runtime", "storage", "dns", "migration"})
-BELOW_MANAGER = DRIVERS | {"model", "store", "units", "_cext"}
+BELOW_MANAGER = DRIVERS | {"model", "store", "units", "_cext", "archive"}
 
 # Part of sysd -> what it may import besides itself. A new part has to be put here before it can be used.
 ALLOWED: dict[str, frozenset[str]] = {
     "model": frozenset(),
     "_cext": frozenset(),
     "codec": frozenset(),
+    "archive": frozenset({"model"}),
     "store": frozenset({"model"}),
     "units": frozenset({"model", "_cext"}),
     **dict.fromkeys(DRIVERS, frozenset({"model", "_cext", "units"})),
+    "images": frozenset({"model", "_cext", "units", "archive"}),
     # The launcher's JSON: what the command line has, for the same reason.
     "runtime": frozenset({"model", "_cext", "units", "codec"}),
     "manager": BELOW_MANAGER,
@@ -31,7 +33,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "dbus": frozenset({"manager", "model", "units", "runtime"}),
     "varlink": frozenset({"manager", "model", "units", "runtime"}),
     "daemon": BELOW_MANAGER | {"manager", "dbus", "varlink"},
-    "cli": frozenset({"model", "codec"}),
+    # Of a guest's folder that is pulled the command line gets an archive, which is as hostile as an image's.
+    "cli": frozenset({"model", "codec", "archive"}),
 }
 # What each use of the command line imports; all else of the command line is loaded by the verb that needs it.
 HOT_ENTRY = "sysd.cli.main"

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 
-from sysd.images.tree import Parts, directory, lstat, open_directory, resolve
+from sysd.archive.tree import Parts, directory, lstat, open_directory, resolve
 from sysd.model.errors import InvalidError
 from sysd.model.image import Init
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from sysd.images.tape import CHUNK, Read, damaged
+from sysd.archive.tape import CHUNK, Read, damaged
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.sizes import format_size
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sysd.archive.extract import Extractor, Place
+from sysd.archive.tape import Member, TarReader
+from sysd.archive.tree import Parts, open_directory
 from sysd.images import facts, metadata
-from sysd.images.extract import Extractor, Place
 from sysd.images.stream import Digest, tar_stream, write_all
-from sysd.images.tape import Member, TarReader
-from sysd.images.tree import Parts, open_directory
 from sysd.model.errors import FailedError, InvalidError, SyscontError, UnsupportedError
 
 ROOTFS = b"rootfs"

@@ -13,9 +13,9 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sysd.images import xattrs
-from sysd.images.tape import Member, TarReader
-from sysd.images.tree import Parts, Tree, lstat, open_directory, show, show_parts
+from sysd.archive import xattrs
+from sysd.archive.tape import Member, TarReader
+from sysd.archive.tree import Parts, Tree, lstat, open_directory, show, show_parts
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.sizes import format_size
 
