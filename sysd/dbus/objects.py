@@ -8,6 +8,7 @@ from typing import Any
 from sysd.dbus.interface import Call, Interface, Method, Property
 from sysd.dbus.service import ROOT, Kind
 from sysd.manager.actions import Action, Authority
+from sysd.manager.instances import Update
 from sysd.manager.manager import Manager
 from sysd.manager.operations import Handle
 from sysd.model.names import path_encode
@@ -54,6 +55,7 @@ class InstanceObjects:
                 Method("Rename", [("s", "new_name")], give, self._rename, manage),
                 Method("GetConfig", [], [("a{ss}", "config")], self._get_config, manage),
                 Method("ChangeConfig", [("a{ss}", "set"), ("as", "unset")], [], self._change_config, manage),
+                Method("Update", [OPTIONS], [], self._update, manage),
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
             ],
@@ -119,6 +121,19 @@ class InstanceObjects:
 
     async def _change_config(self, name: str, call: Call) -> list[Any]:
         await self._manager.instances.change_config(name, call.body[0], call.body[1])
+        return []
+
+    async def _update(self, name: str, call: Call) -> list[Any]:
+        options = call.options
+        update = Update(
+            config=options.take("config", "a{ss}", None),
+            devices=options.take("devices", "a{sa{ss}}", None),
+            profiles=options.take("profiles", "as", None),
+            description=options.take("description", "s", None),
+            ephemeral=options.take("ephemeral", "b", None),
+        )
+        options.end()
+        await self._manager.instances.update(name, update)
         return []
 
     async def _exec(self, name: str, call: Call) -> list[Any]:

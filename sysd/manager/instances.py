@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sysd.manager.events import Event, EventBus, Kind
@@ -22,6 +22,7 @@ from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError
 from sysd.model.instance import Instance, Phase, hardware_address, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
+from sysd.model.values import check_description
 from sysd.network.links import random_mac
 from sysd.runtime import container
 from sysd.runtime.trees import remove_tree, sync_directory
@@ -41,6 +42,27 @@ class NewInstance:
     profiles: Sequence[str] = (DEFAULT_PROFILE,)
     description: str = ""
     ephemeral: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """New values for parts of an instance, each of them whole; None leaves a part as it is. Nothing is checked yet."""
+
+    config: Mapping[str, str] | None = None
+    devices: Mapping[str, Mapping[str, str]] | None = None
+    profiles: Sequence[str] | None = None
+    description: str | None = None
+    ephemeral: bool | None = None
+
+
+# As D-Bus has them; what is expanded may change with any of the others.
+_PROPERTIES = {
+    "config": ("Config", "ExpandedConfig"),
+    "devices": ("Devices", "ExpandedDevices"),
+    "profiles": ("Profiles", "ExpandedConfig", "ExpandedDevices"),
+    "description": ("Description",),
+    "ephemeral": ("Ephemeral",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +129,7 @@ class Instances:
             config=check_config(wanted.config),
             devices=check_devices(wanted.devices),
             profiles=self._profiles.check(project, wanted.profiles),
-            description=wanted.description,
+            description=check_description(wanted.description),
             ephemeral=wanted.ephemeral,
         )
         return self._remember_addresses(instance)
@@ -155,20 +177,56 @@ class Instances:
 
     async def change_config(self, name: str, values: Mapping[str, str], unset: Iterable[str]) -> None:
         """Set and remove keys, all or none; those that can are in force at once."""
-        uuid = self._table.get(name).uuid
-        async with self._table.lock(uuid):
-            instance = self._table.ready(uuid)
+
+        def change(instance: Instance) -> Instance:
             for key in unset:
                 if find_key(key).internal:
                     raise InvalidError(f"{key} is kept by syscontd", "it can't be unset")
                 if key in values:
                     raise InvalidError(f"{key} is both set and unset")
             config = {key: value for key, value in instance.config.items() if key not in set(unset)}
-            changed = replace(instance, config={**config, **check_config(values)})
+            return replace(instance, config={**config, **check_config(values)})
+
+        await self._change(name, change)
+
+    async def update(self, name: str, wanted: Update) -> None:
+        """Give parts of an instance new values, all or none; what can be is in force at once."""
+
+        def change(instance: Instance) -> Instance:
+            return self._updated(instance, wanted)
+
+        await self._change(name, change)
+
+    def _updated(self, instance: Instance, wanted: Update) -> Instance:
+        if wanted.config is not None:
+            ours = {key: value for key, value in instance.config.items() if find_key(key).internal}
+            instance = replace(instance, config=ours | check_config(wanted.config))
+        if wanted.devices is not None:
+            instance = replace(instance, devices=check_devices(wanted.devices))
+        if wanted.profiles is not None:
+            instance = replace(instance, profiles=self._profiles.check(instance.project, wanted.profiles))
+        if wanted.description is not None:
+            instance = replace(instance, description=check_description(wanted.description))
+        if wanted.ephemeral is not None:
+            instance = replace(instance, ephemeral=wanted.ephemeral)
+        return instance
+
+    async def _change(self, name: str, change: Callable[[Instance], Instance]) -> None:
+        """The one way in which what an instance is configured by changes; change checks and does nothing else."""
+        uuid = self._table.get(name).uuid
+        async with self._table.lock(uuid):
+            before = self._table.ready(uuid)
+            changed = self._remember_addresses(change(before))
+            parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(changed, part)]
+            if not parts:
+                return
             await self._lifecycle.apply_limits(changed)
             self._replace(changed)
             await self._lifecycle.reload(changed)
-            self._publish(Kind.INSTANCE_CHANGED, changed, "Config", "ExpandedConfig")
+            if changed.devices != before.devices or changed.profiles != before.profiles:
+                self._lifecycle.hosts_changed()
+            properties = dict.fromkeys(name for part in parts for name in _PROPERTIES[part])
+            self._publish(Kind.INSTANCE_CHANGED, changed, *properties)
 
     def rename(self, name: str, new_name: str, owner: int) -> Operation:
         names.check_instance_name(new_name)

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 
 from sysd.model.errors import InvalidError
 from sysd.model.sizes import parse_size
+
+MAX_DESCRIPTION = 1024
 
 
 def boolean(text: str) -> bool:
@@ -49,4 +52,13 @@ def size(least: int = 0) -> Callable[[str], int]:
 
 
 def anything(text: str) -> str:
+    return text
+
+
+def check_description(text: str) -> str:
+    """Words about an object, for people: one line."""
+    if len(text) > MAX_DESCRIPTION:
+        raise InvalidError("description: too long", f"at most {MAX_DESCRIPTION} characters")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
+        raise InvalidError("description: has a line break or another control character")
     return text

@@ -8,7 +8,7 @@ import asyncio
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event, Kind
 from sysd.manager.images import Upload
-from sysd.manager.instances import NewInstance, StartOptions
+from sysd.manager.instances import NewInstance, StartOptions, Update
 from sysd.manager.manager import Manager
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
@@ -40,6 +40,7 @@ class Methods:
             Method("RenameInstance", self.rename_instance, instances),
             Method("GetConfig", self.get_config, instances),
             Method("ChangeConfig", self.change_config, instances),
+            Method("UpdateInstance", self.update_instance, instances),
             Method("Exec", self.execute, Action.EXECUTE),
             Method("SignalExec", self.signal_exec, Action.EXECUTE),
             Method("OpenConsole", self.open_console, Action.EXECUTE),
@@ -125,6 +126,17 @@ class Methods:
 
     async def change_config(self, call: Call) -> None:
         await self._manager.instances.change_config(call.text("name"), call.mapping("set"), call.texts("unset"))
+        call.reply({})
+
+    async def update_instance(self, call: Call) -> None:
+        update = Update(
+            config=call.mapping("config") if call.has("config") else None,
+            devices=call.mappings("devices") if call.has("devices") else None,
+            profiles=call.texts("profiles") if call.has("profiles") else None,
+            description=call.text("description") if call.has("description") else None,
+            ephemeral=call.flag("ephemeral") if call.has("ephemeral") else None,
+        )
+        await self._manager.instances.update(call.text("name"), update)
         call.reply({})
 
     # commands and consoles

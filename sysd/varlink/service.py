@@ -55,6 +55,10 @@ class Call:
     """Go with the next reply, and are closed then."""
     _taken: set[int] = field(default_factory=set)
 
+    def has(self, name: str) -> bool:
+        """Whether a parameter was given."""
+        return self.parameters.get(name) is not None
+
     def text(self, name: str, default: str | None = None) -> str:
         return self._typed(name, str, default)
 
