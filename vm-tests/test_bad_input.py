@@ -21,7 +21,7 @@ NAMES = {
     "empty": "", "dot": ".", "up": "..", "slash": "a/b", "long": "a" * 64, "newline": "a\nb",
     "newline at the end": "a\n", "option": "-x", "hyphen at the end": "a-",
     "umlaut": "für", "look-alike": "w\u0435b", "blank": "a b", "specifier": "%n",
-    "variable": "$x", "command": "$(reboot)", "at": "a@b", "colon": "a:b", "backslash": "a\\x2fb", "number": "1",
+    "variable": "$x", "command": "$(reboot)", "at": "a@b", "colon": "a::b", "backslash": "a\\x2fb", "number": "1",
     "tab": "a\tb", "escape": "a\x1b[31m", "huge": "a" * 10_000,
 }  # fmt: skip
 ALIASES = {

@@ -118,6 +118,7 @@ class Instances:
 
     def _new(self, wanted: NewInstance) -> Instance:
         project, name = names.split(wanted.name)
+        names.check_project_name(project)
         names.check_instance_name(name)
         self._check_free(project, name)
         instance = Instance(
