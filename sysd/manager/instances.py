@@ -8,17 +8,18 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
 from sysd.manager.images import Images
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
-from sysd.manager.profiles import Profiles
+from sysd.manager.register import Register
 from sysd.manager.table import Table
 from sysd.model import names
-from sysd.model.config import check_config, find_key, get_bool
+from sysd.model.config import SCHEMA, check_config, find_key, get_bool
 from sysd.model.devices.check import check_devices
-from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError
+from sysd.model.errors import BusyError, ExistsError, FailedError
 from sysd.model.instance import Instance, Phase, hardware_address, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
@@ -26,7 +27,6 @@ from sysd.model.values import check_description
 from sysd.network.links import random_mac
 from sysd.runtime import container
 from sysd.runtime.trees import remove_tree, sync_directory
-from sysd.store.database import Store
 
 log = logging.getLogger(__name__)
 
@@ -74,21 +74,21 @@ class StartOptions:
 class Instances:
     def __init__(
         self,
-        store: Store,
+        register: Register,
         events: EventBus,
         operations: Operations,
         images: Images,
         lifecycle: Lifecycle,
         table: Table,
-        profiles: Profiles,
+        catalog: Catalog,
     ) -> None:
-        self._store = store
+        self._register = register
         self._events = events
         self._operations = operations
         self._images = images
         self._lifecycle = lifecycle
         self._table = table
-        self._profiles = profiles
+        self._catalog = catalog
 
     def create(self, wanted: NewInstance, options: StartOptions, owner: int) -> Operation:
         """Make an instance, and start it if options say so; the operation ends when that is done."""
@@ -108,13 +108,7 @@ class Instances:
                 handle.progress("boot")
                 await self._lifecycle.wait_for_boot(made, job)
 
-        # The row and the record of the operation are on disk together, before anything is made.
-        operation = self._operations.begin(
-            "create-instance", instance.reference, work, owner, put=lambda: self._store.put_instance(instance)
-        )
-        self._table.add(instance)
-        self._publish(Kind.INSTANCE_ADDED, instance)
-        return operation
+        return self._register.begin("create-instance", instance, work, owner)
 
     def _new(self, wanted: NewInstance) -> Instance:
         project, name = names.split(wanted.name)
@@ -129,7 +123,7 @@ class Instances:
             id_base=self._free_ids(),
             config=check_config(wanted.config),
             devices=check_devices(wanted.devices),
-            profiles=self._profiles.check(project, wanted.profiles),
+            profiles=self._catalog.check_profiles(project, wanted.profiles),
             description=check_description(wanted.description),
             ephemeral=wanted.ephemeral,
         )
@@ -167,10 +161,11 @@ class Instances:
                 part.chmod(0o755)  # that of the upper layer is the mode of the guest's root folder
             sync_directory(folder)
             sync_directory(folder.parent)
-            self._replace(replace(instance, phase=Phase.READY))
+            # Not what was asked for: a profile may have changed meanwhile.
+            self._register.put(replace(self._table.by_uuid(instance.uuid), phase=Phase.READY))
         except BaseException:
             await asyncio.to_thread(remove_tree, folder)
-            self._drop(instance)
+            self._register.drop(instance)
             raise
         self._lifecycle.hosts_changed()
 
@@ -178,15 +173,10 @@ class Instances:
 
     async def change_config(self, name: str, values: Mapping[str, str], unset: Iterable[str]) -> None:
         """Set and remove keys, all or none; those that can are in force at once."""
+        removed = set(unset)
 
         def change(instance: Instance) -> Instance:
-            for key in unset:
-                if find_key(key).internal:
-                    raise InvalidError(f"{key} is kept by syscontd", "it can't be unset")
-                if key in values:
-                    raise InvalidError(f"{key} is both set and unset")
-            config = {key: value for key, value in instance.config.items() if key not in set(unset)}
-            return replace(instance, config={**config, **check_config(values)})
+            return replace(instance, config=SCHEMA.changed(instance.config, values, removed))
 
         await self._change(name, change)
 
@@ -205,7 +195,7 @@ class Instances:
         if wanted.devices is not None:
             instance = replace(instance, devices=check_devices(wanted.devices))
         if wanted.profiles is not None:
-            instance = replace(instance, profiles=self._profiles.check(instance.project, wanted.profiles))
+            instance = replace(instance, profiles=self._catalog.check_profiles(instance.project, wanted.profiles))
         if wanted.description is not None:
             instance = replace(instance, description=check_description(wanted.description))
         if wanted.ephemeral is not None:
@@ -221,8 +211,9 @@ class Instances:
             parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(changed, part)]
             if not parts:
                 return
+            self._register.check(changed)
             await self._lifecycle.apply_limits(changed)
-            self._replace(changed)
+            self._register.put(changed)
             await self._lifecycle.reload(changed)
             if changed.devices != before.devices or changed.profiles != before.profiles:
                 self._lifecycle.hosts_changed()
@@ -241,10 +232,7 @@ class Instances:
                 self._check_free(instance.project, new_name, but=instance)
                 await self._lifecycle.forget(instance)
                 renamed = replace(instance, name=new_name)
-                self._store.put_instance(renamed)
-                self._table.rename(instance, renamed)
-                self._publish(Kind.INSTANCE_REMOVED, instance)
-                self._publish(Kind.INSTANCE_ADDED, renamed)
+                self._register.rename(instance, renamed)
                 self._lifecycle.hosts_changed()
                 await self._lifecycle.load([renamed])
 
@@ -277,21 +265,10 @@ class Instances:
         """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""
         await self._lifecycle.forget(instance)
         gone = replace(instance, phase=Phase.DELETING)
-        self._replace(gone)
+        self._register.put(gone)
         await asyncio.to_thread(remove_tree, container.state_dir(gone))
-        self._drop(gone)
+        self._register.drop(gone)
         self._lifecycle.hosts_changed()
-
-    # the table and the store change together, here only
-
-    def _replace(self, instance: Instance) -> None:
-        self._store.put_instance(instance)
-        self._table.add(instance)
-
-    def _drop(self, instance: Instance) -> None:
-        self._store.delete_instance(instance.uuid)
-        self._table.remove(instance)
-        self._publish(Kind.INSTANCE_REMOVED, instance)
 
     def _publish(self, kind: Kind, instance: Instance, *changed: str) -> None:
         self._events.publish(Event(kind, instance.name, instance.project, changed))

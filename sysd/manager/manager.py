@@ -12,6 +12,7 @@ from pathlib import Path
 
 import sysd
 from sysd.manager.actions import Caller
+from sysd.manager.catalog import Catalog
 from sysd.manager.events import EventBus
 from sysd.manager.guests import Guests
 from sysd.manager.images import Images
@@ -19,7 +20,8 @@ from sysd.manager.instances import Instances
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
-from sysd.manager.profiles import Profiles
+from sysd.manager.register import Register
+from sysd.manager.rules import Rules
 from sysd.manager.sessions import Sessions
 from sysd.manager.table import Table
 from sysd.model.config import get_bool, get_int
@@ -46,8 +48,10 @@ class Manager:
         self.systemd = Systemd(bus)
         self.events = EventBus()
         self.operations = Operations(store, self.events)
-        self.profiles = Profiles(store)
-        self.table = Table(self.events, self.profiles.expand)
+        self.catalog = Catalog(store)
+        self.table = Table(self.events, self.catalog.expand)
+        self.rules = Rules(self.catalog, self.table)
+        self.register = Register(store, self.events, self.operations, self.table, self.rules)
         self.images = Images(
             store, self.events, self.operations, self.systemd, container.IMAGE_DIR, self._users_of_image
         )
@@ -62,7 +66,13 @@ class Manager:
             self.networks.hosts_changed,
         )
         self.instances = Instances(
-            store, self.events, self.operations, self.images, self.lifecycle, self.table, self.profiles
+            self.register,
+            self.events,
+            self.operations,
+            self.images,
+            self.lifecycle,
+            self.table,
+            self.catalog,
         )
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
 

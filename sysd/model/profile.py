@@ -21,6 +21,11 @@ class Profile:
     config: dict[str, str] = field(default_factory=dict)
     devices: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    @property
+    def reference(self) -> str:
+        """How doors name it: without the project in the default one."""
+        return names.qualified(self.project, self.name)
+
 
 def default_profile() -> Profile:
     """What new installations have: a root file system, and an interface in the default network."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sysd.model.errors import InvalidError, UnsupportedError
@@ -91,6 +91,18 @@ class Schema:
 
     def integer(self, values: Mapping[str, str], name: str) -> int:
         return int(self.text(values, name))
+
+
+def changed_config(
+    schema: Schema, config: Mapping[str, str], values: Mapping[str, str], unset: Collection[str]
+) -> dict[str, str]:
+    """config with values set and other keys unset, all checked; a key that is not set may be unset."""
+    for key in unset:
+        if schema.find(key).internal:
+            raise InvalidError(f"{key} is kept by syscontd", "it can't be unset")
+        if key in values:
+            raise InvalidError(f"{key} is both set and unset")
+    return {key: value for key, value in config.items() if key not in unset} | schema.check(values)
 
 
 def _check_text(key: Key, name: str, value: str) -> None:

@@ -121,7 +121,7 @@ class Methods:
     async def get_config(self, call: Call) -> None:
         instance = self._manager.table.get(call.text("name"))
         expanded = self._manager.table.expanded(instance).config
-        origins = self._manager.profiles.origins(instance)
+        origins = self._manager.catalog.origins(instance)
         call.reply({"config": instance.config, "expanded": expanded, "origins": origins})
 
     async def change_config(self, call: Call) -> None:

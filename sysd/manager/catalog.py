@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The profiles and projects that there are: looked up here, and remembered from here only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sysd.model import names
+from sysd.model.errors import NotFoundError
+from sysd.model.instance import Instance
+from sysd.model.names import DEFAULT_PROJECT
+from sysd.model.profile import DEFAULT_PROFILE, Profile, default_profile, expand
+from sysd.model.project import Project, default_project
+from sysd.store.database import Store
+
+Lookup = Callable[[str, str], Profile | None]
+"""The profile of a project and a name."""
+
+
+class Catalog:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._projects = {project.name: project for project in store.projects()}
+        self._profiles = {(profile.project, profile.name): profile for profile in store.profiles()}
+        if DEFAULT_PROJECT not in self._projects:
+            self.remember(default_project())
+        if (DEFAULT_PROJECT, DEFAULT_PROFILE) not in self._profiles:
+            self.remember(default_profile())
+
+    # projects
+
+    def projects(self) -> list[Project]:
+        return [self._projects[name] for name in sorted(self._projects)]
+
+    def has_project(self, name: str) -> bool:
+        return name in self._projects
+
+    def project(self, name: str) -> Project:
+        try:
+            return self._projects[name]
+        except KeyError:
+            raise NotFoundError(f"no project {name[:80]!r}", "'syscont project list' shows what there is") from None
+
+    # profiles
+
+    def profiles(self) -> list[Profile]:
+        return [self._profiles[key] for key in sorted(self._profiles)]
+
+    def find_profile(self, project: str, name: str) -> Profile | None:
+        return self._profiles.get((project, name))
+
+    def knows_profile(self, reference: str) -> bool:
+        """Whether there is a profile whose qualified name is just this."""
+        found = self.find_profile(*names.split(reference))
+        return found is not None and found.reference == reference
+
+    def profile(self, reference: str) -> Profile:
+        """That of a qualified name, as instances of the project see it: where the project has none of its own, it is
+        the default project's."""
+        project, name = names.split(reference)
+        return self._seen_from(project, name)
+
+    def _seen_from(self, project: str, name: str) -> Profile:
+        found = self.find_profile(self.project(project).profile_project, name)
+        if found is None:
+            raise NotFoundError(f"no profile {name[:80]!r}", "'syscont profile list' shows what there is")
+        return found
+
+    def check_profiles(self, project: str, wanted: Sequence[str]) -> list[str]:
+        """The names of profiles for an instance of project, each once, if all of them are there."""
+        for name in wanted:
+            self._seen_from(project, name)
+        return list(dict.fromkeys(wanted))
+
+    def home_of(self, instance: Instance) -> str:
+        """The project that an instance's profiles are of."""
+        project = self._projects.get(instance.project)
+        return project.profile_project if project else DEFAULT_PROJECT
+
+    def expand(self, instance: Instance, look: Lookup | None = None) -> Instance:
+        """The instance with what its profiles say. One that is gone gives nothing. look: where profiles are to be
+        found when not in the catalog, for trying changes out."""
+        home, look = self.home_of(instance), look or self.find_profile
+        found = (look(home, name) for name in instance.profiles)
+        return expand(instance, [profile for profile in found if profile])
+
+    def origins(self, instance: Instance) -> dict[str, str]:
+        """Which of its profiles each key comes from that the instance does not set itself."""
+        found: dict[str, str] = {}
+        for name in instance.profiles:
+            if profile := self.find_profile(self.home_of(instance), name):
+                found |= dict.fromkeys(profile.config, name)
+        return {key: name for key, name in found.items() if key not in instance.config}
+
+    # the store and what is in memory change together; within a transaction, memory changes by what it returns
+
+    def remember(self, value: Profile | Project) -> None:
+        self.write(value)
+        self.take(value)
+
+    def write(self, value: Profile | Project) -> None:
+        """On disk only, for a transaction; then comes take."""
+        if isinstance(value, Project):
+            self._store.put_project(value)
+        else:
+            self._store.put_profile(value)
+
+    def erase(self, value: Profile | Project) -> None:
+        """On disk only, for a transaction; then comes drop."""
+        if isinstance(value, Project):
+            self._store.delete_project(value.name)
+        else:
+            self._store.delete_profile(value.project, value.name)
+
+    def take(self, value: Profile | Project) -> None:
+        if isinstance(value, Project):
+            self._projects[value.name] = value
+        else:
+            self._profiles[value.project, value.name] = value
+
+    def drop(self, value: Profile | Project) -> None:
+        if isinstance(value, Project):
+            self._projects.pop(value.name, None)
+        else:
+            self._profiles.pop((value.project, value.name), None)

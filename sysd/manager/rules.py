@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What projects allow, asked before any instance becomes other than it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sysd.manager.catalog import Catalog, Lookup
+from sysd.manager.table import Table
+from sysd.model.instance import Instance, Phase
+from sysd.model.project import Project
+from sysd.model.restrictions import check_limits, check_restrictions
+
+
+class Rules:
+    def __init__(self, catalog: Catalog, table: Table) -> None:
+        self._catalog = catalog
+        self._table = table
+
+    def check(self, changed: Sequence[Instance], look: Lookup | None = None) -> None:
+        """Raise DeniedError, or InvalidError, unless each of changed, in place of what it is now, is what its project
+        allows once its profiles are merged into it. look: see Catalog.expand."""
+        for name in {instance.project for instance in changed}:
+            merged = [self._catalog.expand(one, look) for one in changed if one.project == name and _stays(one)]
+            if not merged:
+                continue
+            project = self._catalog.project(name)
+            for instance in merged:
+                check_restrictions(project, instance)
+            if _has_limits(project):
+                check_limits(project, [*self._others(project, changed), *merged])
+
+    def check_project(self, project: Project) -> None:
+        """The same for a project that is to change: all its instances, as they are."""
+        merged = self.members(project.name)
+        for instance in merged:
+            check_restrictions(project, instance)
+        check_limits(project, merged)
+
+    def members(self, project: str) -> list[Instance]:
+        """The expanded instances of a project, but for those that are being deleted."""
+        return [self._table.expanded(i) for i in self._table.all() if i.project == project and _stays(i)]
+
+    def _others(self, project: Project, changed: Iterable[Instance]) -> list[Instance]:
+        uuids = {instance.uuid for instance in changed}
+        return [instance for instance in self.members(project.name) if instance.uuid not in uuids]
+
+
+def _has_limits(project: Project) -> bool:
+    return any(key.startswith("limits.") for key in project.config)
+
+
+def _stays(instance: Instance) -> bool:
+    return instance.phase is not Phase.DELETING
