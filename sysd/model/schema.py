@@ -82,6 +82,15 @@ class Schema:
                 raise InvalidError(f"{name}: {error.message}", error.hint) from None
         return dict(values)
 
+    def changed(self, config: Mapping[str, str], values: Mapping[str, str], unset: Collection[str]) -> dict[str, str]:
+        """config with values set and other keys unset, all of them checked; a key that is not set may be unset."""
+        for key in unset:
+            if self.find(key).internal:
+                raise InvalidError(f"{key} is kept by syscontd", "it can't be unset")
+            if key in values:
+                raise InvalidError(f"{key} is both set and unset")
+        return {key: value for key, value in config.items() if key not in unset} | self.check(values)
+
     def text(self, values: Mapping[str, str], name: str) -> str:
         """The value of a key, its default when it is not set."""
         return values.get(name, self._exact[name].default)
@@ -91,18 +100,6 @@ class Schema:
 
     def integer(self, values: Mapping[str, str], name: str) -> int:
         return int(self.text(values, name))
-
-
-def changed_config(
-    schema: Schema, config: Mapping[str, str], values: Mapping[str, str], unset: Collection[str]
-) -> dict[str, str]:
-    """config with values set and other keys unset, all checked; a key that is not set may be unset."""
-    for key in unset:
-        if schema.find(key).internal:
-            raise InvalidError(f"{key} is kept by syscontd", "it can't be unset")
-        if key in values:
-            raise InvalidError(f"{key} is both set and unset")
-    return {key: value for key, value in config.items() if key not in unset} | schema.check(values)
 
 
 def _check_text(key: Key, name: str, value: str) -> None:
