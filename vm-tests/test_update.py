@@ -28,11 +28,11 @@ def update_on_bus(host: Host, instance: Instance, *options: str, check: bool = T
 def test_parts_are_replaced_and_others_stay(host: Host, launch: Launch) -> None:
     instance = launch("", "-c", "user.a=1", "-c", "user.b=2", verb="create")
     address = instance.seen()["config"]["volatile.eth0.hwaddr"]
-    answer = update(host, instance.name, config={"user.b": "3", "limits.processes": "70"}, description="Ours – 1")
+    answer = update(host, instance.name, config={"user.b": "3", "limits.processes": "70"}, description="Ours: ä 1")
     assert answer == {"parameters": {}}
     seen = instance.seen()
     assert seen["config"] == {"user.b": "3", "limits.processes": "70", "volatile.eth0.hwaddr": address}
-    assert (seen["description"], seen["profiles"], seen["ephemeral"]) == ("Ours – 1", ["default"], False)
+    assert (seen["description"], seen["profiles"], seen["ephemeral"]) == ("Ours: ä 1", ["default"], False)
     update_on_bus(host, instance, "profiles", "as", "0", "description", "s", "", "ephemeral", "b", "true")
     seen = instance.seen()
     assert (seen["description"], seen["profiles"], seen["ephemeral"]) == ("", [], True)
@@ -70,5 +70,5 @@ def test_all_or_nothing(host: Host, guest: Instance, parts: dict[str, Any]) -> N
     before = guest.seen()
     answer = update(host, guest.name, **{"config": {"user.x": "1"}, "description": "new", **parts})
     assert answer["error"] in ("org.syscont.Manager.InvalidArgument", "org.syscont.Manager.NotFound")
-    later = {"addresses": []}
+    later: dict[str, list[str]] = {"addresses": []}
     assert guest.seen() | later == before | later
