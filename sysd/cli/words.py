@@ -101,6 +101,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont exec web1 -u www-data --cwd /srv -- ls -la", "as a user, in a directory"),
         ("tar c data | syscont exec web1 -- tar x -C /srv", "streams go straight through"),
         ("syscont exec web1 --env LANG=C -- sh -c 'echo $LANG'", "with a variable"),
+        ("syscont exec -n web1 -- dmesg | less", "the keyboard is left to the pager"),
     ),
     "shell": (("syscont shell web1", ""), ("syscont shell web1 -u postgres", "as a user")),
     "console": (("syscont console web1", ""),),
