@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import sysd
+from sysd.dbus.catalog import ProfileObjects, ProjectObjects, profile_update, project_update
 from sysd.dbus.interface import Call, Interface, Method, Property, Signal
 from sysd.dbus.objects import (
     OPERATION,
@@ -49,11 +50,14 @@ class ManagerObject:
             InstanceObjects(self._manager).kind(),
             image_kind(self._manager),
             network_kind(self._manager),
+            ProfileObjects(self._manager).kind(),
+            ProjectObjects(self._manager).kind(),
             operation_kind(self._manager, self._authority),
         ]
 
     def interface(self) -> Interface:
         instances, images = Action.MANAGE_INSTANCES, Action.MANAGE_IMAGES
+        profiles, projects = Action.MANAGE_PROFILES, Action.MANAGE_PROJECTS
         give = [OPERATION]
         return Interface(
             NAME,
@@ -69,6 +73,12 @@ class ManagerObject:
                 Method("AddImageAlias", [("s", "alias"), ("s", "image")], [], self._add_alias, images),
                 Method("RemoveImageAlias", [("s", "alias")], [], self._remove_alias, images),
                 Method("ListNetworks", [], [("a(ssso)", "networks")], self._list_networks),
+                Method("ListProfiles", [], [("a(ssso)", "profiles")], self._list_profiles),
+                Method("GetProfile", [("s", "name")], [("o", "profile")], self._get_profile),
+                Method("CreateProfile", [("s", "name"), OPTIONS], [("o", "profile")], self._create_profile, profiles),
+                Method("ListProjects", [], [("a(sso)", "projects")], self._list_projects),
+                Method("GetProject", [("s", "name")], [("o", "project")], self._get_project),
+                Method("CreateProject", [("s", "name"), OPTIONS], [("o", "project")], self._create_project, projects),
                 Method("ListOperations", [], [("a(sssso)", "operations")], self._list_operations),
                 Method("GetOperation", [("s", "id")], [("o", "operation")], self._get_operation),
                 Method("CancelOperation", [("s", "id")], [], self._cancel_operation),
@@ -145,6 +155,30 @@ class ManagerObject:
     async def _remove_alias(self, _: str, call: Call) -> list[Any]:
         self._manager.images.remove_alias(call.body[0])
         return []
+
+    # profiles and projects
+
+    async def _list_profiles(self, _: str, call: Call) -> list[Any]:
+        path = self._kinds["profile"].path
+        return [[[p.name, p.project, p.description, path(p.reference)] for p in self._manager.catalog.profiles()]]
+
+    async def _get_profile(self, _: str, call: Call) -> list[Any]:
+        return [self._kinds["profile"].path(self._manager.catalog.profile(call.body[0]).reference)]
+
+    async def _create_profile(self, _: str, call: Call) -> list[Any]:
+        profile = self._manager.profiles.create(call.body[0], profile_update(call))
+        return [self._kinds["profile"].path(profile.reference)]
+
+    async def _list_projects(self, _: str, call: Call) -> list[Any]:
+        path = self._kinds["project"].path
+        return [[[p.name, p.description, path(p.name)] for p in self._manager.catalog.projects()]]
+
+    async def _get_project(self, _: str, call: Call) -> list[Any]:
+        return [self._kinds["project"].path(self._manager.catalog.project(call.body[0]).name)]
+
+    async def _create_project(self, _: str, call: Call) -> list[Any]:
+        project = self._manager.projects.create(call.body[0], project_update(call))
+        return [self._kinds["project"].path(project.name)]
 
     # networks and operations
 

@@ -14,6 +14,8 @@ class Action(StrEnum):
     MANAGE_INSTANCES = "org.syscont.manage-instances"
     EXECUTE = "org.syscont.exec"
     MANAGE_IMAGES = "org.syscont.manage-images"
+    MANAGE_PROFILES = "org.syscont.manage-profiles"
+    MANAGE_PROJECTS = "org.syscont.manage-projects"
     MANAGE_OPERATIONS = "org.syscont.manage-operations"
 
 

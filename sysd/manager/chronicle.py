@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened, for the journal: a line per event that an administrator would look for.
 
-Fields to search by: SYSCONT_EVENT, SYSCONT_PROJECT, SYSCONT_INSTANCE, SYSCONT_UNIT, SYSCONT_OPERATION, SYSCONT_IMAGE.
+Fields to search by: SYSCONT_EVENT, SYSCONT_PROJECT, SYSCONT_INSTANCE, SYSCONT_UNIT, SYSCONT_OPERATION, SYSCONT_IMAGE,
+SYSCONT_PROFILE.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class Chronicle:
                 self._operation(event)
             case "image" if event.kind is not Kind.IMAGE_CHANGED:
                 log.info("%s %s", event.kind, event.name[:12], extra=_fields(event, SYSCONT_IMAGE=event.name))
+            case "profile":
+                fields = _fields(event, SYSCONT_PROJECT=event.project, SYSCONT_PROFILE=event.name)
+                log.info("%s %s", event.kind, event.reference, extra=fields)
+            case "project":
+                log.info("%s %s", event.kind, event.name, extra=_fields(event, SYSCONT_PROJECT=event.name))
 
     def _instance(self, event: Event) -> None:
         fields = _fields(

@@ -21,6 +21,12 @@ class Kind(StrEnum):
     IMAGE_CHANGED = "image-changed"
     IMAGE_REMOVED = "image-removed"
     NETWORK_ADDED = "network-added"
+    PROFILE_ADDED = "profile-added"
+    PROFILE_CHANGED = "profile-changed"
+    PROFILE_REMOVED = "profile-removed"
+    PROJECT_ADDED = "project-added"
+    PROJECT_CHANGED = "project-changed"
+    PROJECT_REMOVED = "project-removed"
     OPERATION_ADDED = "operation-added"
     OPERATION_CHANGED = "operation-changed"
     OPERATION_REMOVED = "operation-removed"
@@ -28,7 +34,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """name: an instance's or network's name, an image's fingerprint or an operation's id.
+    """name: an instance's, network's, profile's or project's name, an image's fingerprint or an operation's id.
     changed: names of the D-Bus properties that have new values."""
 
     kind: Kind

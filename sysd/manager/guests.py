@@ -110,7 +110,7 @@ class Guests:
         found.adopt(fds)
         found.when_ended(lambda: self._guest_ended(instance.uuid, found))
         self._table.observe(instance, lambda live: setattr(live, "guest", found))
-        self._in_background(self._machined.register(instance.name, instance.uuid, leader))
+        self._in_background(self._machined.register(instance.machine, instance.uuid, leader))
 
     def _guest_ended(self, uuid: str, ended: Guest) -> None:
         instance = self._table.find_uuid(uuid)
@@ -123,7 +123,7 @@ class Guests:
             return
         self._table.observe(instance, lambda live: setattr(live, "guest", None))
         found.close()
-        self._in_background(self._machined.unregister(instance.name))
+        self._in_background(self._machined.unregister(instance.machine))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -127,18 +127,7 @@ class Instances:
             description=check_description(wanted.description),
             ephemeral=wanted.ephemeral,
         )
-        return self._remember_addresses(instance)
-
-    def _remember_addresses(self, instance: Instance) -> Instance:
-        """Give network interfaces without a hardware address one that stays."""
-        expanded = self._table.expand(instance)
-        lacking = [
-            name
-            for name, device in expanded.devices.items()
-            if device["type"] == "nic" and not hardware_address(expanded, name)
-        ]
-        made = {f"volatile.{name}.hwaddr": random_mac() for name in lacking}
-        return replace(instance, config=instance.config | made)
+        return remember_addresses(instance, self._table.expand(instance))
 
     def _check_free(self, project: str, name: str, but: Instance | None = None) -> None:
         """Names are told apart as DNS does: without regard to case."""
@@ -207,7 +196,8 @@ class Instances:
         uuid = self._table.get(name).uuid
         async with self._table.lock(uuid):
             before = self._table.ready(uuid)
-            changed = self._remember_addresses(change(before))
+            changed = change(before)
+            changed = remember_addresses(changed, self._table.expand(changed))
             parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(changed, part)]
             if not parts:
                 return
@@ -272,3 +262,14 @@ class Instances:
 
     def _publish(self, kind: Kind, instance: Instance, *changed: str) -> None:
         self._events.publish(Event(kind, instance.name, instance.project, changed))
+
+
+def remember_addresses(instance: Instance, expanded: Instance) -> Instance:
+    """The instance, with a hardware address that stays for each network interface that has none."""
+    lacking = [
+        name
+        for name, device in expanded.devices.items()
+        if device["type"] == "nic" and not hardware_address(expanded, name)
+    ]
+    made = {f"volatile.{name}.hwaddr": random_mac() for name in lacking}
+    return replace(instance, config=instance.config | made)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import sysd
+from sysd.manager import profiles
 from sysd.manager.actions import Caller
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import EventBus
@@ -20,6 +21,8 @@ from sysd.manager.instances import Instances
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.profiles import Profiles
+from sysd.manager.projects import Projects
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
 from sysd.manager.sessions import Sessions
@@ -27,6 +30,7 @@ from sysd.manager.table import Table
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
 from sysd.model.instance import Instance, Phase, hardware_address
+from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.operation import Operation
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, SPEC_DIR
@@ -74,13 +78,18 @@ class Manager:
             self.table,
             self.catalog,
         )
+        self.profiles = Profiles(
+            self.catalog, self.events, self.operations, self.table, self.register, self.rules, self.lifecycle
+        )
+        self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
 
     async def start(self, stored: dict[str, dict[str, int]]) -> None:
         """Find everything again; stored are the guests' descriptors that systemd kept."""
         make_directories()
         await self.systemd.start()
-        for operation in self.operations.clear_interrupted():
+        interrupted = self.operations.interrupted()
+        for operation in interrupted:
             log.warning("%s of %s was interrupted and is being put right", operation.kind, operation.target)
         for instance in self._store.instances():
             self.table.add(instance)
@@ -89,6 +98,16 @@ class Manager:
         await self._finish_interrupted()
         await self.networks.bring_up_all()
         await self.lifecycle.load(self.table.all())
+        for operation in interrupted:
+            await self._finish_change(operation)
+            self.operations.forget(operation)
+
+    async def _finish_change(self, operation: Operation) -> None:
+        if operation.kind == profiles.CHANGE:
+            try:
+                await self.profiles.finish(operation.target)
+            except SyscontError as error:
+                log.error("%s", error)
 
     async def _finish_interrupted(self) -> None:
         """Instances half made or half deleted are removed: the one was never said to be there, the other to be gone."""
@@ -186,12 +205,27 @@ class Manager:
         return [i.name for i in self.table.all() if i.image == fingerprint]
 
     def _host_table(self, network: str) -> Mapping[str, str]:
-        return {
-            hardware_address(instance, name): instance.name
-            for instance in map(self.table.expanded, self.table.all())
+        expanded = [self.table.expanded(instance) for instance in self.table.all()]
+        on_it = {
+            hardware_address(instance, name): instance
+            for instance in expanded
             for name, device in instance.devices.items()
             if device.get("type") == "nic" and device.get("network") == network
         }
+        return named_once(on_it)
+
+
+def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:
+    """Names in DNS by hardware address. Instances of several projects may have one name: networks are the default
+    project's, so its instance is known by it, else the one that was there first; the others have no name (empty)."""
+    ranked = sorted(instances.values(), key=lambda i: (i.project != DEFAULT_PROJECT, i.created, i.uuid))
+    owners: dict[str, str] = {}
+    for instance in ranked:
+        owners.setdefault(instance.name.lower(), instance.uuid)
+    return {
+        address: instance.name if owners[instance.name.lower()] == instance.uuid else ""
+        for address, instance in instances.items()
+    }
 
 
 def make_directories() -> None:

@@ -141,12 +141,12 @@ class Operations:
             # Not at once: work that has not begun would have no end either.
             asyncio.get_running_loop().call_soon(task.cancel)
 
-    def clear_interrupted(self) -> list[Operation]:
-        """At start: the operations that a crash cut off. Their objects are put right by reconcile."""
-        interrupted = list(self._store.operations())
-        for operation in interrupted:
-            self._store.delete_operation(operation.id)
-        return interrupted
+    def interrupted(self) -> list[Operation]:
+        """At start: the operations that a crash cut off. They stay on disk until what they left is put right."""
+        return list(self._store.operations())
+
+    def forget(self, operation: Operation) -> None:
+        self._store.delete_operation(operation.id)
 
     async def settle(self, seconds: float) -> None:
         """Give what is under way a moment to end. What has not is put right at the next start, as after a crash."""

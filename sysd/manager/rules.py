@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from sysd.manager.catalog import Catalog, Lookup
 from sysd.manager.table import Table
+from sysd.model.errors import NotFoundError
 from sysd.model.instance import Instance, Phase
 from sysd.model.project import Project
 from sysd.model.restrictions import check_limits, check_restrictions
@@ -25,10 +26,18 @@ class Rules:
             if not merged:
                 continue
             project = self._catalog.project(name)
+            self._check_profiles(project, merged, look or self._catalog.find_profile)
             for instance in merged:
                 check_restrictions(project, instance)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])
+
+    def _check_profiles(self, project: Project, instances: Iterable[Instance], look: Lookup) -> None:
+        """Without a profile that is gone, an instance would be something else than its owner said."""
+        for instance in instances:
+            for name in instance.profiles:
+                if look(project.profile_project, name) is None:
+                    raise NotFoundError(f"{instance.reference} has a profile {name!r}, which does not exist")
 
     def check_project(self, project: Project) -> None:
         """The same for a project that is to change: all its instances, as they are."""

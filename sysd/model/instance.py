@@ -60,6 +60,11 @@ class Instance:
         return (self.project, self.name)
 
     @property
+    def machine(self) -> str:
+        """Its name with machined, whose names have no colons; instances' have no dots, so none means another."""
+        return self.name if self.project == names.DEFAULT_PROJECT else f"{self.name}.{self.project}"
+
+    @property
     def reference(self) -> str:
         """How doors name it: without the project in the default one."""
         return names.qualified(self.project, self.name)

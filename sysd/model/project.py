@@ -30,7 +30,7 @@ class Project:
 
     @property
     def has_profiles(self) -> bool:
-        """Whether it has profiles of its own, or else uses those of the default project."""
+        """Whether it has profiles of its own, as the default project always has, or else uses those of that."""
         return self.name == DEFAULT_PROJECT or SCHEMA.boolean(self.config, "features.profiles")
 
     @property
@@ -171,4 +171,4 @@ SCHEMA = Schema(KEYS, "project", "see 'syscont project keys'")
 
 def default_project() -> Project:
     """The one that is always there."""
-    return Project(DEFAULT_PROJECT, "What is in no other project", {"features.profiles": "true"})
+    return Project(DEFAULT_PROJECT, "What is in no other project")

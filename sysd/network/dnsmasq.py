@@ -115,10 +115,10 @@ def unit_properties(network: Network, host_name: str, index: int) -> Properties:
 
 
 def write_hosts(network: str, hosts: Mapping[str, str]) -> bool:
-    """Say which name (value) belongs to which MAC address (key); True when that changed something."""
+    """Say which name (value, empty for none) belongs to which MAC address (key); True when that changed something."""
     path = _hosts_file(network)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = "".join(f"{mac},{name}\n" for mac, name in sorted(hosts.items()))
+    text = "".join(f"{mac},{name}\n" for mac, name in sorted(hosts.items()) if name)
     if path.exists() and path.read_text() == text:
         return False
     draft = path.with_suffix(".new")

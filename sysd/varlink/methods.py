@@ -14,6 +14,7 @@ from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
 from sysd.runtime.execute import Command
 from sysd.varlink import encode
+from sysd.varlink.catalog import CatalogMethods
 from sysd.varlink.service import Call, Method
 
 MAX_QUEUED_EVENTS = 1000
@@ -53,6 +54,7 @@ class Methods:
             Method("AddImageAlias", self.add_image_alias, images),
             Method("RemoveImageAlias", self.remove_image_alias, images),
             Method("ListNetworks", self.list_networks),
+            *CatalogMethods(self._manager).table(),
             Method("ListOperations", self.list_operations),
             Method("CancelOperation", self.cancel_operation),
             Method("Monitor", self.monitor),
