@@ -11,7 +11,7 @@ _syscont_candidates() {
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
-        verb) echo launch; echo create; echo list; echo info; echo rename; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
+        verb) echo launch; echo create; echo list; echo info; echo rename; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
     esac
 }
 
@@ -54,6 +54,7 @@ _syscont() {
         'info --format') words='text json yaml' ;;
         'config show --format') words='table compact csv json yaml' ;;
         'config keys --format') words='table compact csv json yaml' ;;
+        'apply --format') words='text json yaml' ;;
         'image list --format') words='table compact csv json yaml' ;;
         'image show --format') words='yaml json' ;;
         'image alias list --format') words='table compact csv json yaml' ;;
@@ -97,8 +98,8 @@ _syscont_offer() {
 _syscont_verb() {
     words="" options="" valued="" kinds=()
     case $1 in
-        '') words='config image network operation launch create list info rename delete start stop restart pause resume exec shell console logs monitor completion version help' ;;
-        'config') words='get set unset show keys' ;;
+        '') words='config image network operation launch create list info rename delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
+        'config') words='get set unset show edit keys' ;;
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'network') words='list' ;;
@@ -122,7 +123,10 @@ _syscont_verb() {
         'config set') options='--help' valued='  ' kinds=(instance key ...) ;;
         'config unset') options='--help' valued='  ' kinds=(instance key ...) ;;
         'config show') options='--expanded --all --format --no-legend --help' valued=' --format ' kinds=(instance) ;;
+        'config edit') options='--help' valued='  ' kinds=(instance) ;;
         'config keys') options='--device --refused --format --no-legend --help' valued=' --device --format ' kinds=() ;;
+        'edit') options='--help' valued='  ' kinds=(instance) ;;
+        'apply') options='--dry-run --yes --restart --exit-code --quiet --format --help' valued=' --format ' kinds=(file) ;;
         'image build') options='--alias --help' valued=' --alias ' kinds=(source) ;;
         'image import') options='--alias --help' valued=' --alias ' kinds=(file file) ;;
         'image list') options='--columns --format --no-legend --help' valued=' --columns -c --format ' kinds=(image ...) ;;

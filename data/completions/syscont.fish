@@ -21,7 +21,7 @@ function __syscont_candidates
         case shell
             echo bash; echo zsh; echo fish
         case verb
-            echo launch; echo create; echo list; echo info; echo rename; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
+            echo launch; echo create; echo list; echo info; echo rename; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
     end
 end
 
@@ -55,6 +55,8 @@ complete -c syscont -n "__syscont_at ''" -a exec -d 'Run a command in an instanc
 complete -c syscont -n "__syscont_at ''" -a shell -d 'Open a login shell in an instance'
 complete -c syscont -n "__syscont_at ''" -a console -d 'Attach to an instance\'s console'
 complete -c syscont -n "__syscont_at ''" -a logs -d 'Show what an instance logged'
+complete -c syscont -n "__syscont_at ''" -a edit -d 'Edit what an instance is configured by'
+complete -c syscont -n "__syscont_at ''" -a apply -d 'Make what there is what a file says'
 complete -c syscont -n "__syscont_at ''" -a monitor -d 'Print every change as it happens'
 complete -c syscont -n "__syscont_at ''" -a completion -d 'Print the completion of a shell'
 complete -c syscont -n "__syscont_at ''" -a version -d 'Print the versions of this command and of the daemon'
@@ -63,6 +65,7 @@ complete -c syscont -n "__syscont_at 'config'" -a get -d 'Print the value of a k
 complete -c syscont -n "__syscont_at 'config'" -a set -d 'Set keys: all of them or none'
 complete -c syscont -n "__syscont_at 'config'" -a unset -d 'Remove keys, so that their defaults hold'
 complete -c syscont -n "__syscont_at 'config'" -a show -d 'Print an instance\'s configuration'
+complete -c syscont -n "__syscont_at 'config'" -a edit -d 'Edit what an instance is configured by'
 complete -c syscont -n "__syscont_at 'config'" -a keys -d 'List the keys that there are'
 complete -c syscont -n "__syscont_at 'image'" -a alias -d 'Names that stand for images.'
 complete -c syscont -n "__syscont_at 'image'" -a build -d 'Build an image'
@@ -134,10 +137,19 @@ complete -c syscont -n "__syscont_at 'config show'" -s a -l all -d 'List every k
 complete -c syscont -n "__syscont_at 'config show'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'config show'" -l no-legend -d 'Print neither the header nor the count.'
 complete -c syscont -n "__syscont_at 'config show'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'config edit'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'config keys'" -l device -x -a '(__syscont_candidates device-type)' -d 'List the options of this type of device, or of all, instead.'
 complete -c syscont -n "__syscont_at 'config keys'" -l refused -d 'List what LXD has and syscont can\'t offer, and why.'
 complete -c syscont -n "__syscont_at 'config keys'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'config keys'" -l no-legend -d 'Print neither the header nor the count.'
+complete -c syscont -n "__syscont_at 'edit'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'apply'" -l dry-run -d 'Show the plan and change nothing.'
+complete -c syscont -n "__syscont_at 'apply'" -s y -l yes -d 'Do not ask.'
+complete -c syscont -n "__syscont_at 'apply'" -l restart -d 'Restart instances where a change needs it.'
+complete -c syscont -n "__syscont_at 'apply'" -l exit-code -d 'End with 10 when something was changed, or with --dry-run would be.'
+complete -c syscont -n "__syscont_at 'apply'" -s q -l quiet -d 'Do not show what is unchanged.'
+complete -c syscont -n "__syscont_at 'apply'" -l format -x -a 'text json yaml' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'apply'" -F
 complete -c syscont -n "__syscont_at 'image build'" -l alias -x -d 'Give the image this name too; may be given several times.'
 complete -c syscont -n "__syscont_at 'image build'" -a '(__syscont_candidates source)'
 complete -c syscont -n "__syscont_at 'image import'" -l alias -x -d 'Give the image this name too; may be given several times.'

@@ -8,6 +8,7 @@ FAILURE = 1
 USAGE = 2
 NOT_FOUND = 3
 DENIED = 4
+CHANGED = 10
 EXEC_FAILURE = 125
 SIGNAL_BASE = 128
 
@@ -18,6 +19,7 @@ EXIT_STATUSES = (
     ("2", "The command line, or a name or value on it, is not acceptable."),
     ("3", "What was named does not exist."),
     ("4", "Access was denied."),
+    ("10", "apply --exit-code: something was changed, or with --dry-run would be."),
     ("125", "exec and shell: syscont itself failed, so the command was not run, or how it ended is not known."),
     ("126", "exec and shell: the command can't be executed."),
     ("127", "exec and shell: the command was not found in the instance."),

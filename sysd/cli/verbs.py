@@ -59,6 +59,15 @@ _KEYS = (
     Option("refused", "List what LXD has and syscont can't offer, and why."),
 )  # fmt: skip
 
+_APPLY = (
+    Option("dry-run", "Show the plan and change nothing."),
+    Option("yes", "Do not ask.", "y"),
+    Option("restart", "Restart instances where a change needs it."),
+    Option("exit-code", "End with 10 when something was changed, or with --dry-run would be."),
+    Option("quiet", "Do not show what is unchanged.", "q"),
+    _SHOW,
+)
+
 ONE = ("instance",)
 MANY = ("instance", "...")
 
@@ -67,7 +76,8 @@ SECTIONS = (
     ("Instances", ("launch", "create", "list", "info", "rename", "delete")),
     ("Running them", ("start", "stop", "restart", "pause", "resume")),
     ("Inside them", ("exec", "shell", "console", "logs")),
-    ("Configuration", ("config get", "config set", "config unset", "config show", "config keys")),
+    ("Configuration", ("config get", "config set", "config unset", "config show", "config edit", "config keys",
+                       "edit", "apply")),
     ("Images", ("image build", "image import", "image list", "image show", "image delete")),
     ("Image aliases", ("image alias add", "image alias remove", "image alias list")),
     ("The host", ("network list", "operation list", "operation cancel", "monitor")),
@@ -128,7 +138,10 @@ _VERBS = (
     Verb("config unset", "config:unset", "Remove keys, so that their defaults hold", "NAME KEY...", 2, -1, (),
          ("instance", "key", "...")),
     Verb("config show", "config:show", "Print an instance's configuration", "NAME", 1, 1, _CONFIG_SHOW, ONE),
+    Verb("config edit", "edit:instance", "Edit what an instance is configured by", "NAME", 1, 1, (), ONE),
     Verb("config keys", "keys:run", "List the keys that there are", "", 0, 0, (*_KEYS, *_LIST)),
+    Verb("edit", "edit:instance", "Edit what an instance is configured by", "NAME", 1, 1, (), ONE),
+    Verb("apply", "apply:run", "Make what there is what a file says", "FILE", 1, 1, _APPLY, ("file",)),
     Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
     Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
          1, 2, (_ALIAS,), ("file", "file")),

@@ -23,6 +23,19 @@ _COLUMN_HELP = (
     "first user id on the host. Configuration keys, with the values in force, stand between commas: -c n,limits.memory."
 )
 
+_EDIT_HELP = (
+    "Opens the instance's description, profiles, configuration and devices as YAML in $VISUAL or $EDITOR, checks what "
+    "is saved and puts all of it in force or nothing; after a mistake the editor opens again, with the error on top. "
+    "When standard input is no terminal, the YAML is read from there. What changed is printed."
+)
+
+_APPLY_HELP = (
+    "FILE is YAML, - standard input; the manual's page on apply says what stands in it. What it does not name is left "
+    "alone; of what it names, a field that is given is made just so, and one that is not stays as it is. First the "
+    "plan is shown: for each object whether it is created, changed or unchanged, with each value that changes, and "
+    "whether that needs a restart. Then you are asked, unless you say --yes. To apply the same again changes nothing."
+)
+
 _EXEC_HELP = (
     "When both standard input and output are terminals the command gets a terminal of its own, of the same size. "
     "Otherwise it gets the very descriptors that syscont was given, and nothing is copied. Signals sent to syscont "
@@ -52,6 +65,9 @@ DETAILS = {
         "In YAML unless said otherwise. As a table, and with --all in any format: the keys with the value in force, "
         "and whether that comes from the instance, from a profile or is the default."
     ),
+    "config edit": _EDIT_HELP,
+    "edit": _EDIT_HELP,
+    "apply": _APPLY_HELP,
     "config keys": "What live keys say is in force at once; what others say is so from the next start on.",
     "image build": (
         "SOURCE is busybox (a second; for trying things out) or debian/SUITE, such as debian/trixie. "
@@ -123,6 +139,17 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont config keys", ""),
         ("syscont config keys --refused", "what can't be set, and why"),
         ("syscont config keys --device nic", "the options of network interfaces"),
+    ),
+    "config edit": (("syscont config edit web1", ""),),
+    "edit": (
+        ("syscont edit web1", ""),
+        ("EDITOR='code --wait' syscont edit web1", "in the editor that you like"),
+        ("syscont edit web1 <web1.yaml", "without one"),
+    ),
+    "apply": (
+        ("syscont apply lab.yaml", "show the plan, ask, and do it"),
+        ("syscont apply lab.yaml --dry-run --exit-code", "in a script: is there anything to do? 10 says yes"),
+        ("generate-lab | syscont apply - --yes", "from a stream"),
     ),
     "image build": (
         ("syscont image build debian/trixie", "known as debian/trixie from then on"),

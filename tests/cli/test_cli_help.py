@@ -45,7 +45,7 @@ def test_examples_are_command_lines_that_are_accepted(verb: Verb) -> None:
     for command, _ in words.EXAMPLES[verb.name]:
         _, syscont, rest = command.partition("syscont ")
         assert syscont
-        line = rest.partition(" | ")[0].partition(" && ")[0].partition(" >")[0].rstrip(")")
+        line = rest.partition(" | ")[0].partition(" && ")[0].partition(" >")[0].partition(" <")[0].rstrip(")")
         found, arguments = find_verb(line.split())
         assert found is verb
         if "'" not in line:

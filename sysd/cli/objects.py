@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What apply and edit can say of each kind of object: its fields, how they are read and checked, what there is now,
+and the calls that make the one into the other.
+
+Values are plain data by field: texts, flags, lists of texts, and maps (config, and devices of them). A field that a
+document does not have is not in its values, and stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sysd.cli import client
+from sysd.cli.document import Node
+from sysd.cli.errors import UsageError
+from sysd.model import names
+from sysd.model.config import SCHEMA
+from sysd.model.devices.check import check_device
+from sysd.model.errors import InvalidError, SyscontError
+from sysd.model.schema import Schema
+from sysd.model.values import check_description
+
+Values = dict[str, Any]
+# Method and parameters.
+Call = tuple[str, dict[str, Any]]
+
+# What syscontd remembers of an instance for itself.
+OWN = "volatile."
+ALIVE = ("starting", "running", "frozen")
+
+
+class Kind:
+    """One kind of object."""
+
+    name = ""
+    section = ""
+    """How a document calls all of them."""
+    listed_by = ""
+    """The verb that shows all of them."""
+    fields: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ("name",)
+    """Fields that say which object it is, or that only matter when it is made."""
+    schema: Schema = SCHEMA
+    check_name: Callable[[str], str] = staticmethod(names.check_instance_name)
+
+    def reference(self, values: Values) -> str:
+        return names.qualified(values.get("project", names.DEFAULT_PROJECT), values["name"])
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        """Those of references that there are, as the daemon tells, with all of their configuration."""
+        raise NotImplementedError
+
+    def making(self, reference: str, wanted: Values) -> Call:
+        raise NotImplementedError
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        """changed has the fields that get new values."""
+        raise NotImplementedError
+
+    def is_live(self, key: str) -> bool:
+        """Whether a change, by its name in a plan, is in force at once in what runs."""
+        return True
+
+    def read(self, node: Node) -> Values:
+        """What a document says of one object; raises UsageError with the place of the first mistake."""
+        fields = node.fields(self.fields, ("name",))
+        return {name: self._read_field(name, part) for name, part in fields.items()}
+
+    def read_editable(self, node: Node) -> Values:
+        """What of one object can be edited."""
+        fields = node.fields(self.editable)
+        return {name: self._read_field(name, part) for name, part in fields.items()}
+
+    @property
+    def editable(self) -> tuple[str, ...]:
+        return tuple(field for field in self.fields if field not in self.fixed)
+
+    def _read_field(self, field: str, node: Node) -> Any:
+        match field:
+            case "name":
+                return checked(node, self.check_name)
+            case "project":
+                return checked(node, names.check_project_name)
+            case "description":
+                return checked(node, check_description)
+            case "config":
+                return read_config(node, self.schema)
+            case "devices":
+                return read_devices(node)
+            case "profiles":
+                return [checked(item, names.check_profile_name) for item in node.items()]
+            case "ephemeral":
+                return node.boolean()
+            case "state":
+                return node.choice("running", "stopped")
+        return node.text()
+
+
+class Instances(Kind):
+    name = "instance"
+    section = "instances"
+    listed_by = "list"
+    fields = ("name", "project", "description", "image", "profiles", "ephemeral", "config", "devices", "state")
+    fixed = ("name", "project", "image", "state")
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        wanted, found = set(references), {}
+        for item in client.items("ListInstances", "instances"):
+            reference = names.qualified(item["project"], item["name"])
+            if reference in wanted:
+                found[reference] = item | {"config": own_config(reference)}
+        return found
+
+    def is_live(self, key: str) -> bool:
+        if key in self.fields:
+            return True
+        try:
+            return self.schema.find(key).live
+        except InvalidError:
+            return False
+
+    def making(self, reference: str, wanted: Values) -> Call:
+        if "image" not in wanted:
+            raise InvalidError(f"there is no instance {reference}, and no image to make it from", "add an image")
+        given = {field: value for field, value in wanted.items() if field not in ("project", "state")}
+        start = {"start": True} if wanted.get("state") == "running" else {}
+        return ("CreateInstance", {**given, "name": reference, **start})
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        return ("UpdateInstance", {"name": reference, **changed})
+
+
+INSTANCES = Instances()
+# In the order in which they need each other.
+KINDS: tuple[Kind, ...] = (INSTANCES,)
+
+
+def own_config(reference: str) -> dict[str, str]:
+    """An instance's own configuration as people set it, all of it."""
+    config = client.call("GetConfig", {"name": reference}).get("config") or {}
+    return {key: value for key, value in config.items() if not key.startswith(OWN)}
+
+
+def checked(node: Node, check: Callable[[str], str]) -> str:
+    """A text that sysd.model accepts."""
+    try:
+        return check(node.text())
+    except SyscontError as error:
+        raise node.error(error.message, error.hint) from None
+
+
+def read_config(node: Node, schema: Schema) -> dict[str, str]:
+    """A map of keys, each checked on its own, so that the place of a mistake is known."""
+    found: dict[str, str] = {}
+    for key, part in node.members().items():
+        try:
+            found |= schema.check({key: part.text()})
+        except SyscontError as error:
+            raise _at(part, key, error) from None
+    return found
+
+
+def read_devices(node: Node) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for name, part in node.members().items():
+        options = {option: value.text() for option, value in part.members().items()}
+        try:
+            found[name] = check_device(name, options)
+        except SyscontError as error:
+            raise _at(part, f"device {name}", error) from None
+    return found
+
+
+def _at(node: Node, named: str, error: SyscontError) -> UsageError:
+    """The place says what the error's own words begin with."""
+    return node.error(error.message.removeprefix(f"{named}: "), error.hint)
