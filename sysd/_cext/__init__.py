@@ -126,6 +126,19 @@ def bound_capabilities() -> None:
     _checked(_lib.sc_bound_capabilities(), "capability bounding set")
 
 
+def new_core_cookie() -> None:
+    """Share processor cores with no one, from now on, but with what this process forks; nothing where cores can't
+    be kept apart, for want of the kernel's support or of a second thread."""
+    _checked(_lib.sc_new_core_cookie(), "core scheduling")
+
+
+def core_cookie(pid: int) -> int:
+    """What tells those that pid shares cores with from all others, 0 when it does so with everyone."""
+    cookie = _ffi.new("uint64_t *")
+    _checked(_lib.sc_core_cookie(pid, cookie), "core scheduling")
+    return int(cookie[0])
+
+
 def netlink_socket_in(pidfd: int, protocol: int, groups: int) -> int:
     """A non-blocking netlink socket in the network namespace of the process behind pidfd."""
     return _checked(_lib.sc_netlink_in(pidfd, protocol, groups), "netlink socket")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attach PIDFD CGROUP REPORT ENVIRONMENT TTY ROWS COLUMNS UID GID GROUPS CWD [COMMAND...]
+ * attach PIDFD CGROUP REPORT ENVIRONMENT TTY ROWS COLUMNS UID GID GROUPS CWD LEADER LIMITS [COMMAND...]
  *
  * Runs a command in the namespaces of an instance, in its own leaf of the instance's cgroup, with our stdio.
  * The daemon starts this instead of forking itself: a fork of a small program is cheap, and nothing of the
@@ -16,6 +16,8 @@
  *   TTY     -1, or a socket that gets the controlling side of a terminal made inside
  *   ROWS, COLUMNS   its size
  *   UID, GID, GROUPS (a comma-separated list, may be empty), CWD   as the guest counts them
+ *   LEADER  the number of the instance's PID 1 here
+ *   LIMITS  NUMBER:SOFT:HARD for each resource that has one (setrlimit(2)), with commas between
  *
  * Three processes, all children of our parent and in our process group, which the daemon reaps and kills as one:
  * ourselves, one that enters the cgroup and the namespaces, and the command. The guest may stop or kill the last
@@ -34,6 +36,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -52,6 +55,12 @@
 #define MAX_SIDE 65535
 #define MAX_DATABASE (1 << 20)
 #define SOFT_DESCRIPTORS 1024 /* what systemd gives: select(2) breaks above */
+#define MAX_LIMITS 16
+
+struct limit {
+    unsigned int resource;
+    struct rlimit value;
+};
 
 struct request {
     int pidfd, cgroup, report, environment, tty;
@@ -60,6 +69,9 @@ struct request {
     gid_t gid, groups[MAX_GROUPS];
     size_t group_count;
     const char *cwd;
+    int leader;
+    struct limit limits[MAX_LIMITS];
+    size_t limit_count;
     char **argv;
 };
 
@@ -255,6 +267,14 @@ static void drop_privileges_of_daemon(void)
     }
 }
 
+static int take_limits(const struct request *r)
+{
+    for (size_t i = 0; i < r->limit_count; i++)
+        if (setrlimit(r->limits[i].resource, &r->limits[i].value) < 0)
+            return -1;
+    return 0;
+}
+
 /* Digits and nothing else: strtoul alone takes signs, blanks and whatever follows. */
 static bool parse(const char *text, unsigned long most, unsigned int *number)
 {
@@ -283,26 +303,49 @@ static bool parse_groups(char *text, struct request *r)
     return true;
 }
 
+static bool parse_limit(const char *text, struct limit *limit)
+{
+    unsigned long long soft, hard;
+    int end = 0;
+    if (text[strspn(text, "0123456789:")] ||
+        sscanf(text, "%2u:%20llu:%20llu%n", &limit->resource, &soft, &hard, &end) != 3 || text[end])
+        return false;
+    limit->value = (struct rlimit){ soft, hard };
+    return true;
+}
+
+static bool parse_limits(char *text, struct request *r)
+{
+    for (char *word = strtok(text, ","); word; word = strtok(NULL, ","))
+        if (r->limit_count == MAX_LIMITS || !parse_limit(word, &r->limits[r->limit_count++]))
+            return false;
+    return true;
+}
+
 static bool parse_request(char **argv, struct request *r)
 {
     r->tty = -1;
     r->cwd = argv[11];
-    r->argv = argv + 12;
+    r->argv = argv + 14;
     return parse_fd(argv[1], &r->pidfd) && parse_fd(argv[2], &r->cgroup) && parse_fd(argv[3], &r->report) &&
            parse_fd(argv[4], &r->environment) && (strcmp(argv[5], "-1") == 0 || parse_fd(argv[5], &r->tty)) &&
            parse(argv[6], MAX_SIDE, &r->rows) && parse(argv[7], MAX_SIDE, &r->columns) &&
-           parse(argv[8], MAX_ID, &r->uid) && parse(argv[9], MAX_ID, &r->gid) && parse_groups(argv[10], r);
+           parse(argv[8], MAX_ID, &r->uid) && parse(argv[9], MAX_ID, &r->gid) && parse_groups(argv[10], r) &&
+           parse_fd(argv[12], &r->leader) && parse_limits(argv[13], r);
 }
 
 int main(int argc, char **argv)
 {
     struct request r = { 0 };
-    if (argc < 12 || !parse_request(argv, &r))
+    if (argc < 14 || !parse_request(argv, &r))
         return 64;
     if (read_environment(r.environment) < 0)
         return 74;
     drop_privileges_of_daemon();
-    pid_t middle = fork_raw(CLONE_PARENT, r.cgroup, 0);
+    /* Cookie and limits pass to what we fork. Was the number another's by now, the leader's pidfd leads nowhere. */
+    pid_t middle = -1;
+    if (core_cookie(CORE_COOKIE_SHARE_FROM, r.leader, NULL) == 0 && take_limits(&r) == 0)
+        middle = fork_raw(CLONE_PARENT, r.cgroup, 0);
     if (middle == 0)
         enter(&r);
     if (middle < 0)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the extension module and the attach program: clone3(2) as a fork, and the capability bound. */
+/* Shared by the extension module and the attach program: clone3(2) as a fork, the capability bound, core
+ * scheduling. */
 #ifndef SYSCONT_CLONE_H
 #define SYSCONT_CLONE_H
 
+#include <errno.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
 #include <stddef.h>
@@ -18,6 +20,11 @@
 #ifndef SYS_clone3
 #define SYS_clone3 435
 #endif
+
+#ifndef PR_SCHED_CORE
+#define PR_SCHED_CORE 62
+#endif
+enum { CORE_COOKIE_GET, CORE_COOKIE_CREATE, CORE_COOKIE_SHARE_TO, CORE_COOKIE_SHARE_FROM };
 
 static inline pid_t fork_raw(uint64_t flags, int cgroup, uint64_t exit_signal)
 {
@@ -42,6 +49,17 @@ static inline int bound_capabilities(void)
         if (prctl(PR_CAPBSET_DROP, host_only[i], 0, 0, 0) < 0)
             return -1;
     return 0;
+}
+
+/*
+ * Core scheduling (prctl(2), core-scheduling.rst): tasks with different cookies never run on one core at once.
+ * Process 0 is ourselves. A kernel or a machine without it has no cookies to make, to share or to tell: 0 then.
+ */
+static inline int core_cookie(int operation, pid_t pid, uint64_t *cookie)
+{
+    if (prctl(PR_SCHED_CORE, operation, pid, 0 /* this thread */, (unsigned long)cookie) == 0)
+        return 0;
+    return errno == EINVAL || errno == ENODEV ? 0 : -1;
 }
 
 #endif

@@ -174,6 +174,18 @@ int sc_bound_capabilities(void)
     return bound_capabilities();
 }
 
+/* For this process and all that it forks. */
+int sc_new_core_cookie(void)
+{
+    return core_cookie(CORE_COOKIE_CREATE, 0, NULL);
+}
+
+int sc_core_cookie(int pid, uint64_t *cookie)
+{
+    *cookie = 0;
+    return core_cookie(CORE_COOKIE_GET, pid, cookie);
+}
+
 /* A netlink socket that lives in the network namespace of another process. Touches this thread only. */
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups)
 {

@@ -17,4 +17,6 @@ int sc_set_fs_ids(unsigned int uid, unsigned int gid);
 int sc_userns(unsigned int base, unsigned int count);
 int sc_clone_sibling(void);
 int sc_bound_capabilities(void);
+int sc_new_core_cookie(void);
+int sc_core_cookie(int pid, uint64_t *cookie);
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups);

@@ -56,6 +56,7 @@ def instance_rows(item: Parameters) -> Rows:
         ("State", _text(item, "state")),
         ("Unit", _text(item, "unit")),
         ("Leader", _text(item, "leader") if item.get("leader") else ""),
+        ("Core scheduling", _cookie(item)),
         ("Image", " ".join(filter(None, (_text(item, "imageAlias"), _text(item, "image"))))),
         ("Addresses", "\n".join(map(str, item.get("addresses") or ()))),
         ("UUID", _text(item, "uuid")),
@@ -66,6 +67,14 @@ def instance_rows(item: Parameters) -> Rows:
         ("Devices", _devices(item.get("expandedDevices") or item.get("devices"))),
     ]
     return [(label, value) for label, value in rows if value]
+
+
+def _cookie(item: Parameters) -> str:
+    """Nothing for an instance that does not run."""
+    if not item.get("leader"):
+        return ""
+    cookie = item.get("coreCookie")
+    return f"cookie {cookie:#x}" if isinstance(cookie, int) and cookie else "off"
 
 
 def host_rows(item: Parameters) -> Rows:

@@ -14,6 +14,7 @@ from sysd.manager.operations import Handle
 from sysd.model.names import path_encode
 from sysd.model.operation import Operation
 from sysd.model.secrets import public
+from sysd.runtime.core_scheduling import cookie
 from sysd.runtime.execute import Command
 
 OPTIONS = ("a{sv}", "options")
@@ -66,6 +67,7 @@ class InstanceObjects:
                 Property("State", "s", lambda name: table.status(table.get(name)).state.value),
                 Property("Unit", "s", lambda name: table.get(name).unit, changes=False),
                 Property("Leader", "u", lambda name: table.status(table.get(name)).leader),
+                Property("CoreCookie", "t", lambda name: cookie(table.status(table.get(name)).leader)),
                 Property("Image", "s", lambda name: table.get(name).image, changes=False),
                 Property("Config", "a{ss}", lambda name: public(table.get(name).config)),
                 Property("Devices", "a{sa{ss}}", lambda name: table.get(name).devices),

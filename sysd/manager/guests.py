@@ -19,6 +19,7 @@ from sysd.model.instance import Instance, State
 from sysd.model.names import from_unit_name, qualified
 from sysd.runtime import guest
 from sysd.runtime.guest import Guest
+from sysd.runtime.limits import cpus_of_mask
 from sysd.units.bus import BusError
 from sysd.units.machined import Machined
 from sysd.units.systemd import SERVICE, UNIT, Systemd
@@ -151,6 +152,9 @@ class Guests:
                     # Made by an earlier run of ours, perhaps of an earlier version: the next start makes it anew.
                     live = self._table.live(instance)
                     live.loaded = live.stale = True
+                    if "limits.cpu" in self._table.expanded(instance).config:
+                        mask = await self._systemd.unit_property(instance.unit, SERVICE, "AllowedCPUs")
+                        live.cpus = cpus_of_mask(bytes(mask))
                 await self.refresh(instance)
                 await self._take_up(instance, fds)
             elif fds:

@@ -17,7 +17,7 @@ from sysd.model.errors import FailedError, NotRunningError, SyscontError
 from sysd.model.instance import Instance, State, hardware_address
 from sysd.model.names import from_unit_name, qualified
 from sysd.network import links
-from sysd.runtime import container
+from sysd.runtime import container, limits
 from sysd.runtime.guest import Guest
 from sysd.runtime.spec import NETNS_FD, spec_path
 from sysd.units.bus import BusError
@@ -108,7 +108,14 @@ class Lifecycle:
         host_links, guest_links = await self._link_requests(instance)
         spec = container.make_spec(instance, image, host_links, guest_links)
         spec.write()
-        return container.unit_properties(instance, image, spec)
+        return container.unit_properties(instance, image, spec, self._choose_cpus(instance))
+
+    def _choose_cpus(self, instance: Instance) -> frozenset[int]:
+        """Spread instances over the processors; running or not, as a loaded unit can be started without us."""
+        live = self._table.live(instance)
+        others = (self._table.live(other).cpus for other in self._table.all() if other.uuid != instance.uuid)
+        live.cpus = limits.choose_cpus(instance.config, live.cpus, others)
+        return live.cpus
 
     async def load(self, instances: list[Instance]) -> None:
         """Let systemd know the units of stopped instances, so that systemctl can show and start them too."""
@@ -231,11 +238,13 @@ class Lifecycle:
 
     async def apply_limits(self, instance: Instance) -> None:
         """Put the limits of a changed configuration in force if the instance runs; the rest waits for a start."""
+        expanded = self._table.expand(instance)
+        properties = limits.live_properties(expanded.config, self._choose_cpus(expanded))
         self._table.live(instance).stale = True
         if self._table.status(instance).state in STOPPED:
             return
         try:
-            await self._systemd.set_properties(instance.unit, container.limits(self._table.expand(instance).config))
+            await self._systemd.set_properties(instance.unit, properties)
         except BusError as error:
             raise FailedError(f"{instance.name}: systemd refused the limits: {error.message}") from error
 

@@ -13,7 +13,7 @@ from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.table import Table
 from sysd.model.errors import BusyError, InvalidError, NotFoundError, NotRunningError
 from sysd.model.instance import Instance
-from sysd.runtime import container, execute
+from sysd.runtime import container, execute, limits
 from sysd.runtime.execute import Command, Running
 from sysd.runtime.guest import Guest
 from sysd.units.systemd import SERVICE, Systemd
@@ -44,13 +44,13 @@ class Sessions:
         instance = self._table.get(name)
         guest = self._lifecycle.guest_of(instance)
         with self._slot(owner, session) as slot:
-            environment = container.environment(instance.config) | dict(command.environment)
+            config = self._table.expanded(instance).config
+            environment = container.environment(config) | dict(command.environment)
             cgroup = await self._cgroup(instance, guest)
             if self._lifecycle.guest_of(instance) is not guest:
                 raise NotRunningError(f"{instance.name} was restarted meanwhile")
-            running = await execute.start(
-                guest.pidfd, cgroup, instance.id_base, replace(command, environment=environment)
-            )
+            wanted = replace(command, environment=environment, limits=limits.rlimit_numbers(config))
+            running = await execute.start(guest.leader, guest.pidfd, cgroup, instance.id_base, wanted)
             self._running[slot] = running
             _hand_terminal(running, on_terminal)
             return await running.wait()

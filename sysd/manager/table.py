@@ -25,13 +25,15 @@ _STATES = {
 
 @dataclass(slots=True)
 class Live:
-    """What is seen of one instance. loaded: systemd has its unit, running or not; stale: as it once was configured."""
+    """What is seen of one instance. loaded: systemd has its unit, running or not; stale: as it once was configured.
+    cpus: which processors its unit has, if limits.cpu says so."""
 
     active_state: str = "inactive"
     freezer_state: str = "running"
     guest: Guest | None = None
     loaded: bool = False
     stale: bool = False
+    cpus: frozenset[int] = frozenset()
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -145,6 +147,7 @@ class Table:
             for name, old, new in (
                 ("State", before.state, after.state),
                 ("Leader", before.leader, after.leader),
+                ("CoreCookie", before.leader, after.leader),
                 ("Addresses", before.addresses, after.addresses),
             )
             if old != new

@@ -18,9 +18,10 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}", re.ASCII)
 class Key:
     """One key, or a family of keys when the name ends with ``.*``.
 
-    check raises InvalidError for a bad value. member, for a family, is what the part in place of ``*`` must match.
-    live: a change is in force at once in what runs. internal: only the daemon sets it. refused: why the key
-    can't be offered; it is known so that the answer can say so.
+    check raises InvalidError for a bad value. member, for a family, is what the part in place of ``*`` must match;
+    check_member, for one whose members differ, gets that part and the value. live: a change is in force at once in
+    what runs. internal: only the daemon sets it. refused: why the key can't be offered; it is known so that the
+    answer can say so.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Key:
     internal: bool = False
     refused: str = ""
     member: str = ""
+    check_member: Callable[[str, str], object] | None = None
 
     @property
     def prefix(self) -> str | None:
@@ -78,6 +80,8 @@ class Schema:
             _check_text(key, name, value)
             try:
                 key.check(value)
+                if key.check_member:
+                    key.check_member(name[len(key.name) - 1 :], value)
             except InvalidError as error:
                 raise InvalidError(f"{name}: {error.message}", error.hint) from None
         return dict(values)

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dbus_next import Variant
 
+from sysd.model import sysctls
 from sysd.model.config import get_int
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance
-from sysd.model.sizes import parse_size
+from sysd.model.keys.linux import kernel_modules
+from sysd.runtime import core_scheduling, limits
 from sysd.runtime.spec import LaunchSpec
 from sysd.units.systemd import Properties
 
 LAUNCHER = "/usr/libexec/syscont/launch"
+MODPROBE = "/sbin/modprobe"
 STATE_DIR = Path("/var/lib/syscont/instances")
 IMAGE_DIR = Path("/var/lib/syscont/images")
 
@@ -48,6 +51,8 @@ def make_spec(instance: Instance, image: Image, host_links: list[str], guest_lin
         environment=environment(instance.config),
         host_links=host_links,
         guest_links=guest_links,
+        sysctls=sysctls.settings(instance.config),
+        core_scheduling=core_scheduling.wanted(instance.config),
     )
 
 
@@ -56,7 +61,16 @@ def environment(config: Mapping[str, str]) -> dict[str, str]:
     return {key[len(prefix) :]: value for key, value in config.items() if key.startswith(prefix)}
 
 
-def unit_properties(instance: Instance, image: Image, spec: LaunchSpec) -> Properties:
+def _modules(config: Mapping[str, str]) -> Properties:
+    """Before each start, so that it is done also when the daemon is away; what can't be loaded fails the start."""
+    wanted = config.get("linux.kernel_modules")
+    if not wanted:
+        return {}
+    argv = [MODPROBE, "--all", "--use-blacklist", "--", *kernel_modules(wanted)]
+    return {"ExecStartPre": Variant("a(sasb)", [[MODPROBE, argv, False]])}
+
+
+def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: Iterable[int]) -> Properties:
     """The container's unit. The guest's own PID 1 becomes its main process; see the launcher."""
     argv = [LAUNCHER, str(spec.path)]
     return {
@@ -68,6 +82,7 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec) -> Prope
         "AddRef": Variant("b", True),
         "Type": Variant("s", "notify"),
         "NotifyAccess": Variant("s", "all"),
+        **_modules(instance.config),
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
         "SyslogIdentifier": Variant("s", instance.name),
         "Delegate": Variant("b", True),
@@ -85,16 +100,6 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec) -> Prope
         "StartLimitBurst": Variant("u", 10),
         "DevicePolicy": Variant("s", "closed"),
         "DeviceAllow": Variant("a(ss)", [["char-pts", "rwm"], ["/dev/net/tun", "rwm"], ["/dev/fuse", "rwm"]]),
-        "LimitNOFILESoft": Variant("t", 1024),
-        "LimitNOFILE": Variant("t", 524288),
-        **limits(instance.config),
-    }
-
-
-def limits(config: Mapping[str, str]) -> Properties:
-    """Resource limits as unit properties; these may be set on a running unit too."""
-    memory = config.get("limits.memory")
-    return {
-        "TasksMax": Variant("t", int(config.get("limits.processes", "16384"))),
-        "MemoryMax": Variant("t", parse_size(memory) if memory else INFINITY),
+        **limits.start_properties(instance.config),
+        **limits.live_properties(instance.config, cpus),
     }

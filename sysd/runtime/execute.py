@@ -14,6 +14,7 @@ import stat
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sysd.model.errors import FailedError, InvalidError, NotFoundError
 
@@ -48,13 +49,14 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """user: a name or number of the guest's. size: rows and columns of the terminal that tty asks for. stdio:
-    descriptors, -1 for none; unused when tty is set."""
+    """user: a name or number of the guest's. limits: soft and hard, by the numbers of setrlimit(2). size: rows and
+    columns of the terminal that tty asks for. stdio: descriptors, -1 for none; unused when tty is set."""
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
     user: str = ""
+    limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     tty: bool = False
     size: tuple[int, int] = (0, 0)
     stdio: tuple[int, int, int] = (-1, -1, -1)
@@ -146,7 +148,15 @@ def _reap_later(kind: int, number: int, attempt: int = 0) -> bool:
     return False
 
 
-async def start(leader_pidfd: int, cgroup: str, id_base: int, command: Command) -> Running:
+class _Entry(NamedTuple):
+    """How a guest is entered: the number and pidfd of its PID 1, and a descriptor of its cgroup's leaf."""
+
+    leader: int
+    pidfd: int
+    leaf: int
+
+
+async def start(leader: int, leader_pidfd: int, cgroup: str, id_base: int, command: Command) -> Running:
     """Run command in a guest; cgroup is the path of the instance's unit, as systemd says it."""
     command.check()
     # A copy: the guest may end and the number become another's while we look the user up.
@@ -154,20 +164,21 @@ async def start(leader_pidfd: int, cgroup: str, id_base: int, command: Command) 
     try:
         leaf = _open_leaf(cgroup, id_base)
         try:
-            user = await _ask_for_user(pidfd, leaf, command.user) if command.user else User()
-            return await _run(pidfd, leaf, command, user)
+            entry = _Entry(leader, pidfd, leaf)
+            user = await _ask_for_user(entry, command.user) if command.user else User()
+            return await _run(entry, command, user)
         finally:
             os.close(leaf)
     finally:
         os.close(pidfd)
 
 
-async def _ask_for_user(pidfd: int, leaf: int, wanted: str) -> User:
+async def _ask_for_user(entry: _Entry, wanted: str) -> User:
     """Look wanted up in the guest's files, which a process of the guest's own rights reads: their file system may
     be one that the guest serves by itself (FUSE), and that never answers."""
     database = os.memfd_create("users", os.MFD_CLOEXEC)
     try:
-        running = await _run(pidfd, leaf, Command((), stdio=(-1, database, -1)), User())
+        running = await _run(entry, Command((), stdio=(-1, database, -1)), User())
         await _ended_in_time(running)
         # The process inside shared the offset.
         os.lseek(database, 0, os.SEEK_SET)
@@ -189,7 +200,7 @@ async def _ended_in_time(running: Running) -> None:
         raise FailedError("the instance's users can't be read", "its processes were killed, or it is out of memory")
 
 
-async def _run(pidfd: int, leaf: int, command: Command, user: User) -> Running:
+async def _run(entry: _Entry, command: Command, user: User) -> Running:
     environment = {
         "PATH": DEFAULT_PATH,
         "HOME": user.home,
@@ -209,20 +220,21 @@ async def _run(pidfd: int, leaf: int, command: Command, user: User) -> Running:
         terminal, terminal_end = _pair(stack, socket.SOCK_STREAM)
         null = owned(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
         passed = [null if fd < 0 else fd for fd in command.stdio]
-        passed += [pidfd, leaf, report_end.fileno()]
+        passed += [entry.pidfd, entry.leaf, report_end.fileno()]
         passed += [owned(_environment_file(environment))]
         passed += [terminal_end.fileno()] if command.tty else []
-        helper = _spawn(_attach_argv(command, user), passed)
+        helper = _spawn(_attach_argv(entry.leader, command, user), passed)
         report_end.close()
         terminal_end.close()
         return await _started(helper, report, terminal if command.tty else None)
 
 
-def _attach_argv(command: Command, user: User) -> list[str]:
+def _attach_argv(leader: int, command: Command, user: User) -> list[str]:
     groups = ",".join(map(str, user.groups))
     terminal = ["7" if command.tty else "-1", *map(str, command.size)]
-    cwd = command.cwd or user.home
-    return [ATTACH, "3", "4", "5", "6", *terminal, str(user.uid), str(user.gid), groups, cwd, *command.argv]
+    who = [str(user.uid), str(user.gid), groups, command.cwd or user.home]
+    limits = ",".join(f"{number}:{soft}:{hard}" for number, (soft, hard) in command.limits.items())
+    return [ATTACH, "3", "4", "5", "6", *terminal, *who, str(leader), limits, *command.argv]
 
 
 def _pair(stack: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:

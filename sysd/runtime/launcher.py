@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         environment: dict[str, str]
         host_links: list[str]
         guest_links: list[str]
+        sysctls: dict[str, str]
+        core_scheduling: bool
 
 
 ID_COUNT = 65536
@@ -47,6 +49,7 @@ LAUNCH_DIR = "/run/syscont/launch"
 HANDOVER_SOCKET = "/run/syscont/handover"
 NETNS_FD = 100
 MANAGER = "syscont"
+ENOENT = 2
 TIOCSPTLCK = 0x40045431
 TIOCGPTN = 0x80045430
 
@@ -225,6 +228,8 @@ def replay(netlink: _socket.socket, requests: list[str]) -> None:
 def guest_side(spec: Spec, pipe: _socket.socket, userns: int, root: int) -> NoReturn:
     """Middle process: enter the namespaces, give birth to the guest's PID 1, leave."""
     try:
+        if spec["core_scheduling"]:
+            c.new_core_cookie()
         c.setns(userns, c.CLONE_NEWUSER)
         c.set_ids(0, 0)
         c.unshare(c.CLONE_NEWNS | c.CLONE_NEWUTS | c.CLONE_NEWIPC | c.CLONE_NEWNET | c.CLONE_NEWPID | c.CLONE_NEWCGROUP)
@@ -250,6 +255,10 @@ def become_init(spec: Spec, pipe: _socket.socket) -> NoReturn:
         _socket.sethostname(spec["name"])
         enter_root()
         mount_api_file_systems()
+        allow_ping()
+        set_sysctls(spec["sysctls"])
+        # As the last of it: some of the settings are not beneath net.
+        read_only("/proc/sys", but="/proc/sys/net")
         master, console = open_console()
         bring_up_links(spec)
         pipe.sendmsg([b"console"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))])
@@ -300,8 +309,6 @@ def mount_api_file_systems() -> None:
     )
     c.pivot_root()
     os.chdir("/")
-    read_only("/proc/sys", but="/proc/sys/net")
-    allow_ping()
 
 
 def allow_ping() -> None:
@@ -313,6 +320,20 @@ def allow_ping() -> None:
         return
     os.write(setting, f"0 {ID_COUNT - 1}".encode())
     os.close(setting)
+
+
+def set_sysctls(settings: dict[str, str]) -> None:
+    """Each as the guest's root and in its namespaces, where nothing of the host's can be written."""
+    for path, value in settings.items():
+        try:
+            setting = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.write(setting, value.encode())
+            finally:
+                os.close(setting)
+        except OSError as error:
+            why = "this kernel has no such setting" if error.errno == ENOENT else error.strerror
+            raise LaunchError(f"linux.sysctl.{path.replace('/', '.')}={value}: {why}") from None
 
 
 def open_console() -> tuple[int, int]:

@@ -23,7 +23,8 @@ NETNS_FD = 100
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """host_links are rtnetlink requests (hex) for the host, guest_links for the guest's namespace."""
+    """host_links are rtnetlink requests (hex) for the host, guest_links for the guest's namespace. sysctls are by
+    path beneath /proc/sys."""
 
     uuid: str
     name: str
@@ -34,6 +35,8 @@ class LaunchSpec:
     environment: dict[str, str] = field(default_factory=dict)
     host_links: list[str] = field(default_factory=list)
     guest_links: list[str] = field(default_factory=list)
+    sysctls: dict[str, str] = field(default_factory=dict)
+    core_scheduling: bool = False
 
     @property
     def path(self) -> Path:

@@ -12,6 +12,7 @@ from sysd.model.instance import Instance
 from sysd.model.network import Network
 from sysd.model.operation import Operation
 from sysd.model.secrets import public
+from sysd.runtime import core_scheduling
 
 
 def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any
         "state": status.state,
         "unit": value.unit,
         "leader": status.leader,
+        "coreCookie": core_scheduling.cookie(status.leader),
         "image": value.image,
         "imageAlias": manager.image_alias(value),
         "config": public(value.config) if caller.uid else value.config,

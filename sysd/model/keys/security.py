@@ -6,4 +6,13 @@ from __future__ import annotations
 from sysd.model.schema import Key
 from sysd.model.values import boolean
 
-KEYS = (Key("security.protection.delete", boolean, "false", "Refuse to delete the instance.", live=True),)
+KEYS = (
+    Key(
+        "security.core_scheduling",
+        boolean,
+        "true",
+        "Keep other instances off the processor cores it runs on, where kernel and processors can (core scheduling). "
+        "SYSCONT_CORE_SCHEDULING in the environment of syscontd.service is the host's own default.",
+    ),
+    Key("security.protection.delete", boolean, "false", "Refuse to delete the instance.", live=True),
+)
