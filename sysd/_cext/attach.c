@@ -267,11 +267,21 @@ static void drop_privileges_of_daemon(void)
     }
 }
 
+/* Where we may not raise a limit, the nearest to it, as systemd does for the instance's own processes. */
 static int take_limits(const struct request *r)
 {
-    for (size_t i = 0; i < r->limit_count; i++)
-        if (setrlimit(r->limits[i].resource, &r->limits[i].value) < 0)
+    struct rlimit now;
+    for (size_t i = 0; i < r->limit_count; i++) {
+        struct rlimit wanted = r->limits[i].value;
+        if (setrlimit(r->limits[i].resource, &wanted) == 0)
+            continue;
+        if (errno != EPERM || getrlimit(r->limits[i].resource, &now) < 0)
             return -1;
+        wanted.rlim_max = wanted.rlim_max < now.rlim_max ? wanted.rlim_max : now.rlim_max;
+        wanted.rlim_cur = wanted.rlim_cur < wanted.rlim_max ? wanted.rlim_cur : wanted.rlim_max;
+        if (setrlimit(r->limits[i].resource, &wanted) < 0)
+            return -1;
+    }
     return 0;
 }
 

@@ -26,6 +26,7 @@ from sysd.units.systemd import UNIT, JobError, Properties, Systemd
 log = logging.getLogger(__name__)
 
 LOAD_AT_ONCE = 256
+FAILURE_TIMEOUT = 5
 LAUNCH_TIMEOUT = 60
 """Seconds that a launcher may take to bring the guest's PID 1 to life; what the guest takes to boot is not in it."""
 
@@ -173,6 +174,9 @@ class Lifecycle:
                 # The launcher says why before it fails; its message may still be on the way.
                 await asyncio.wait({launched}, timeout=0.5)
             if launched.done():
+                if launched.exception():
+                    # The unit has yet to fail: until then a further start would find it on its way.
+                    await asyncio.wait({ended}, timeout=FAILURE_TIMEOUT)
                 launched.result()
             elif ended.done():
                 await self._finish(instance, job)
