@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from sysd.model import project
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
+from sysd.model.schema import Key
 from tools import reference
 
 
@@ -16,9 +20,10 @@ def test_page_in_the_tree_is_up_to_date(name: str) -> None:
     assert text == reference.PAGES[name](), "run: make generate"
 
 
-def test_each_key_is_there_once_with_what_is_to_know() -> None:
-    lines = reference.config().splitlines()
-    for key in KEYS:
+@pytest.mark.parametrize(("page", "keys"), [(reference.config, KEYS), (reference.projects, project.KEYS)])
+def test_each_key_is_there_once_with_what_is_to_know(page: Callable[[], str], keys: tuple[Key, ...]) -> None:
+    lines = page().splitlines()
+    for key in keys:
         (row,) = [line for line in lines if line.startswith(f"| `{key.name}` |")]
         assert (key.refused or key.help).replace("|", "\\|") in row
 
@@ -31,7 +36,7 @@ def test_each_type_of_device_has_its_options() -> None:
 
 
 def test_each_key_explains_itself() -> None:
-    for schema_keys in (KEYS, *(schema.keys for schema in SCHEMAS.values())):
+    for schema_keys in (KEYS, project.KEYS, *(schema.keys for schema in SCHEMAS.values())):
         for key in schema_keys:
             assert key.help or key.refused, key.name
             assert "\n" not in key.help + key.refused, key.name

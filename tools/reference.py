@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sysd.model import project
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.schema import Key
@@ -28,20 +29,36 @@ DEVICES = """# Devices of instances
 A device has a name, a type, and options that depend on its type. Options are LXD's. An option that is *live* can be
 changed while the instance runs without taking the device away.
 """
+PROJECTS = """# Configuration of projects
+
+Keys and values are LXD's. They are set with `syscont project set NAME KEY=VALUE`. Limits hold for all instances of a
+project together, restrictions for each of them with all that its profiles give it; a change of an instance, of a
+profile or of the project that goes against them is refused.
+"""
 REFUSED = "What LXD has and syscont can't offer; to set it is an error that says the same:"
 
 
 def config() -> str:
-    """The page of instances' keys, a section for each first word."""
-    groups: dict[str, list[Key]] = {}
-    for key in KEYS:
-        groups.setdefault(key.name.partition(".")[0], []).append(key)
-    return "\n".join([HEAD, CONFIG, *(_section(f"{name}.*", keys) for name, keys in groups.items())])
+    """The page of instances' keys."""
+    return "\n".join([HEAD, CONFIG, *_sections(KEYS)])
+
+
+def projects() -> str:
+    """The page of projects' keys."""
+    return "\n".join([HEAD, PROJECTS, *_sections(project.KEYS)])
 
 
 def devices() -> str:
     """The page of devices, a section for each type."""
     return "\n".join([HEAD, DEVICES, *(_section(kind, schema.keys) for kind, schema in SCHEMAS.items())])
+
+
+def _sections(keys: Iterable[Key]) -> list[str]:
+    """One for each first word."""
+    groups: dict[str, list[Key]] = {}
+    for key in keys:
+        groups.setdefault(key.name.partition(".")[0], []).append(key)
+    return [_section(f"{name}.*", group) for name, group in groups.items()]
 
 
 def _section(title: str, keys: Sequence[Key]) -> str:
@@ -68,7 +85,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-PAGES = {"config.md": config, "devices.md": devices}
+PAGES = {"config.md": config, "devices.md": devices, "projects.md": projects}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Launch
-from guests import Done, Instance, on_terminal, syscont, unique
+from guests import Done, Instance, on_terminal, python, syscont, systemd_property, unique
 from hosts import Host
 from leftovers import nothing_happens
 
@@ -70,6 +70,44 @@ def test_apply_changes_what_differs(host: Host, busybox: str, names: list[str]) 
     assert "volatile.eth0.hwaddr" in config
 
 
+LAB = """
+projects: [{name: lab, config: {limits.instances: 1}}]
+profiles:
+- {name: default, project: lab, devices: {eth0: {type: nic, network: syscontbr0, name: eth0}}}
+- {name: small, project: lab, config: {limits.processes: PROCESSES}}
+instances:
+- {name: one, project: lab, image: busybox, profiles: [default, small], state: running}
+"""
+
+
+@pytest.fixture
+def no_lab(host: Host) -> Iterator[None]:
+    """Afterwards there is none any more."""
+    yield
+    syscont(host, "delete", "--force", "lab:one", check=False)
+    for method, name in (("DeleteProfile", "lab:small"), ("DeleteProject", "lab")):
+        task = {"call": method, "parameters": {"name": name}}
+        python(host, "raw_varlink", input=json.dumps([task]))
+
+
+@pytest.mark.usefixtures("no_lab", "busybox")
+def test_a_project_with_all_that_is_in_it(host: Host) -> None:
+    apply(host, LAB.replace("PROCESSES", "70"), "--yes")
+    unit = "syscont@lab:one.service"
+    assert systemd_property(host, unit, "TasksMax") == "70"
+    again = apply(host, LAB.replace("PROCESSES", "70"), "--yes", "--exit-code")
+    assert again.stdout.endswith("0 to create, 0 to change, 4 unchanged\n")
+    done = apply(host, LAB.replace("PROCESSES", "80"), "--yes", "--quiet")
+    assert "profile lab:small\n" in done.stdout
+    assert "unchanged  " not in done.stdout
+    assert systemd_property(host, unit, "TasksMax") == "80"
+    more = "instances: [{name: two, project: lab, image: busybox}]"
+    refused = apply(host, more, "--yes", check=False)
+    assert refused.returncode != 0
+    assert "instance lab:two: " in refused.stderr
+    assert "limits.instances" in refused.stderr
+
+
 def test_a_mistake_anywhere_changes_nothing(host: Host, busybox: str, names: list[str]) -> None:
     text = document(names, busybox).replace("eth7", "../eth7")
     with nothing_happens(host):
@@ -108,4 +146,4 @@ def test_edit(host: Host, launch: Launch) -> None:
 def test_the_example_of_the_manual_is_planned(host: Host, busybox: str) -> None:
     text = (Path(__file__).parent.parent / "docs/examples/lab.yaml").read_text()
     steps = json.loads(apply(host, text, "--dry-run", "--format", "json").stdout)
-    assert [step["action"] for step in steps if step["kind"] == "instance"] == ["create", "create"]
+    assert [step["action"] for step in steps] == ["create"] * 4

@@ -23,17 +23,27 @@ STDIN = 0
 def run(parsed: Parsed) -> int:
     """``syscont apply``"""
     from sysd.cli.document import read, text_of
-    from sysd.cli.plan import SAME, make_plan
+    from sysd.cli.plan import SAME, make_plan, to_restart
 
     document = read(*text_of(parsed.args[0]))
-    steps = make_plan(document, parsed.flag("restart")) if document else []
+    steps = make_plan(document) if document else []
     _show(parsed, steps)
     pending = [step for step in steps if step.action != SAME]
     if pending and not parsed.flag("dry-run"):
         if not parsed.flag("yes"):
             _ask(parsed.args[0])
         _carry_out(pending)
+        if parsed.flag("restart"):
+            return _restart(to_restart(pending)) or _status(parsed, pending)
+    return _status(parsed, pending)
+
+
+def _status(parsed: Parsed, pending: list[Step]) -> int:
     return CHANGED if pending and parsed.flag("exit-code") else 0
+
+
+def _restart(names: list[str]) -> int:
+    return client.report(client.run_each("RestartInstance", [{"name": name} for name in names]))
 
 
 def _show(parsed: Parsed, steps: list[Step]) -> None:

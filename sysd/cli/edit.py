@@ -25,6 +25,20 @@ def instance(parsed: Parsed) -> int:
     return _edit(INSTANCES, parsed.args[0])
 
 
+def profile(parsed: Parsed) -> int:
+    """``syscont profile edit``"""
+    from sysd.cli.objects import PROFILES
+
+    return _edit(PROFILES, parsed.args[0])
+
+
+def project(parsed: Parsed) -> int:
+    """``syscont project edit``"""
+    from sysd.cli.objects import PROJECTS
+
+    return _edit(PROJECTS, parsed.args[0])
+
+
 def _edit(kind: Kind, reference: str) -> int:
     found = kind.current([reference])
     if reference not in found:

@@ -13,11 +13,12 @@ from typing import Any
 
 from sysd.cli import client
 from sysd.cli.document import Node
-from sysd.cli.errors import UsageError
-from sysd.model import names
+from sysd.cli.errors import CliError, UsageError
+from sysd.model import names, project
 from sysd.model.config import SCHEMA
 from sysd.model.devices.check import check_device
 from sysd.model.errors import InvalidError, SyscontError
+from sysd.model.profile import DEFAULT_PROFILE
 from sysd.model.schema import Schema
 from sysd.model.values import check_description
 
@@ -58,9 +59,22 @@ class Kind:
         """changed has the fields that get new values."""
         raise NotImplementedError
 
+    def completed(self, current: Values, wanted: Values) -> Values:
+        """What is wanted, with what stays although a field that is given is made just so."""
+        return wanted
+
+    def runs(self, reference: str, current: Values) -> list[str]:
+        """The running instances that a change is about."""
+        return []
+
     def is_live(self, key: str) -> bool:
         """Whether a change, by its name in a plan, is in force at once in what runs."""
-        return True
+        if key in self.fields:
+            return True
+        try:
+            return self.schema.find(key).live
+        except InvalidError:
+            return False
 
     def read(self, node: Node) -> Values:
         """What a document says of one object; raises UsageError with the place of the first mistake."""
@@ -97,6 +111,74 @@ class Kind:
         return node.text()
 
 
+class Projects(Kind):
+    name = "project"
+    section = "projects"
+    listed_by = "project list"
+    fields = ("name", "description", "config")
+    schema = project.SCHEMA
+    check_name = staticmethod(names.check_project_name)
+
+    def reference(self, values: Values) -> str:
+        return str(values["name"])
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        return {item["name"]: item for item in client.items("ListProjects", "projects") if item["name"] in references}
+
+    def completed(self, current: Values, wanted: Values) -> Values:
+        """A project that is made has features that were not asked for; they are not to go away the next time."""
+        if "config" not in wanted:
+            return wanted
+        features = {key: value for key, value in current["config"].items() if key.startswith("features.")}
+        return wanted | {"config": features | wanted["config"]}
+
+    def making(self, reference: str, wanted: Values) -> Call:
+        return ("CreateProject", wanted)
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        return ("UpdateProject", {"name": reference, **changed})
+
+
+class Profiles(Kind):
+    name = "profile"
+    section = "profiles"
+    listed_by = "profile list"
+    fields = ("name", "project", "description", "config", "devices")
+    fixed = ("name", "project")
+    check_name = staticmethod(names.check_profile_name)
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        return {name: found for name in references if (found := self._one(name))}
+
+    def _one(self, reference: str) -> Values | None:
+        """Asked for by its name: one in a project without profiles of its own is in another."""
+        try:
+            found = client.call("GetProfile", {"name": reference})["profile"]
+            config = client.call("GetProfileConfig", {"name": reference})["config"]
+        except CliError as error:
+            if error.name == "NotFound":
+                return None
+            raise
+        return {**found, "config": config}
+
+    def making(self, reference: str, wanted: Values) -> Call:
+        given = {field: value for field, value in wanted.items() if field != "project"}
+        # A project that is made in the same run brings a default profile along.
+        method = "UpdateProfile" if wanted["name"] == DEFAULT_PROFILE else "CreateProfile"
+        return (method, {**given, "name": reference})
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        return ("UpdateProfile", {"name": reference, **changed})
+
+    def runs(self, reference: str, current: Values) -> list[str]:
+        running = {
+            names.qualified(item["project"], item["name"])
+            for item in client.items("ListInstances", "instances")
+            if item.get("state") in ALIVE
+        }
+        return [name for name in current["usedBy"] if name in running]
+
+
 class Instances(Kind):
     name = "instance"
     section = "instances"
@@ -112,14 +194,6 @@ class Instances(Kind):
                 found[reference] = item | {"config": own_config(reference)}
         return found
 
-    def is_live(self, key: str) -> bool:
-        if key in self.fields:
-            return True
-        try:
-            return self.schema.find(key).live
-        except InvalidError:
-            return False
-
     def making(self, reference: str, wanted: Values) -> Call:
         if "image" not in wanted:
             raise InvalidError(f"there is no instance {reference}, and no image to make it from", "add an image")
@@ -130,10 +204,13 @@ class Instances(Kind):
     def changing(self, reference: str, changed: Values) -> Call:
         return ("UpdateInstance", {"name": reference, **changed})
 
+    def runs(self, reference: str, current: Values) -> list[str]:
+        return [reference] if current.get("state") in ALIVE else []
 
-INSTANCES = Instances()
+
+PROJECTS, PROFILES, INSTANCES = Projects(), Profiles(), Instances()
 # In the order in which they need each other.
-KINDS: tuple[Kind, ...] = (INSTANCES,)
+KINDS: tuple[Kind, ...] = (PROJECTS, PROFILES, INSTANCES)
 
 
 def own_config(reference: str) -> dict[str, str]:

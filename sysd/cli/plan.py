@@ -44,10 +44,8 @@ class Step:
     action: str
     rows: list[Row] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-
-    @property
-    def waits(self) -> bool:
-        return any(row.waits for row in self.rows)
+    waiting: list[str] = field(default_factory=list)
+    """The running instances that have to be restarted for all of it to be in force."""
 
     def text(self) -> str:
         head = f"{self.action:<{len(SAME)}}  {self.kind.name} {self.reference}\n"
@@ -63,8 +61,8 @@ class Step:
         return {"kind": self.kind.name, "name": self.reference, "action": self.action, "changes": changes}
 
 
-def make_plan(document: Node, restart: bool = False) -> list[Step]:
-    """The steps, in an order in which each finds what it needs. restart: what needs it is to be restarted too."""
+def make_plan(document: Node) -> list[Step]:
+    """The steps, in an order in which each finds what it needs."""
     sections = document.fields([kind.section for kind in KINDS])
     wanted = [(kind, _objects(kind, sections[kind.section])) for kind in KINDS if kind.section in sections]
     steps: list[Step] = []
@@ -72,7 +70,7 @@ def make_plan(document: Node, restart: bool = False) -> list[Step]:
         current = kind.current(objects)
         for reference, (values, node) in objects.items():
             if reference in current:
-                steps.append(change(kind, reference, current[reference], values, restart))
+                steps.append(change(kind, reference, current[reference], values))
             else:
                 steps.append(_make(kind, reference, values, node))
     return steps
@@ -109,35 +107,30 @@ def _make(kind: Kind, reference: str, wanted: Values, node: Node) -> Step:
     return Step(kind, reference, CREATE, rows, [call])
 
 
-def change(kind: Kind, reference: str, current: Values, wanted: Values, restart: bool = False) -> Step:
+def change(kind: Kind, reference: str, current: Values, wanted: Values) -> Step:
     """The step from what there is to what is wanted."""
+    wanted = kind.completed(current, wanted)
     changed = {name: wanted[name] for name in kind.editable if name in wanted and wanted[name] != current.get(name)}
-    runs = current.get("state") in ALIVE and wanted.get("state") != "stopped"
     before, after = flat({name: current.get(name) for name in changed}), flat(changed)
-    rows = [
-        Row(key, before.get(key), after.get(key), runs and not kind.is_live(key))
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-    ]
-    step = Step(kind, reference, CHANGE if rows else SAME, rows)
+    keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    waiting = [key for key in keys if not kind.is_live(key)]
+    running = kind.runs(reference, current) if waiting and wanted.get("state") != "stopped" else []
+    rows = [Row(key, before.get(key), after.get(key), key in waiting and bool(running)) for key in keys]
+    step = Step(kind, reference, CHANGE if rows else SAME, rows, waiting=running)
     if changed:
         step.calls.append(kind.changing(reference, changed))
-    _change_state(step, current, wanted, restart)
+    _change_state(step, current, wanted)
     return step
 
 
-def _change_state(step: Step, current: Values, wanted: Values, restart: bool) -> None:
-    """An instance that is to run or not; what waits for a restart waits no longer when it is started anyway."""
+def _change_state(step: Step, current: Values, wanted: Values) -> None:
+    """An instance that is to run or not."""
     runs, to_run = current.get("state") in ALIVE, wanted.get("state")
-    verb = ""
     if to_run and runs != (to_run == "running"):
         verb = "StartInstance" if to_run == "running" else "StopInstance"
         step.rows.append(Row("state", str(current.get("state")), to_run))
-        step.action = CHANGE
-    elif restart and step.waits:
-        verb = "RestartInstance"
-    if verb:
         step.calls.append((verb, {"name": step.reference}))
+        step.action = CHANGE
 
 
 def flat(values: Values) -> dict[str, str]:
@@ -171,8 +164,15 @@ def summary(steps: list[Step]) -> str:
     """One line on all of it."""
     counts = [(CREATE, "to create"), (CHANGE, "to change"), (SAME, "unchanged")]
     parts = [f"{sum(step.action == action for step in steps)} {words}" for action, words in counts]
-    waiting = sum(step.waits for step in steps)
-    return ", ".join(parts) + (f"; {waiting} {'needs' if waiting == 1 else 'need'} a restart" if waiting else "")
+    waiting = len(to_restart(steps))
+    instances = "1 instance needs" if waiting == 1 else f"{waiting} instances need"
+    return ", ".join(parts) + (f"; {instances} a restart" if waiting else "")
+
+
+def to_restart(steps: list[Step]) -> list[str]:
+    """Each instance that has to be, once, however many changes it is for."""
+    stopped = {step.reference for step in steps for method, _ in step.calls if method == "StopInstance"}
+    return [name for name in dict.fromkeys(name for step in steps for name in step.waiting) if name not in stopped]
 
 
 def failed(error: CliError, step: Step) -> CliError:

@@ -29,16 +29,32 @@ WEB = {
 }
 CONFIG = {"limits.memory": "1GiB", "user.secret": "hush", "volatile.eth0.hwaddr": "02:00:00:00:00:01"}
 
+LAB = {"features.profiles": "true", "limits.instances": "5"}
+
 HANDLERS: dict[str, Handler] = {
     "ListInstances": lambda call: call.reply({"instances": [WEB, {**WEB, "name": "db1", "state": "stopped"}]}),
     "GetConfig": lambda call: call.reply({"config": CONFIG if call.parameters["name"] == "web1" else {}}),
-    "UpdateInstance": lambda call: call.reply({}),
+    "ListProjects": lambda call: call.reply({"projects": [{"name": "lab", "description": "", "config": LAB}]}),
+    "GetProfile": lambda call: get_profile(call),
+    "GetProfileConfig": lambda call: call.reply({"config": {"user.secret": "hush"}}),
+    **dict.fromkeys(
+        ("UpdateInstance", "CreateProfile", "UpdateProfile", "CreateProject", "UpdateProject"),
+        lambda call: call.reply({}),
+    ),
     **dict.fromkeys(
         ("CreateInstance", "StartInstance", "StopInstance", "RestartInstance"),
         lambda call: call.reply({"operation": {"status": "done"}}),
     ),
 }
-READS = ("ListInstances", "GetConfig")
+READS = ("ListInstances", "GetConfig", "ListProjects", "GetProfile", "GetProfileConfig")
+
+
+def get_profile(call: Call) -> None:
+    if call.parameters["name"] != "web":
+        return call.error("NotFound", "no such profile")
+    return call.reply(
+        {"profile": {"name": "web", "project": "default", "description": "", "devices": {}, "usedBy": ["web1", "db1"]}}
+    )
 
 
 @pytest.fixture
@@ -117,13 +133,56 @@ WAITS = "instances: [{name: web1, config: {boot.host_shutdown_timeout: 60}}]"
 def test_what_needs_a_restart_says_so(daemon: FakeDaemon, syscont: Command) -> None:
     done = apply(syscont, WAITS, "--yes")
     assert "boot.host_shutdown_timeout: (unset) -> 60  (needs a restart)\n" in done.stdout
-    assert done.stdout.endswith("0 to create, 1 to change, 0 unchanged; 1 needs a restart\n")
+    assert done.stdout.endswith("0 to create, 1 to change, 0 unchanged; 1 instance needs a restart\n")
     assert [method for method, _ in asked(daemon)] == ["UpdateInstance"]
     apply(syscont, WAITS, "--yes", "--restart")
     assert [method for method, _ in asked(daemon)[1:]] == ["UpdateInstance", "RestartInstance"]
     stopped = apply(syscont, WAITS.replace("web1", "db1"), "--yes", "--restart")
     assert "restart" not in stopped.stdout
     assert [method for method, _ in asked(daemon)[3:]] == ["UpdateInstance"]
+
+
+ALL = """
+instances: [{name: new1, project: new, image: busybox, profiles: [default, web]}]
+profiles:
+- {name: web, project: new, config: {limits.memory: 1GiB}, devices: {eth0: {type: nic, network: br1}}}
+- {name: default, project: new, description: Ours}
+projects: [{name: new, config: {restricted: true}}]
+"""
+
+
+def test_what_others_need_comes_first(daemon: FakeDaemon, syscont: Command) -> None:
+    done = apply(syscont, ALL, "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert asked(daemon) == [
+        ("CreateProject", {"name": "new", "config": {"restricted": "true"}}),
+        (
+            "CreateProfile",
+            {
+                "name": "new:web",
+                "config": {"limits.memory": "1GiB"},
+                "devices": {"eth0": {"type": "nic", "network": "br1"}},
+            },
+        ),
+        ("UpdateProfile", {"name": "new:default", "description": "Ours"}),
+        ("CreateInstance", {"name": "new:new1", "image": "busybox", "profiles": ["default", "web"]}),
+    ]
+
+
+def test_features_of_a_project_stay_unless_said(daemon: FakeDaemon, syscont: Command) -> None:
+    done = apply(syscont, "projects: [{name: lab, config: {limits.instances: 5}}]", "--yes")
+    assert (asked(daemon), "unchanged  project lab\n" in done.stdout) == ([], True)
+    apply(syscont, "projects: [{name: lab, config: {limits.instances: 6}}]", "--yes")
+    config = {"features.profiles": "true", "limits.instances": "6"}
+    assert asked(daemon) == [("UpdateProject", {"name": "lab", "config": config})]
+
+
+def test_a_profile_may_want_its_running_instances_restarted(daemon: FakeDaemon, syscont: Command) -> None:
+    text = "profiles: [{name: web, config: {boot.host_shutdown_timeout: 9}}]\n" + WAITS
+    done = apply(syscont, text, "--yes", "--restart")
+    assert done.stdout.endswith("0 to create, 2 to change, 0 unchanged; 1 instance needs a restart\n")
+    assert [method for method, _ in asked(daemon)] == ["UpdateProfile", "UpdateInstance", "RestartInstance"]
+    assert asked(daemon)[-1] == ("RestartInstance", {"name": "web1"})
 
 
 def test_a_dry_run_changes_nothing(daemon: FakeDaemon, syscont: Command) -> None:
@@ -174,6 +233,10 @@ REFUSED = [
     ("instances: [{name: a, profiles: default}]", "instances[a].profiles: not a list"),
     ('instances: [{name: a, description: "a\\nb"}]', "instances[a].description: description: has a line break"),
     ("instances: [{name: a}, {name: a}]", "instances[a]: instance a is there twice"),
+    ("projects: [{name: a, devices: {}}]", "projects[a].devices: unknown field"),
+    ("projects: [{name: a, config: {limits.memory.swap: 1}}]", "limits.memory.swap: unknown project key"),
+    ("profiles: [{name: a/b}]", "profiles[a/b].name: invalid profile name"),
+    ("profiles: [{name: a, state: running}]", "profiles[a].state: unknown field"),
     ("instances: [{name: a}]", "instances[a]: there is no instance a, and no image to make it from"),
 ]
 
@@ -271,4 +334,4 @@ def test_the_manuals_example_is_read(daemon: FakeDaemon, syscont: Command) -> No
     path = Path(__file__).resolve().parents[2] / "docs/examples/lab.yaml"
     done = syscont("apply", str(path), "--dry-run", "--format", "json")
     steps = {step["name"]: step["action"] for step in json.loads(done.stdout)}
-    assert steps == {"web1": "change", "db1": "change"}
+    assert steps == {"lab": "change", "lab:web": "create", "lab:web1": "create", "lab:db1": "create"}
