@@ -69,7 +69,7 @@ print(json.dumps({
     "links without an instance": len([name for name in links if name.startswith("veth")])
         - len([name for name in names(slice) if name.startswith("syscont@")]),
     "other links": [name for name in links if not name.startswith("veth")],
-    "rows": rows("instances", "images", "aliases", "networks", "operations"),
+    "rows": rows("instances", "snapshots", "images", "aliases", "networks", "operations"),
     "running operations": sorted(o["kind"] + " " + o["target"]
         for o in json.loads(output("syscont", "operation", "list", "--format", "json") or "[]")
         if o["status"] == "running"),

@@ -11,7 +11,7 @@ _syscont_candidates() {
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
-        verb) echo launch; echo create; echo list; echo info; echo rename; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
+        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo snapshot; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
     esac
 }
 
@@ -55,6 +55,8 @@ _syscont() {
         'config show --format') words='table compact csv json yaml' ;;
         'config keys --format') words='table compact csv json yaml' ;;
         'apply --format') words='text json yaml' ;;
+        'snapshot list --format') words='table compact csv json yaml' ;;
+        'snapshot show --format') words='yaml json' ;;
         'image list --format') words='table compact csv json yaml' ;;
         'image show --format') words='yaml json' ;;
         'image alias list --format') words='table compact csv json yaml' ;;
@@ -65,6 +67,8 @@ _syscont() {
         'launch -c') kind=key ;;
         'create --config') kind=key ;;
         'create -c') kind=key ;;
+        'copy --config') kind=key ;;
+        'copy -c') kind=key ;;
         'config keys --device') kind=device-type ;;
         esac
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
@@ -98,17 +102,20 @@ _syscont_offer() {
 _syscont_verb() {
     words="" options="" valued="" kinds=()
     case $1 in
-        '') words='config image network operation launch create list info rename delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
+        '') words='config image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
         'config') words='get set unset show edit keys' ;;
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
+        'snapshot') words='create restore list show rename delete' ;;
         'network') words='list' ;;
         'operation') words='list cancel' ;;
-        'launch') options='--config --wait --help' valued=' --config -c ' kinds=(image none) ;;
-        'create') options='--config --help' valued=' --config -c ' kinds=(image none) ;;
+        'launch') options='--config --ephemeral --wait --help' valued=' --config -c ' kinds=(image none) ;;
+        'create') options='--config --ephemeral --help' valued=' --config -c ' kinds=(image none) ;;
         'list') options='--columns --format --no-legend --help' valued=' --columns -c --format ' kinds=(instance ...) ;;
         'info') options='--format --help' valued=' --format ' kinds=(instance) ;;
         'rename') options='--help' valued='  ' kinds=(instance none) ;;
+        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --help' valued=' --config -c --device -d --profile -p --target-project --storage -s ' kinds=(instance none) ;;
+        'move') options='--target-project --help' valued=' --target-project ' kinds=(instance none) ;;
         'delete') options='--force --help' valued='  ' kinds=(instance ...) ;;
         'start') options='--wait --all --help' valued='  ' kinds=(instance ...) ;;
         'stop') options='--force --timeout --all --help' valued=' --timeout ' kinds=(instance ...) ;;
@@ -127,6 +134,12 @@ _syscont_verb() {
         'config keys') options='--device --refused --format --no-legend --help' valued=' --device --format ' kinds=() ;;
         'edit') options='--help' valued='  ' kinds=(instance) ;;
         'apply') options='--dry-run --yes --restart --exit-code --quiet --format --help' valued=' --format ' kinds=(file) ;;
+        'snapshot create') options='--reuse --no-expiry --scheduled --help' valued='  ' kinds=(instance none) ;;
+        'snapshot restore') options='--help' valued='  ' kinds=(instance none) ;;
+        'snapshot list') options='--format --no-legend --help' valued=' --format ' kinds=(instance) ;;
+        'snapshot show') options='--format --help' valued=' --format ' kinds=(instance none) ;;
+        'snapshot rename') options='--help' valued='  ' kinds=(instance none) ;;
+        'snapshot delete') options='--help' valued='  ' kinds=(instance none) ;;
         'image build') options='--alias --help' valued=' --alias ' kinds=(source) ;;
         'image import') options='--alias --help' valued=' --alias ' kinds=(file file) ;;
         'image list') options='--columns --format --no-legend --help' valued=' --columns -c --format ' kinds=(image ...) ;;

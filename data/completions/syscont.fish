@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Made by 'syscont completion fish'; do not edit.
 
-set -g __syscont_groups 'config' 'image' 'image alias' 'network' 'operation'
+set -g __syscont_groups 'config' 'image' 'image alias' 'snapshot' 'network' 'operation'
 function __syscont_candidates
     switch $argv[1]
         case instance
@@ -21,7 +21,7 @@ function __syscont_candidates
         case shell
             echo bash; echo zsh; echo fish
         case verb
-            echo launch; echo create; echo list; echo info; echo rename; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
+            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo snapshot; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
     end
 end
 
@@ -38,6 +38,7 @@ end
 complete -c syscont -f
 complete -c syscont -n "__syscont_at ''" -a config -d 'Look at and change the configuration of instances.'
 complete -c syscont -n "__syscont_at ''" -a image -d 'Build, import and look after images.'
+complete -c syscont -n "__syscont_at ''" -a snapshot -d 'Keep what instances are at a moment, and go back to it.'
 complete -c syscont -n "__syscont_at ''" -a network -d 'Look at managed networks.'
 complete -c syscont -n "__syscont_at ''" -a operation -d 'Look at and cancel what takes long.'
 complete -c syscont -n "__syscont_at ''" -a launch -d 'Make an instance from an image and start it'
@@ -45,6 +46,8 @@ complete -c syscont -n "__syscont_at ''" -a create -d 'Make an instance from an 
 complete -c syscont -n "__syscont_at ''" -a list -d 'List instances'
 complete -c syscont -n "__syscont_at ''" -a info -d 'Show an instance, or the host'
 complete -c syscont -n "__syscont_at ''" -a rename -d 'Give a stopped instance another name'
+complete -c syscont -n "__syscont_at ''" -a copy -d 'Make an instance of another, or of a snapshot'
+complete -c syscont -n "__syscont_at ''" -a move -d 'Give a stopped instance another name or project'
 complete -c syscont -n "__syscont_at ''" -a delete -d 'Delete instances and all that is in them'
 complete -c syscont -n "__syscont_at ''" -a start -d 'Start instances'
 complete -c syscont -n "__syscont_at ''" -a stop -d 'Stop instances'
@@ -76,13 +79,21 @@ complete -c syscont -n "__syscont_at 'image'" -a delete -d 'Delete images'
 complete -c syscont -n "__syscont_at 'image alias'" -a add -d 'Give an image another name'
 complete -c syscont -n "__syscont_at 'image alias'" -a remove -d 'Remove names of images'
 complete -c syscont -n "__syscont_at 'image alias'" -a list -d 'List the names of images'
+complete -c syscont -n "__syscont_at 'snapshot'" -a create -d 'Take a snapshot'
+complete -c syscont -n "__syscont_at 'snapshot'" -a restore -d 'Make an instance what it was'
+complete -c syscont -n "__syscont_at 'snapshot'" -a list -d 'List an instance\'s snapshots'
+complete -c syscont -n "__syscont_at 'snapshot'" -a show -d 'Show a snapshot'
+complete -c syscont -n "__syscont_at 'snapshot'" -a rename -d 'Give a snapshot another name'
+complete -c syscont -n "__syscont_at 'snapshot'" -a delete -d 'Delete snapshots'
 complete -c syscont -n "__syscont_at 'network'" -a list -d 'List networks'
 complete -c syscont -n "__syscont_at 'operation'" -a list -d 'List what is going on'
 complete -c syscont -n "__syscont_at 'operation'" -a cancel -d 'Cancel operations'
 complete -c syscont -n "__syscont_at 'launch'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
+complete -c syscont -n "__syscont_at 'launch'" -s e -l ephemeral -d 'Delete it by itself once it has stopped.'
 complete -c syscont -n "__syscont_at 'launch'" -s w -l wait -d 'Return only when the guest has booted.'
 complete -c syscont -n "__syscont_at 'launch'" -a '(__syscont_candidates image)'
 complete -c syscont -n "__syscont_at 'create'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
+complete -c syscont -n "__syscont_at 'create'" -s e -l ephemeral -d 'Delete it by itself once it has stopped.'
 complete -c syscont -n "__syscont_at 'create'" -a '(__syscont_candidates image)'
 complete -c syscont -n "__syscont_at 'list'" -s c -l columns -x -d 'Which columns to print, by letter or configuration key.'
 complete -c syscont -n "__syscont_at 'list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
@@ -91,6 +102,17 @@ complete -c syscont -n "__syscont_at 'list'" -a '(__syscont_candidates instance)
 complete -c syscont -n "__syscont_at 'info'" -l format -x -a 'text json yaml' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'info'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'rename'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'copy'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
+complete -c syscont -n "__syscont_at 'copy'" -s d -l device -x -d 'Give a device other options: NAME,KEY=VALUE,...'
+complete -c syscont -n "__syscont_at 'copy'" -s p -l profile -x -d 'Use this profile instead of the source\'s; may be given several times.'
+complete -c syscont -n "__syscont_at 'copy'" -l no-profiles -d 'Use none of the source\'s profiles.'
+complete -c syscont -n "__syscont_at 'copy'" -s e -l ephemeral -d 'Delete it by itself once it has stopped.'
+complete -c syscont -n "__syscont_at 'copy'" -l instance-only -d 'Leave the source\'s snapshots out.'
+complete -c syscont -n "__syscont_at 'copy'" -l target-project -x -d 'Put it into this project.'
+complete -c syscont -n "__syscont_at 'copy'" -s s -l storage -x -d 'The storage pool to put it into.'
+complete -c syscont -n "__syscont_at 'copy'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'move'" -l target-project -x -d 'Put it into this project.'
+complete -c syscont -n "__syscont_at 'move'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'delete'" -s f -l force -d 'Stop an instance first when it runs.'
 complete -c syscont -n "__syscont_at 'delete'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'start'" -s w -l wait -d 'Return only when the guest has booted.'
@@ -150,6 +172,18 @@ complete -c syscont -n "__syscont_at 'apply'" -l exit-code -d 'End with 10 when 
 complete -c syscont -n "__syscont_at 'apply'" -s q -l quiet -d 'Do not show what is unchanged.'
 complete -c syscont -n "__syscont_at 'apply'" -l format -x -a 'text json yaml' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'apply'" -F
+complete -c syscont -n "__syscont_at 'snapshot create'" -l reuse -d 'Replace the snapshot of that name if there is one.'
+complete -c syscont -n "__syscont_at 'snapshot create'" -l no-expiry -d 'Keep it, whatever snapshots.expiry says.'
+complete -c syscont -n "__syscont_at 'snapshot create'" -l scheduled -d 'As the timer of snapshots.schedule does: only if the schedule\'s keys want it now.'
+complete -c syscont -n "__syscont_at 'snapshot create'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'snapshot restore'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'snapshot list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'snapshot list'" -l no-legend -d 'Print neither the header nor the count.'
+complete -c syscont -n "__syscont_at 'snapshot list'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'snapshot show'" -l format -x -a 'yaml json' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'snapshot show'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'snapshot rename'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'snapshot delete'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'image build'" -l alias -x -d 'Give the image this name too; may be given several times.'
 complete -c syscont -n "__syscont_at 'image build'" -a '(__syscont_candidates source)'
 complete -c syscont -n "__syscont_at 'image import'" -l alias -x -d 'Give the image this name too; may be given several times.'

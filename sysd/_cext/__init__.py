@@ -89,6 +89,11 @@ def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
     return _checked(_lib.sc_openat2(dir_fd, os.fsencode(path), flags, resolve), f"open {path}")
 
 
+def syncfs(fd: int) -> None:
+    """Wait until the file system that fd is on has all that was written to it."""
+    _checked(_lib.sc_syncfs(fd), "syncfs")
+
+
 def unshare(flags: int) -> None:
     _checked(_lib.sc_unshare(flags), "unshare")
 

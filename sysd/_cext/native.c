@@ -83,6 +83,11 @@ int sc_openat2(int dir, const char *path, uint64_t flags, uint64_t resolve)
     return syscall(NR_OPENAT2, dir, path, &how, sizeof how);
 }
 
+int sc_syncfs(int fd)
+{
+    return syncfs(fd);
+}
+
 int sc_unshare(int flags)
 {
     return unshare(flags);

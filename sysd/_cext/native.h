@@ -20,3 +20,4 @@ int sc_bound_capabilities(void);
 int sc_new_core_cookie(void);
 int sc_core_cookie(int pid, uint64_t *cookie);
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups);
+int sc_syncfs(int fd);

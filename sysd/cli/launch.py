@@ -26,7 +26,12 @@ def create(parsed: Parsed) -> int:
 
 
 def _make(parsed: Parsed, parameters: Parameters) -> int:
-    parameters = {"image": parsed.args[0], "config": parsed.pairs("config") or None, **parameters}
+    parameters = {
+        "image": parsed.args[0],
+        "config": parsed.pairs("config") or None,
+        "ephemeral": True if parsed.flag("ephemeral") else None,
+        **parameters,
+    }
     if len(parsed.args) > 1:
         name = parsed.args[1]
         client.run_operation("CreateInstance", {"name": name, **parameters})

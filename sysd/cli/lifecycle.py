@@ -45,15 +45,28 @@ def resume(parsed: Parsed) -> int:
 
 
 def delete(parsed: Parsed) -> int:
-    """``syscont delete``"""
-    return _each("DeleteInstance", parsed.args, {"force": _true(parsed, "force")})
+    """``syscont delete``; NAME/SNAPSHOT is a snapshot, as in LXD"""
+    snapshots = [name for name in parsed.args if "/" in name]
+    errors = client.run_each("DeleteSnapshot", [_snapshot(name) for name in dict.fromkeys(snapshots)])
+    names = [name for name in parsed.args if "/" not in name]
+    return client.report(errors) or _each("DeleteInstance", names, {"force": _true(parsed, "force")})
 
 
 def rename(parsed: Parsed) -> int:
     """``syscont rename``"""
     name, new_name = parsed.args
+    if "/" in name:
+        # As lxc has it: web1/snap0 web1/good.
+        new_name = new_name.removeprefix(name.partition("/")[0] + "/")
+        client.run_operation("RenameSnapshot", {**_snapshot(name), "newName": new_name})
+        return 0
     client.run_operation("RenameInstance", {"name": name, "newName": new_name})
     return 0
+
+
+def _snapshot(name: str) -> Parameters:
+    instance, _, snapshot = name.partition("/")
+    return {"name": instance, "snapshot": snapshot}
 
 
 def _true(parsed: Parsed, name: str) -> bool | None:

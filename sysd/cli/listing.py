@@ -41,12 +41,14 @@ def _short(field: str) -> Callable[[Item], str]:
     return lambda item: str(item.get(field) or "")[:SHORT]
 
 
-def _time(field: str) -> Callable[[Item], str]:
+def time(field: str) -> Callable[[Item], str]:
+    """A cell that shows microseconds since the epoch; 0 shows as nothing."""
+
     def cell(item: Item) -> str:
-        import time
+        from time import localtime, strftime
 
         value = item.get(field)
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value // 1_000_000)) if isinstance(value, int) else ""
+        return strftime("%Y-%m-%d %H:%M", localtime(value // 1_000_000)) if isinstance(value, int) and value else ""
 
     return cell
 
@@ -78,7 +80,7 @@ COLUMNS: dict[str, Column] = {
     "t": ("TYPE", text("type")),
     "i": ("IMAGE", _image),
     "p": ("PID", text("leader")),
-    "c": ("CREATED", _time("created")),
+    "c": ("CREATED", time("created")),
     "d": ("DESCRIPTION", text("description")),
     "e": ("PROJECT", text("project")),
     "P": ("PROFILES", _lines("profiles")),
@@ -96,8 +98,8 @@ IMAGE_COLUMNS: dict[str, Column] = {
     "a": ("ARCH", text("architecture")),
     "i": ("INIT", text("init")),
     "s": ("SIZE", _size("size")),
-    "u": ("IMPORTED", _time("imported")),
-    "c": ("CREATED", _time("created")),
+    "u": ("IMPORTED", time("imported")),
+    "c": ("CREATED", time("created")),
     "d": ("DESCRIPTION", text("description")),
 }
 NETWORK_COLUMNS = (

@@ -45,6 +45,23 @@ _LOGS = (
     Option("boot", "Print only what was logged since the host booted.", "b"),
     Option("output", "journalctl's output mode: short, json, cat, ...", "o", VALUE, "MODE"),
 )
+_EPHEMERAL = Option("ephemeral", "Delete it by itself once it has stopped.", "e")
+_PROJECT = Option("target-project", "Put it into this project.", "", VALUE, "PROJECT")
+_SNAPSHOT = (
+    Option("reuse", "Replace the snapshot of that name if there is one."),
+    Option("no-expiry", "Keep it, whatever snapshots.expiry says."),
+    Option("scheduled", "As the timer of snapshots.schedule does: only if the schedule's keys want it now."),
+)
+_COPY = (
+    _CONFIG,
+    Option("device", "Give a device other options: NAME,KEY=VALUE,...", "d", LIST, "DEVICE"),
+    Option("profile", "Use this profile instead of the source's; may be given several times.", "p", LIST, "PROFILE"),
+    Option("no-profiles", "Use none of the source's profiles."),
+    _EPHEMERAL,
+    Option("instance-only", "Leave the source's snapshots out."),
+    _PROJECT,
+    Option("storage", "The storage pool to put it into.", "s", VALUE, "POOL"),
+)
 _VERSION = (Option("client", "Print only this command's own version."),)
 _MONITOR = (Option("format", "How to print it.", "", VALUE, "FORMAT", ("text", "json")),)
 _CONFIG_SHOW = (
@@ -73,11 +90,13 @@ MANY = ("instance", "...")
 
 # In the order in which help shows them.
 SECTIONS = (
-    ("Instances", ("launch", "create", "list", "info", "rename", "delete")),
+    ("Instances", ("launch", "create", "list", "info", "rename", "copy", "move", "delete")),
     ("Running them", ("start", "stop", "restart", "pause", "resume")),
     ("Inside them", ("exec", "shell", "console", "logs")),
     ("Configuration", ("config get", "config set", "config unset", "config show", "config edit", "config keys",
                        "edit", "apply")),
+    ("Snapshots", ("snapshot create", "snapshot restore", "snapshot list", "snapshot show", "snapshot rename",
+                   "snapshot delete")),
     ("Images", ("image build", "image import", "image list", "image show", "image delete")),
     ("Image aliases", ("image alias add", "image alias remove", "image alias list")),
     ("The host", ("network list", "operation list", "operation cancel", "monitor")),
@@ -88,6 +107,7 @@ GROUPS = {
     "config": "Look at and change the configuration of instances.",
     "image": "Build, import and look after images.",
     "image alias": "Names that stand for images.",
+    "snapshot": "Keep what instances are at a moment, and go back to it.",
     "network": "Look at managed networks.",
     "operation": "Look at and cancel what takes long.",
 }
@@ -95,11 +115,16 @@ GROUPS = {
 # LXD's names of the same things, for fingers that know them.
 ALIASES = {
     "ls": "list",
-    "mv": "rename",
+    "cp": "copy",
+    "mv": "move",
     "rm": "delete",
     "init": "create",
     "freeze": "pause",
     "unfreeze": "resume",
+    "restore": "snapshot restore",
+    "snapshot ls": "snapshot list",
+    "snapshot rm": "snapshot delete",
+    "snapshot mv": "snapshot rename",
     "image ls": "image list",
     "image rm": "image delete",
     "image info": "image show",
@@ -112,12 +137,17 @@ ALIASES = {
 
 _VERBS = (
     Verb("launch", "launch:launch", "Make an instance from an image and start it", "IMAGE [NAME]", 1, 2,
-         (_CONFIG, _WAIT), ("image", "")),
-    Verb("create", "launch:create", "Make an instance from an image", "IMAGE [NAME]", 1, 2, (_CONFIG,), ("image", "")),
+         (_CONFIG, _EPHEMERAL, _WAIT), ("image", "")),
+    Verb("create", "launch:create", "Make an instance from an image", "IMAGE [NAME]", 1, 2, (_CONFIG, _EPHEMERAL),
+         ("image", "")),
     Verb("list", "listing:instances", "List instances", "[FILTER...]", 0, -1, (_COLUMNS, *_LIST), MANY),
     Verb("info", "info:run", "Show an instance, or the host", "[NAME]", 0, 1, (_SHOW,), ONE),
     Verb("rename", "lifecycle:rename", "Give a stopped instance another name", "NAME NEW-NAME", 2, 2, (),
          ("instance", "")),
+    Verb("copy", "snapshot:copy", "Make an instance of another, or of a snapshot", "NAME[/SNAPSHOT] NEW-NAME", 2, 2,
+         _COPY, ("instance", "")),
+    Verb("move", "snapshot:move", "Give a stopped instance another name or project", "NAME [NEW-NAME]", 1, 2,
+         (_PROJECT,), ("instance", "")),
     Verb("delete", "lifecycle:delete", "Delete instances and all that is in them", "NAME...", 1, -1,
          (Option("force", "Stop an instance first when it runs.", "f"),), MANY),
     Verb("start", "lifecycle:start", "Start instances", "NAME...", 0, -1, (_WAIT, _ALL), MANY),
@@ -142,6 +172,15 @@ _VERBS = (
     Verb("config keys", "keys:run", "List the keys that there are", "", 0, 0, (*_KEYS, *_LIST)),
     Verb("edit", "edit:instance", "Edit what an instance is configured by", "NAME", 1, 1, (), ONE),
     Verb("apply", "apply:run", "Make what there is what a file says", "FILE", 1, 1, _APPLY, ("file",)),
+    Verb("snapshot create", "snapshot:create", "Take a snapshot", "NAME [SNAPSHOT]", 1, 2, _SNAPSHOT,
+         ("instance", "")),
+    Verb("snapshot restore", "snapshot:restore", "Make an instance what it was", "NAME SNAPSHOT", 2, 2, (),
+         ("instance", "")),
+    Verb("snapshot list", "snapshot:list_all", "List an instance's snapshots", "NAME", 1, 1, _LIST, ONE),
+    Verb("snapshot show", "snapshot:show_one", "Show a snapshot", "NAME SNAPSHOT", 2, 2, (_DATA,), ("instance", "")),
+    Verb("snapshot rename", "snapshot:rename", "Give a snapshot another name", "NAME SNAPSHOT NEW-NAME", 3, 3, (),
+         ("instance", "")),
+    Verb("snapshot delete", "snapshot:delete", "Delete snapshots", "NAME SNAPSHOT...", 2, -1, (), ("instance", "")),
     Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
     Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
          1, 2, (_ALIAS,), ("file", "file")),

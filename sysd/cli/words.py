@@ -50,7 +50,23 @@ DETAILS = {
         f"image or a configuration key. Without FILTER all are listed. {_COLUMN_HELP}"
     ),
     "info": "Without NAME: the host, and the versions of what runs on it.",
-    "delete": "A running instance is not deleted without --force. There is no way back.",
+    "delete": (
+        "A running instance is not deleted without --force. There is no way back. NAME/SNAPSHOT deletes a snapshot."
+    ),
+    "copy": (
+        "The copy has what the source has written, its configuration, and its snapshots; its machine id and hardware "
+        "addresses are its own. A source that runs stands still for the moment."
+    ),
+    "move": "PROJECT:NAME as NEW-NAME, or --target-project, moves it into another project.",
+    "snapshot create": (
+        "An instance that runs stands still while what it has written is copied (which takes no time where the file "
+        "system can share data: btrfs, xfs). Without SNAPSHOT the name is made by snapshots.pattern, and printed. "
+        "With the key snapshots.schedule systemd takes snapshots by itself; see 'syscont config keys'."
+    ),
+    "snapshot restore": (
+        "Files and configuration are those of the snapshot afterwards; what came later is lost. An instance that runs "
+        "is stopped, and started again."
+    ),
     "stop": "The guest is asked to power off. What still runs after boot.host_shutdown_timeout is killed.",
     "exec": _EXEC_HELP,
     "shell": "bash when the guest has it, else sh, as a login shell.",
@@ -104,6 +120,21 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "info": (("syscont info web1", "state, addresses, image, configuration"), ("syscont info", "the host")),
     "rename": (("syscont rename web1 web2", ""),),
     "delete": (("syscont delete web1 web2", ""), ("syscont delete -f web1", "also when it runs")),
+    "copy": (
+        ("syscont copy web1 web2", ""),
+        ("syscont copy web1/before web2 -c limits.memory=1GiB", "a snapshot, configured otherwise"),
+        ("syscont copy web1 web1 --target-project lab", "into another project"),
+    ),
+    "move": (("syscont move web1 web2", ""), ("syscont move web1 --target-project lab", "into another project")),
+    "snapshot create": (
+        ("syscont snapshot create web1 before-upgrade", ""),
+        ("syscont snapshot create web1", "snap0, snap1, ..."),
+    ),
+    "snapshot restore": (("syscont snapshot restore web1 before-upgrade", ""),),
+    "snapshot list": (("syscont snapshot list web1", ""),),
+    "snapshot show": (("syscont snapshot show web1 snap0", ""),),
+    "snapshot rename": (("syscont snapshot rename web1 snap0 good", ""),),
+    "snapshot delete": (("syscont snapshot delete web1 snap0 snap1", ""),),
     "start": (("syscont start web1 web2", ""), ("syscont start --wait web1 && ssh web1", "when it has booted")),
     "stop": (
         ("syscont stop web1 --timeout 5", "kill it when it has not stopped in 5 seconds"),
@@ -129,6 +160,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "config set": (
         ("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),
         ("syscont config set web1 user.notes=- <notes.txt", "the value from a file"),
+        ("syscont config set web1 snapshots.schedule=@daily snapshots.expiry=2w", "a snapshot a day, for two weeks"),
     ),
     "config unset": (("syscont config unset web1 limits.memory", ""),),
     "config show": (

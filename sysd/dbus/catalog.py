@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from sysd.dbus.interface import Call, Interface, Method, Property
-from sysd.dbus.objects import OPTIONS
+from sysd.dbus.operation import OPTIONS
 from sysd.dbus.service import Kind
 from sysd.manager.actions import Action
 from sysd.manager.manager import Manager

@@ -8,16 +8,10 @@ from typing import Any
 import sysd
 from sysd.dbus.catalog import ProfileObjects, ProjectObjects, profile_update, project_update
 from sysd.dbus.interface import Call, Interface, Method, Property, Signal
-from sysd.dbus.objects import (
-    OPERATION,
-    OPTIONS,
-    InstanceObjects,
-    image_kind,
-    network_kind,
-    operation_kind,
-    operation_path,
-)
+from sysd.dbus.objects import InstanceObjects, image_kind, network_kind, operation_kind
+from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.dbus.service import Kind, Service
+from sysd.dbus.snapshots import SnapshotMethods
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
 from sysd.manager.events import Kind as EventKind
@@ -65,6 +59,7 @@ class ManagerObject:
                 Method("ListInstances", [], [("a(sssso)", "instances")], self._list_instances),
                 Method("GetInstance", [("s", "name")], [("o", "instance")], self._get_instance),
                 Method("CreateInstance", [("s", "name"), OPTIONS], give, self._create_instance, instances),
+                *SnapshotMethods(self._manager).manager_methods(),
                 Method("ListImages", [], [("a(sasto)", "images")], self._list_images),
                 Method("GetImage", [("s", "name")], [("o", "image")], self._get_image),
                 Method("BuildImage", [("s", "source"), OPTIONS], give, self._build_image, images),

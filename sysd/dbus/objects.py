@@ -6,23 +6,16 @@ from __future__ import annotations
 from typing import Any
 
 from sysd.dbus.interface import Call, Interface, Method, Property
-from sysd.dbus.service import ROOT, Kind
+from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
+from sysd.dbus.service import Kind
+from sysd.dbus.snapshots import SnapshotMethods
 from sysd.manager.actions import Action, Authority
 from sysd.manager.instances import Update
 from sysd.manager.manager import Manager
 from sysd.manager.operations import Handle
-from sysd.model.names import path_encode
-from sysd.model.operation import Operation
 from sysd.model.secrets import public
 from sysd.runtime.core_scheduling import cookie
 from sysd.runtime.execute import Command
-
-OPTIONS = ("a{sv}", "options")
-OPERATION = ("o", "operation")
-
-
-def operation_path(operation: Operation) -> list[Any]:
-    return [f"{ROOT}/operation/{path_encode(operation.id)}"]
 
 
 class InstanceObjects:
@@ -30,6 +23,7 @@ class InstanceObjects:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
+        self._snapshots = SnapshotMethods(manager)
 
     def kind(self) -> Kind:
         table = self._manager.table
@@ -59,6 +53,7 @@ class InstanceObjects:
                 Method("Update", [OPTIONS], [], self._update, manage),
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
+                *self._snapshots.methods(),
             ],
             [
                 Property("Name", "s", lambda name: table.get(name).name, changes=False),
@@ -79,6 +74,7 @@ class InstanceObjects:
                 Property("Addresses", "as", lambda name: list(table.status(table.get(name)).addresses)),
                 Property("UUID", "s", lambda name: table.get(name).uuid, changes=False),
                 Property("CreatedTimestamp", "t", lambda name: table.get(name).created, changes=False),
+                *self._snapshots.properties(),
             ],
         )
 

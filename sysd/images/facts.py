@@ -37,6 +37,12 @@ def normalise(root: int) -> None:
     """Make the mount points, and take the builder's host name and machine id out."""
     for name in NEEDED_DIRECTORIES:
         _ensure_directory(root, name)
+    forget_identity(root)
+
+
+def forget_identity(root: int) -> None:
+    """Take host name and machine id out of a tree, or out of a layer of one; raises InvalidError when its /etc is
+    something else than a directory."""
     if lstat(b"etc", root) is None:
         return
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
@@ -42,6 +43,10 @@ class NewInstance:
     profiles: Sequence[str] = (DEFAULT_PROFILE,)
     description: str = ""
     ephemeral: bool = False
+
+
+Fill = Callable[[Handle, Instance, Path], Awaitable[None]]
+"""Puts the layers of a new instance into its folder: upper, and its snapshots if it has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +95,23 @@ class Instances:
         self._table = table
         self._catalog = catalog
 
-    def create(self, wanted: NewInstance, options: StartOptions, owner: int) -> Operation:
-        """Make an instance, and start it if options say so; the operation ends when that is done."""
+    def create(
+        self,
+        wanted: NewInstance,
+        options: StartOptions,
+        owner: int,
+        *,
+        kind: str = "create-instance",
+        fill: Fill | None = None,
+    ) -> Operation:
+        """Make an instance, and start it if options say so; the operation ends when that is done. fill puts its
+        layers into its folder; else it has written nothing yet."""
         instance = self._new(wanted)
 
         async def work(handle: Handle) -> None:
             job = ""
             async with self._table.lock(instance.uuid):
-                await self._make(instance)
+                await self._make(handle, instance, fill or _make_empty)
                 made = self._table.by_uuid(instance.uuid)
                 if options.start:
                     handle.progress("start")
@@ -108,7 +122,7 @@ class Instances:
                 handle.progress("boot")
                 await self._lifecycle.wait_for_boot(made, job)
 
-        return self._register.begin("create-instance", instance, work, owner)
+        return self._register.begin(kind, instance, work, owner)
 
     def _new(self, wanted: NewInstance) -> Instance:
         project, name = names.split(wanted.name)
@@ -142,12 +156,12 @@ class Instances:
                 return base
         raise FailedError("no user ids are left for another instance")
 
-    async def _make(self, instance: Instance) -> None:
+    async def _make(self, handle: Handle, instance: Instance, fill: Fill) -> None:
         folder = container.state_dir(instance)
         try:
-            for part in (folder, folder / "upper", folder / "work"):
-                part.mkdir()
-                part.chmod(0o755)  # that of the upper layer is the mode of the guest's root folder
+            make_folder(folder)
+            await fill(handle, instance, folder)
+            make_folder(folder / "work")
             sync_directory(folder)
             sync_directory(folder.parent)
             # Not what was asked for: a profile may have changed meanwhile.
@@ -210,23 +224,27 @@ class Instances:
             properties = dict.fromkeys(name for part in parts for name in _PROPERTIES[part])
             self._publish(Kind.INSTANCE_CHANGED, changed, *properties)
 
-    def rename(self, name: str, new_name: str, owner: int) -> Operation:
+    def rename(self, reference: str, new_reference: str, owner: int) -> Operation:
+        """Give a stopped instance another name, or with ``PROJECT:NAME`` another project."""
+        found = self._table.get(reference)
+        uuid = found.uuid
+        project, new_name = names.split(new_reference) if ":" in new_reference else (found.project, new_reference)
         names.check_instance_name(new_name)
-        uuid = self._table.get(name).uuid
 
         async def work(handle: Handle) -> None:
             async with self._table.lock(uuid):
                 instance = self._table.ready(uuid)
                 if await self._lifecycle.refresh(instance) not in STOPPED:
                     raise BusyError(f"{instance.name} is running", "stop it before it is renamed")
-                self._check_free(instance.project, new_name, but=instance)
+                self._check_free(project, new_name, but=instance)
+                profiles = self._catalog.check_profiles(project, instance.profiles)
                 await self._lifecycle.forget(instance)
-                renamed = replace(instance, name=new_name)
+                renamed = replace(instance, project=project, name=new_name, profiles=profiles)
                 self._register.rename(instance, renamed)
                 self._lifecycle.hosts_changed()
                 await self._lifecycle.load([renamed])
 
-        return self._operations.begin("rename-instance", name, work, owner)
+        return self._operations.begin("rename-instance", reference, work, owner)
 
     def delete(self, name: str, owner: int, *, force: bool = False) -> Operation:
         instance = self._table.get(name)
@@ -273,3 +291,12 @@ def remember_addresses(instance: Instance, expanded: Instance) -> Instance:
     ]
     made = {f"volatile.{name}.hwaddr": random_mac() for name in lacking}
     return replace(instance, config=instance.config | made)
+
+
+async def _make_empty(handle: Handle, instance: Instance, folder: Path) -> None:
+    make_folder(folder / "upper")
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o755)  # that of the upper layer is the mode of the guest's root folder

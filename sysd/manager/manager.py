@@ -14,10 +14,13 @@ import sysd
 from sysd.manager import profiles
 from sysd.manager.actions import Caller
 from sysd.manager.catalog import Catalog
+from sysd.manager.copies import Copies
+from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
 from sysd.manager.guests import Guests
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
+from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
@@ -25,7 +28,10 @@ from sysd.manager.profiles import Profiles
 from sysd.manager.projects import Projects
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
+from sysd.manager.schedules import Schedules
 from sysd.manager.sessions import Sessions
+from sysd.manager.snapshots import Snapshots
+from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
@@ -34,6 +40,7 @@ from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.operation import Operation
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, SPEC_DIR
+from sysd.storage.dir import Dir
 from sysd.store.database import Store
 from sysd.units.bus import Bus
 from sysd.units.machined import Machined
@@ -83,6 +90,24 @@ class Manager:
         )
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
+        layers = Layers(Dir())
+        stillness = Stillness(store, self.table, self.lifecycle, self.systemd)
+        self.snapshots = Snapshots(
+            store,
+            self.events,
+            self.operations,
+            self.catalog,
+            self.table,
+            self.register,
+            self.lifecycle,
+            stillness,
+            layers,
+        )
+        self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers)
+        self.ephemeral = Ephemeral(
+            self.events, self.operations, self.table, self.register, self.lifecycle, self.instances
+        )
+        self.schedules = Schedules(self.events, self.operations, self.table, self.snapshots, self.systemd)
 
     async def start(self, stored: dict[str, dict[str, int]]) -> None:
         """Find everything again; stored are the guests' descriptors that systemd kept."""
@@ -96,11 +121,14 @@ class Manager:
         await self.images.sweep()
         await self.guests.find_running(stored)
         await self._finish_interrupted()
+        await self.snapshots.finish_interrupted()
+        await self.ephemeral.finish()
         await self.networks.bring_up_all()
         await self.lifecycle.load(self.table.all())
         for operation in interrupted:
             await self._finish_change(operation)
             self.operations.forget(operation)
+        self.schedules.start()
 
     async def _finish_change(self, operation: Operation) -> None:
         if operation.kind == profiles.CHANGE:
@@ -202,7 +230,7 @@ class Manager:
         return self.operations.get(operation_id).owner == caller.uid
 
     def _users_of_image(self, fingerprint: str) -> list[str]:
-        return [i.name for i in self.table.all() if i.image == fingerprint]
+        return [i.name for i in self.table.all() if i.image == fingerprint] + self.snapshots.use_image(fingerprint)
 
     def _host_table(self, network: str) -> Mapping[str, str]:
         expanded = [self.table.expanded(instance) for instance in self.table.all()]

@@ -19,6 +19,7 @@ from sysd.model.network import Network
 from sysd.model.operation import Operation, OperationStatus
 from sysd.model.profile import Profile
 from sysd.model.project import Project
+from sysd.model.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ CREATE TABLE profiles (
     project TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (project, name)
 ) WITHOUT ROWID;
 CREATE TABLE snapshots (
-    instance TEXT NOT NULL, name TEXT NOT NULL, image TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (instance, name)
+    uuid TEXT PRIMARY KEY, instance TEXT NOT NULL, name TEXT NOT NULL, image TEXT NOT NULL, body TEXT NOT NULL,
+    UNIQUE (instance, name)
 ) WITHOUT ROWID;
 """,
 )
@@ -135,7 +137,25 @@ class Store:
             raise ExistsError(f"an instance named {instance.name!r} exists already") from None
 
     def delete_instance(self, uuid: str) -> None:
-        self._db.execute("DELETE FROM instances WHERE uuid=?", (uuid,))
+        """With the rows of its snapshots."""
+        with self.transaction():
+            self._db.execute("DELETE FROM snapshots WHERE instance=?", (uuid,))
+            self._db.execute("DELETE FROM instances WHERE uuid=?", (uuid,))
+
+    # snapshots
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        return self._read("snapshots", "uuid", "instance, name", lambda raw: Snapshot(**raw))
+
+    def put_snapshot(self, snapshot: Snapshot, *, instead_of: str = "") -> None:
+        """Insert or replace by UUID, in one step with removing the one whose UUID is instead_of."""
+        values = (snapshot.uuid, snapshot.instance, snapshot.name, snapshot.image, _dump(snapshot))
+        with self.transaction():
+            self._db.execute("DELETE FROM snapshots WHERE uuid IN (?, ?)", (instead_of, snapshot.uuid))
+            self._db.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?)", values)
+
+    def delete_snapshot(self, uuid: str) -> None:
+        self._db.execute("DELETE FROM snapshots WHERE uuid=?", (uuid,))
 
     # images
 

@@ -23,6 +23,7 @@ PATH = "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
 UNIT = "org.freedesktop.systemd1.Unit"
 SERVICE = "org.freedesktop.systemd1.Service"
+TIMER = "org.freedesktop.systemd1.Timer"
 UNIT_PREFIX = PATH + "/unit/"
 
 UnitListener = Callable[[str, dict[str, Any]], None]
@@ -31,6 +32,7 @@ UnitListener = Callable[[str, dict[str, Any]], None]
 Properties = dict[str, Variant]
 
 FORGET_TIMEOUT = 5.0
+FREEZE_ATTEMPTS = 10
 
 
 class JobError(Exception):
@@ -86,9 +88,17 @@ class Systemd:
 
     # jobs
 
-    async def start_transient(self, unit: str, properties: Properties, fds: list[int] | None = None) -> str:
-        """Create and start a unit; returns the job. A value of type h is an index into fds."""
-        body = [unit, "fail", _pairs(properties), []]
+    async def start_transient(
+        self,
+        unit: str,
+        properties: Properties,
+        fds: list[int] | None = None,
+        auxiliary: dict[str, Properties] | None = None,
+    ) -> str:
+        """Create and start a unit; returns the job. A value of type h is an index into fds. auxiliary: units to make
+        with it, such as what a timer starts."""
+        others = [[name, _pairs(values)] for name, values in (auxiliary or {}).items()]
+        body = [unit, "fail", _pairs(properties), others]
         reply = await self._bus.call_with_fds(
             SYSTEMD, PATH, MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", body, fds or []
         )
@@ -118,6 +128,16 @@ class Systemd:
         await self._call("KillUnit", "ssi", unit, "all", signal)
 
     async def freeze(self, unit: str) -> None:
+        """A process that leaves the unit at the same time makes systemd take it for thawed, and give up: then again."""
+        for _ in range(FREEZE_ATTEMPTS - 1):
+            try:
+                return await self._freeze(unit)
+            except BusError as error:
+                if not error.name.endswith(".FreezeCancelled"):
+                    raise
+        return await self._freeze(unit)
+
+    async def _freeze(self, unit: str) -> None:
         await self._call("FreezeUnit", "s", unit)
 
     async def thaw(self, unit: str) -> None:

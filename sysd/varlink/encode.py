@@ -12,6 +12,7 @@ from sysd.model.instance import Instance
 from sysd.model.network import Network
 from sysd.model.operation import Operation
 from sysd.model.secrets import public
+from sysd.model.snapshot import Snapshot
 from sysd.runtime import core_scheduling
 
 
@@ -39,6 +40,20 @@ def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any
         "uuid": value.uuid,
         "idBase": value.id_base,
         "created": value.created,
+    }
+
+
+def snapshot(value: Snapshot, caller: Caller) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "created": value.created,
+        "expires": value.expires,
+        "image": value.image,
+        "config": public(value.config) if caller.uid else value.config,
+        "devices": value.devices,
+        "profiles": value.profiles,
+        "description": value.description,
+        "ephemeral": value.ephemeral,
     }
 
 

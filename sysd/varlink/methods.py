@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from sysd.manager.actions import Action, Authority
-from sysd.manager.events import Event, Kind
+from sysd.manager.events import Event
 from sysd.manager.images import Upload
 from sysd.manager.instances import NewInstance, StartOptions, Update
 from sysd.manager.manager import Manager
@@ -15,7 +15,9 @@ from sysd.model.profile import DEFAULT_PROFILE
 from sysd.runtime.execute import Command
 from sysd.varlink import encode
 from sysd.varlink.catalog import CatalogMethods
+from sysd.varlink.follow import follow
 from sysd.varlink.service import Call, Method
+from sysd.varlink.snapshots import SnapshotMethods
 
 MAX_QUEUED_EVENTS = 1000
 
@@ -58,6 +60,7 @@ class Methods:
             Method("ListOperations", self.list_operations),
             Method("CancelOperation", self.cancel_operation),
             Method("Monitor", self.monitor),
+            *SnapshotMethods(self._manager).table(),
         ]
 
     # instances
@@ -241,18 +244,4 @@ class Methods:
             end()
 
     async def _follow(self, call: Call, operation: Operation) -> None:
-        """Answer when the operation has ended; with "more" tell of its progress until then."""
-        operations = self._manager.operations
-
-        def progress(event: Event) -> None:
-            if event.kind is Kind.OPERATION_CHANGED and event.name == operation.id:
-                current = operations.get(operation.id)
-                if not current.finished:
-                    call.reply({"operation": encode.operation(current)}, continues=True)
-
-        end = self._manager.events.subscribe(progress) if call.more else lambda: None
-        try:
-            ended = await operations.wait(operation.id)
-        finally:
-            end()
-        call.reply({"operation": encode.operation(ended)})
+        await follow(self._manager, call, operation)

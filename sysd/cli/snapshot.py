@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot verbs, and copy and move."""
+
+from __future__ import annotations
+
+from sysd.cli import client
+from sysd.cli.errors import UsageError
+from sysd.cli.output import out, show, yaml
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysd.cli.client import Parameters
+    from sysd.cli.options import Parsed
+
+
+def create(parsed: Parsed) -> int:
+    """``syscont snapshot create``"""
+    name, *snapshot = parsed.args
+    operation = client.run_operation(
+        "CreateSnapshot",
+        {
+            "name": name,
+            "snapshot": snapshot[0] if snapshot else None,
+            "reuse": True if parsed.flag("reuse") else None,
+            "expires": 0 if parsed.flag("no-expiry") else None,
+            "scheduled": True if parsed.flag("scheduled") else None,
+        },
+    )
+    made = (operation.get("result") or {}).get("snapshot")
+    if not snapshot and isinstance(made, str):
+        out(made + "\n")
+    return 0
+
+
+def restore(parsed: Parsed) -> int:
+    """``syscont snapshot restore``"""
+    name, snapshot = parsed.args
+    client.run_operation("RestoreSnapshot", {"name": name, "snapshot": snapshot})
+    return 0
+
+
+def rename(parsed: Parsed) -> int:
+    """``syscont snapshot rename``"""
+    name, snapshot, new_name = parsed.args
+    client.run_operation("RenameSnapshot", {"name": name, "snapshot": snapshot, "newName": new_name})
+    return 0
+
+
+def delete(parsed: Parsed) -> int:
+    """``syscont snapshot delete``"""
+    name, *snapshots = parsed.args
+    calls: list[Parameters] = [{"name": name, "snapshot": each} for each in dict.fromkeys(snapshots)]
+    return client.report(client.run_each("DeleteSnapshot", calls))
+
+
+def list_all(parsed: Parsed) -> int:
+    """``syscont snapshot list``"""
+    from sysd.cli.listing import text, time
+
+    found = client.call("ListSnapshots", {"name": parsed.args[0]}).get("snapshots")
+    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    columns = (("NAME", text("name")), ("CREATED", time("created")), ("EXPIRES", time("expires")))
+    show(items, columns, parsed, "snapshot")
+    return 0
+
+
+def show_one(parsed: Parsed) -> int:
+    """``syscont snapshot show``"""
+    name, snapshot = parsed.args
+    found = client.call("GetSnapshot", {"name": name, "snapshot": snapshot}).get("snapshot")
+    if parsed.value("format") == "json":
+        from sysd.codec import pretty
+
+        out(pretty(found) + "\n")
+    else:
+        out(yaml(found))
+    return 0
+
+
+def copy(parsed: Parsed) -> int:
+    """``syscont copy``"""
+    source, name = parsed.args
+    if parsed.list("profile") and parsed.flag("no-profiles"):
+        raise UsageError("copy: --profile and --no-profiles exclude each other", f"usage: {parsed.verb.usage}")
+    client.run_operation(
+        "CopyInstance",
+        {
+            "source": source,
+            "name": _in_project(name, parsed.value("target-project")),
+            "config": parsed.pairs("config") or None,
+            "devices": _devices(parsed) or None,
+            "profiles": [] if parsed.flag("no-profiles") else parsed.list("profile") or None,
+            "ephemeral": True if parsed.flag("ephemeral") else None,
+            "instanceOnly": True if parsed.flag("instance-only") else None,
+            "pool": parsed.value("storage") or None,
+        },
+    )
+    return 0
+
+
+def move(parsed: Parsed) -> int:
+    """``syscont move``"""
+    source, *new_name = parsed.args
+    project = parsed.value("target-project")
+    if not new_name and not project:
+        raise UsageError("move: say where to: a new name, or --target-project", f"usage: {parsed.verb.usage}")
+    target = _in_project(new_name[0] if new_name else source.rpartition(":")[2], project)
+    client.run_operation("RenameInstance", {"name": source, "newName": target})
+    return 0
+
+
+def _in_project(name: str, project: str) -> str:
+    return f"{project}:{name}" if project else name
+
+
+def _devices(parsed: Parsed) -> dict[str, dict[str, str]]:
+    """--device NAME,KEY=VALUE,... as LXD has it."""
+    devices: dict[str, dict[str, str]] = {}
+    for word in parsed.list("device"):
+        name, *options = word.split(",")
+        for option in options:
+            key, equals, value = option.partition("=")
+            if not equals or not key:
+                raise UsageError(f"--device: not of the form NAME,KEY=VALUE,...: '{word}'")
+            devices.setdefault(name, {})[key] = value
+        if not options:
+            raise UsageError(f"--device: not of the form NAME,KEY=VALUE,...: '{word}'")
+    return devices
+

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ephemeral instances: deleted once they have run and stopped, whether we see that or find it out at our next start."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from sysd.manager.events import Event, EventBus, Kind
+from sysd.manager.guests import STOPPED
+from sysd.manager.instances import Instances
+from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.operations import Handle, Operations
+from sysd.manager.register import Register
+from sysd.manager.table import Table
+from sysd.model.config import get_bool
+from sysd.model.errors import SyscontError
+from sysd.model.instance import Instance, Phase
+
+log = logging.getLogger(__name__)
+
+HAS_RUN = "volatile.last_state.power"
+"""LXD's name; set to RUNNING when an ephemeral instance's guest has begun to run."""
+
+
+class Ephemeral:
+    def __init__(
+        self,
+        events: EventBus,
+        operations: Operations,
+        table: Table,
+        register: Register,
+        lifecycle: Lifecycle,
+        instances: Instances,
+    ) -> None:
+        self._operations = operations
+        self._table = table
+        self._register = register
+        self._lifecycle = lifecycle
+        self._instances = instances
+        events.subscribe(self._look)
+
+    def _look(self, event: Event) -> None:
+        if event.kind is not Kind.INSTANCE_CHANGED or not {"State", "Leader"} & set(event.changed):
+            return
+        instance = self._table.find(event.project, event.name)
+        if instance is None or not instance.ephemeral or instance.phase is not Phase.READY:
+            return
+        status = self._table.status(instance)
+        if status.leader and HAS_RUN not in instance.config:
+            self._register.commit((replace(instance, config=instance.config | {HAS_RUN: "RUNNING"}),))
+        elif status.state in STOPPED and HAS_RUN in instance.config:
+            self._begin(instance)
+
+    def _begin(self, instance: Instance) -> None:
+        """Delete it when nobody else is at it any more; a restart has started it again by then."""
+        uuid = instance.uuid
+
+        async def work(handle: Handle) -> None:
+            if self._table.find_uuid(uuid) is None:
+                return
+            async with self._table.lock(uuid):
+                await self._delete_stopped(uuid)
+
+        self._operations.begin("delete-instance", instance.reference, work)
+
+    async def _delete_stopped(self, uuid: str) -> None:
+        instance = self._table.find_uuid(uuid)
+        if instance is None or not instance.ephemeral or await self._lifecycle.refresh(instance) not in STOPPED:
+            return
+        if get_bool(self._table.expanded(instance).config, "security.protection.delete"):
+            log.warning("%s is ephemeral and has stopped, but is protected and stays", instance.name)
+            return
+        await self._lifecycle.stop(instance)
+        await self._instances.destroy(instance)
+
+    async def finish(self) -> None:
+        """At start, when it is known what runs: delete what stopped while nobody looked."""
+        for instance in self._table.all():
+            if instance.ephemeral and HAS_RUN in instance.config:
+                try:
+                    await self._delete_stopped(instance.uuid)
+                except (SyscontError, OSError) as error:
+                    log.error("ephemeral instance %s can't be removed: %s", instance.name, error)
