@@ -16,6 +16,11 @@ from systemd import daemon, journal
 
 from sysd.dbus.manager import NAME, ManagerObject
 from sysd.dbus.polkit import Polkit
+from sysd.guestapi.door import Door
+from sysd.guestapi.lxd import LxdServer
+from sysd.guestapi.methods import INTERFACE as GUEST_INTERFACE
+from sysd.guestapi.methods import VarlinkServer
+from sysd.manager.actions import Authority
 from sysd.manager.chronicle import Chronicle
 from sysd.manager.guests import HandoverReader
 from sysd.manager.manager import STATE_ROOT, Manager
@@ -23,6 +28,7 @@ from sysd.runtime.guest import stored_descriptors
 from sysd.store.database import Store
 from sysd.units.bus import Bus
 from sysd.varlink.methods import Methods
+from sysd.varlink.service import INTERFACE
 from sysd.varlink.service import Service as VarlinkService
 
 log = logging.getLogger("syscontd")
@@ -30,10 +36,10 @@ log = logging.getLogger("syscontd")
 SETTLE = 2.0
 """Seconds that operations get to end when the daemon is stopped."""
 
-INTERFACE_FILES = (
-    Path("/usr/share/varlink/interfaces/org.syscont.Manager.varlink"),
-    Path("/usr/share/syscont/org.syscont.Manager.varlink"),
-    Path(__file__).parent.parent / "data/varlink/org.syscont.Manager.varlink",
+INTERFACE_FOLDERS = (
+    Path("/usr/share/varlink/interfaces"),
+    Path("/usr/share/syscont"),
+    Path(__file__).parent.parent / "data/varlink",
 )
 
 
@@ -51,8 +57,9 @@ class Daemon:
         authority = Polkit(bus)
         handover = HandoverReader(handover_socket, manager.guests)
         varlink = VarlinkService(
-            varlink_socket, Methods(manager, authority).table(), interface_description(), authority
+            varlink_socket, Methods(manager, authority).table(), interface_description(INTERFACE), authority
         )
+        guests = open_in_guests(manager, authority)
         ManagerObject(manager, authority).serve(bus)
         await bus.request_name(NAME)
         gc.freeze()
@@ -63,6 +70,7 @@ class Daemon:
         finally:
             daemon.notify("STOPPING=1")
             varlink.close()
+            guests.close()
             handover.close()
             await manager.operations.settle(SETTLE)
             store.close()
@@ -107,11 +115,19 @@ def take_socket(named: dict[int, str], name: str) -> socket.socket:
     raise SystemExit(f"no socket {name!r} was passed; start syscontd by its units: systemctl start syscontd.service")
 
 
-def interface_description() -> str:
-    for path in INTERFACE_FILES:
+def interface_description(name: str) -> str:
+    for folder in INTERFACE_FOLDERS:
+        path = folder / f"{name}.varlink"
         if path.exists():
             return path.read_text()
-    raise SystemExit(f"{INTERFACE_FILES[0]} is missing; install syscont again")
+    raise SystemExit(f"{name}.varlink is missing in {INTERFACE_FOLDERS[1]}; install syscont again")
+
+
+def open_in_guests(manager: Manager, authority: Authority) -> Door:
+    door = Door(manager)
+    varlink = VarlinkServer(door, interface_description(GUEST_INTERFACE), authority)
+    door.open({"guestapi": varlink.serve, "lxdapi": LxdServer(door).serve})
+    return door
 
 
 def main() -> None:

@@ -32,7 +32,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     # The bus itself, and descriptors of what runs in an instance, pass through a door as they are.
     "dbus": frozenset({"manager", "model", "units", "runtime"}),
     "varlink": frozenset({"manager", "model", "units", "runtime"}),
-    "daemon": BELOW_MANAGER | {"manager", "dbus", "varlink"},
+    # A door, too, that opens inside guests.
+    "guestapi": frozenset({"manager", "model", "runtime", "varlink"}),
+    "daemon": BELOW_MANAGER | {"manager", "dbus", "varlink", "guestapi"},
     # Of a guest's folder that is pulled the command line gets an archive, which is as hostile as an image's.
     "cli": frozenset({"model", "codec", "archive"}),
 }

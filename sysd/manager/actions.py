@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from sysd.runtime.pace import Pace
+
 
 class Action(StrEnum):
     """Names as in data/polkit-1; reading needs none."""
@@ -21,11 +23,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: on the bus by unique name, on the socket by process."""
+    """Who asks: on the bus by unique name, on the socket by process; guest: from inside the instance of this UUID.
+    pace: how often it may ask, if there is a limit to that."""
 
     uid: int
     bus_name: str = ""
     pid: int = 0
+    guest: str = ""
+    pace: Pace | None = None
 
 
 class Authority(Protocol):

@@ -22,6 +22,7 @@ from sysd.runtime.guest import Guest
 from sysd.runtime.limits import cpus_of_mask
 from sysd.units.bus import BusError
 from sysd.units.machined import Machined
+from sysd.units.processes import unit_of
 from sysd.units.systemd import SERVICE, UNIT, Systemd
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class Guests:
         named, leader = dict(zip(kinds, fds, strict=True)), int(message["leader"])
         error = None
         try:
-            if not _runs_in(leader, instance.unit):
+            # A hand-over that waited for us may name a process that is another's by now.
+            if unit_of(leader) != instance.unit:
                 raise ProcessLookupError
             self._adopt(instance, leader, named, store=True)
         except ProcessLookupError:
@@ -177,14 +179,6 @@ class Guests:
                 self._adopt(instance, leader, fds, store=False)
                 return
         guest.bury(instance, fds)
-
-
-def _runs_in(pid: int, unit: str) -> bool:
-    """Whether pid is a process of unit: a hand-over that waited for us may name one that is another's by now."""
-    try:
-        return unit in Path(f"/proc/{pid}/cgroup").read_text().strip().split("/")
-    except OSError:
-        return False
 
 
 def _in_own_userns(pid: int) -> bool:

@@ -7,7 +7,6 @@ A message says what was wrong and with what; the hint says what to do about it.
 from __future__ import annotations
 
 DBUS_PREFIX = "org.syscont.Error."
-VARLINK_PREFIX = "org.syscont.Manager."
 
 
 class SyscontError(Exception):
@@ -23,10 +22,6 @@ class SyscontError(Exception):
     @property
     def dbus_name(self) -> str:
         return DBUS_PREFIX + self.code
-
-    @property
-    def varlink_name(self) -> str:
-        return VARLINK_PREFIX + self.code
 
     @property
     def text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-PRIVATE = ("environment.", "user.")
+PRIVATE = ("cloud-init.", "environment.", "systemd.credential", "user.")
 
 
 def public(config: Mapping[str, str]) -> dict[str, str]:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dbus_next import Variant
 
-from sysd.model import sysctls
-from sysd.model.config import get_int
+from sysd.model import cloudinit, sysctls
+from sysd.model.config import get_bool, get_int
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance
 from sysd.model.keys.linux import kernel_modules
@@ -53,6 +54,10 @@ def make_spec(instance: Instance, image: Image, host_links: list[str], guest_lin
         guest_links=guest_links,
         sysctls=sysctls.settings(instance.config),
         core_scheduling=core_scheduling.wanted(instance.config),
+        credentials=credentials(instance.config),
+        seed=cloudinit.seed(instance),
+        # cloud-init and others choose by whether it is there. Ours is always, so that it can be switched on live.
+        lxd_socket=get_bool(instance.config, "security.devlxd"),
     )
 
 
@@ -68,6 +73,14 @@ def _modules(config: Mapping[str, str]) -> Properties:
         return {}
     argv = [MODPROBE, "--all", "--use-blacklist", "--", *kernel_modules(wanted)]
     return {"ExecStartPre": Variant("a(sasb)", [[MODPROBE, argv, False]])}
+
+
+def credentials(config: Mapping[str, str]) -> dict[str, str]:
+    text, binary = "systemd.credential.", "systemd.credential-binary."
+    found = {key: base64.b64encode(value.encode()).decode() for key, value in config.items() if key.startswith(text)}
+    return {key.removeprefix(text): value for key, value in found.items()} | {
+        key.removeprefix(binary): value for key, value in config.items() if key.startswith(binary)
+    }
 
 
 def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: Iterable[int]) -> Properties:

@@ -21,12 +21,15 @@ from systemd import daemon
 from sysd.model.instance import Instance
 from sysd.runtime.addresses import AddressWatch
 from sysd.runtime.console import Console
+from sysd.runtime.listener import Listener
 from sysd.units.journal import UnitJournal
 
 log = logging.getLogger(__name__)
 
-KINDS = ("console", "notify")
-"""The controlling side of the console's terminal, and the socket that the guest notifies on."""
+API_KINDS = ("guestapi", "lxdapi")
+KINDS = ("console", "notify", *API_KINDS)
+"""The controlling side of the console's terminal, the socket that the guest notifies on, and those on which it asks
+about itself: in our language, and in that of LXD."""
 
 ALLOWED_FIELDS = ("READY", "STATUS", "STOPPING")
 MAX_STATUS = 200
@@ -51,6 +54,7 @@ class Guest:
         self.addresses: tuple[str, ...] = ()
         self.cgroup = ""
         self.console: Console | None = None
+        self.listeners: dict[str, Listener] = {}
         self._notify: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._window = (0.0, 0)
@@ -66,6 +70,8 @@ class Guest:
             self._watch.close()
         if self.console:
             self.console.close()
+        for listener in self.listeners.values():
+            listener.close()
         if self._pause:
             self._pause.cancel()
         if self._notify:
@@ -83,6 +89,7 @@ class Guest:
             self._notify = socket.socket(fileno=fds["notify"])
             self._notify.setblocking(False)
             asyncio.get_running_loop().add_reader(self._notify, self._relay)
+        self.listeners = {kind: Listener(fds[kind], self.unit) for kind in API_KINDS if kind in fds}
 
     def take(self, addresses: tuple[str, ...]) -> None:
         self.addresses = addresses
@@ -160,8 +167,9 @@ def bury(instance: Instance, fds: dict[str, int]) -> None:
     """Let go of the descriptors of a guest that has ended; what its console still holds is logged."""
     if "console" in fds:
         Console(fds["console"], UnitJournal(instance.unit, instance.name, 0)).close()
-    if "notify" in fds:
-        os.close(fds["notify"])
+    for kind, fd in fds.items():
+        if kind != "console":
+            os.close(fd)
     if fds:
         forget_descriptors(instance.uuid)
 

@@ -25,6 +25,7 @@ import sys
 from sysd import _cext as c
 from sysd.codec import decode, encode, quote_ascii
 from sysd.runtime.beneath import LaunchError, beneath, mount_tmpfs, write_at
+from sysd.runtime.provision import CREDENTIALS, listen, put_credentials, put_seed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
         guest_links: list[str]
         sysctls: dict[str, str]
         core_scheduling: bool
+        credentials: dict[str, str]
+        seed: dict[str, str]
+        lxd_socket: bool
 
 
 ID_COUNT = 65536
@@ -100,7 +104,7 @@ def launch(spec: Spec) -> None:
     root_dir = os.open("/", os.O_PATH | os.O_DIRECTORY)
     c.mount_attributes(root_dir, propagation=c.MS_SLAVE, recursive=True)
     root = mount_root(spec, userns)
-    notify_socket = fill_root(spec, root)
+    sockets = fill_root(spec, root)
 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     middle = c.clone_sibling()
@@ -118,8 +122,8 @@ def launch(spec: Spec) -> None:
         raise LaunchError(message.decode(errors="replace") or "the container's set-up ended early")
 
     # In this order: if we are killed in between, the unit ends with us and nothing runs without a console.
-    words: dict[str, object] = {"uuid": spec["uuid"], "leader": leader, "fds": ["console", "notify"]}
-    hand_over(words, [*fds, notify_socket.fileno()])
+    words: dict[str, object] = {"uuid": spec["uuid"], "leader": leader, "fds": ["console", *sockets]}
+    hand_over(words, [*fds, *(sock.fileno() for sock in sockets.values())])
     ready = {} if spec["waits_for_guest"] else {"READY": "1"}
     notify({"MAINPID": str(leader), "STATUS": "", **ready})
 
@@ -167,12 +171,13 @@ def mount_root(spec: Spec, userns: int) -> int:
     return os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)
 
 
-def fill_root(spec: Spec, root: int) -> _socket.socket:
-    """Mount /dev and /run; returns the socket on which the guest says that it has booted."""
+def fill_root(spec: Spec, root: int) -> dict[str, _socket.socket]:
+    """Mount /dev and /run; returns the guest's sockets to the host by what the daemon calls them (guest.KINDS)."""
     base = spec["id_base"]
     for path in ("proc", "sys", "tmp"):
         os.close(beneath(root, path))
-    fill_dev(spec, mount_tmpfs(base, beneath(root, "dev"), "0755", "4m"))
+    dev = mount_tmpfs(base, beneath(root, "dev"), "0755", "4m")
+    fill_dev(spec, dev)
     run = mount_tmpfs(base, beneath(root, "run"), "0755", "20%")
     os.mkdir("host", 0o755, dir_fd=run)
     host = mount_tmpfs(base, beneath(root, "run/host"), "0755", "1m")
@@ -181,12 +186,17 @@ def fill_root(spec: Spec, root: int) -> _socket.socket:
     with open("/etc/os-release", "rb") as stream:
         write_at(host, "os-release", stream.read())
     os.mkdir("incoming", 0o700, dir_fd=host)
+    put_credentials(host, spec["credentials"])
+    put_seed(root, spec["seed"])
     notify_socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     notify_socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
     notify_socket.bind(f"/proc/self/fd/{host}/notify")
     os.chmod(f"/proc/self/fd/{host}/notify", 0o666)
     c.mount_attributes(host, attributes=c.ATTR_RDONLY)
-    return notify_socket
+    sockets = {"notify": notify_socket, "guestapi": listen(dev, "syscont")}
+    if spec["lxd_socket"]:
+        sockets["lxdapi"] = listen(dev, "lxd")
+    return sockets
 
 
 def fill_dev(spec: Spec, dev: int) -> None:
@@ -363,6 +373,8 @@ def execute_init(spec: Spec, console: int) -> None:
         "NOTIFY_SOCKET": "/run/host/notify",
         **spec["environment"],
     }
+    if spec["credentials"]:
+        environment["CREDENTIALS_DIRECTORY"] = CREDENTIALS
     for fd in (0, 1, 2):
         os.dup2(console, fd)
     c.bound_capabilities()

@@ -24,7 +24,8 @@ NETNS_FD = 100
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """host_links are rtnetlink requests (hex) for the host, guest_links for the guest's namespace. sysctls are by
-    path beneath /proc/sys."""
+    path beneath /proc/sys, credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is
+    there, too."""
 
     uuid: str
     name: str
@@ -37,6 +38,9 @@ class LaunchSpec:
     guest_links: list[str] = field(default_factory=list)
     sysctls: dict[str, str] = field(default_factory=dict)
     core_scheduling: bool = False
+    credentials: dict[str, str] = field(default_factory=dict)
+    seed: dict[str, str] = field(default_factory=dict)
+    lxd_socket: bool = True
 
     @property
     def path(self) -> Path:

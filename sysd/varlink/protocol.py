@@ -11,13 +11,23 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-MAX_MESSAGE = 1 << 20
-MAX_FDS = 8
 CHUNK = 1 << 16
-MAX_UNREAD = 16 << 20
-"""Bytes that may wait for a peer that does not read; past that it is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a peer may have of us, all of it by connection. message: bytes of one of its; fds: descriptors with it;
+    unread: bytes that may wait for it behind those of one answer; past these it is cut off."""
+
+    message: int
+    fds: int
+    unread: int
+
+
+MANAGERS = Limits(message=1 << 20, fds=8, unread=16 << 20)
 
 
 class HangUps:
@@ -59,9 +69,11 @@ class Connection:
         on_message: Callable[[Connection, dict[str, Any]], None],
         on_close: Callable[[], None],
         hang_ups: HangUps,
+        limits: Limits = MANAGERS,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._limits = limits
         self._on_message = on_message
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
@@ -75,12 +87,6 @@ class Connection:
         self._hang_ups = hang_ups
         hang_ups.add(sock.fileno(), self._hung_up)
         self._loop.add_reader(sock, self._readable)
-
-    @property
-    def credentials(self) -> tuple[int, int]:
-        """(pid, uid) of the process that connected (unix(7), SO_PEERCRED)."""
-        pid, uid, _ = struct.unpack("iII", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return pid, uid
 
     def take_fds(self) -> list[int]:
         """The descriptors that came with the message under way; the taker closes them."""
@@ -96,7 +102,7 @@ class Connection:
         self._unsent += len(message)
         if len(self._output) == 1:
             self._write()
-        if self._unsent > MAX_UNREAD:
+        if len(self._output) > 1 and self._unsent > self._limits.unread:
             self.close()
 
     def done(self) -> None:
@@ -134,7 +140,7 @@ class Connection:
             # Looked at first, so that nothing is taken of the next message.
             ahead = self._socket.recv(CHUNK, socket.MSG_PEEK)
             wanted = ahead.find(b"\0") + 1 or len(ahead)
-            data, fds, flags, _ = socket.recv_fds(self._socket, wanted, MAX_FDS)
+            data, fds, flags, _ = socket.recv_fds(self._socket, wanted, self._limits.fds)
         except BlockingIOError:
             return
         except OSError:
@@ -144,7 +150,8 @@ class Connection:
             os.set_inheritable(fd, False)
         self._fds += fds
         self._input += data
-        if not data or flags & socket.MSG_CTRUNC or len(self._input) > MAX_MESSAGE or len(self._fds) > MAX_FDS:
+        too_much = len(self._input) > self._limits.message or len(self._fds) > self._limits.fds
+        if not data or flags & socket.MSG_CTRUNC or too_much:
             self.close()
         elif data.endswith(b"\0"):
             self._take()
@@ -181,6 +188,12 @@ class Connection:
             else:
                 self._output.popleft()
         self._loop.remove_writer(self._socket)
+
+
+def credentials(sock: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of the process that connected (unix(7), SO_PEERCRED)."""
+    pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
 
 
 def close_all(fds: list[int]) -> None:

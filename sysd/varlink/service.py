@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sysd
 from sysd.manager.actions import Action, Authority, Caller
 from sysd.model.errors import FailedError, InvalidError, SyscontError
-from sysd.varlink.protocol import Connection, HangUps, close_all
+from sysd.varlink.protocol import MANAGERS, Connection, HangUps, Limits, close_all, credentials
 
 log = logging.getLogger(__name__)
 
@@ -150,63 +150,66 @@ def check_text(value: object) -> None:
         raise InvalidError("a text in the parameters is not valid Unicode") from None
 
 
-class Service:
-    def __init__(self, sock: socket.socket, methods: list[Method], description: str, authority: Authority) -> None:
-        self._socket = sock
-        self._description = description
+@dataclass(frozen=True, slots=True)
+class Interface:
+    name: str
+    description: str
+    methods: Sequence[Method]
+
+
+class Answers:
+    """Answers calls of an interface, and those of org.varlink.service, on connections that it is given."""
+
+    def __init__(self, interface: Interface, authority: Authority) -> None:
+        self._interface = interface
         self._authority = authority
-        self._methods = {f"{INTERFACE}.{method.name}": method for method in methods}
+        self._methods = {f"{interface.name}.{method.name}": method for method in interface.methods}
         self._methods[f"{SERVICE}.GetInfo"] = Method("GetInfo", self._get_info)
         self._methods[f"{SERVICE}.GetInterfaceDescription"] = Method("GetInterfaceDescription", self._describe)
         self._hang_ups = HangUps()
-        self._connections: dict[Connection, int] = {}
-        self._tasks: dict[Connection, asyncio.Task[None]] = {}
-        sock.setblocking(False)
-        asyncio.get_running_loop().add_reader(sock, self._accept)
+        self._connections: dict[Connection, asyncio.Task[None] | None] = {}
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._socket)
         for connection in list(self._connections):
             connection.close()
         self._hang_ups.close()
 
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._socket.accept()
-        except OSError:
-            return
+    def add(
+        self, sock: socket.socket, caller: Caller, on_close: Callable[[], None], limits: Limits = MANAGERS
+    ) -> Connection:
+        """Serve a connection until either side closes it."""
 
         def closed() -> None:
-            self._connections.pop(connection, None)
-            if task := self._tasks.pop(connection, None):
+            if task := self._connections.pop(connection, None):
                 task.cancel()
+            on_close()
 
-        connection = Connection(sock, self._message, closed, self._hang_ups)
-        _, uid = connection.credentials
-        self._connections[connection] = uid
-        # Root's are not counted, nor limited: others must not be able to shut it out.
-        others = [other for other in self._connections.values() if other]
-        if uid and (len(others) > MAX_CONNECTIONS or others.count(uid) > MAX_CONNECTIONS_EACH):
-            connection.close()
+        def called(connection: Connection, message: dict[str, Any]) -> None:
+            self._called(connection, caller, message)
 
-    def _message(self, connection: Connection, message: dict[str, Any]) -> None:
-        pid, uid = connection.credentials
+        connection = Connection(sock, called, closed, self._hang_ups, limits)
+        self._connections[connection] = None
+        return connection
+
+    def _called(self, connection: Connection, caller: Caller, message: dict[str, Any]) -> None:
         parameters = message.get("parameters") or {}
         call = Call(
             connection,
             parameters,
-            Caller(uid, pid=pid),
+            caller,
             more=bool(message.get("more")),
             oneway=bool(message.get("oneway")),
             fds=connection.take_fds(),
         )
-        task = self._tasks[connection] = asyncio.create_task(self._run(call, str(message.get("method"))))
+        task = self._connections[connection] = asyncio.create_task(self._run(call, str(message.get("method"))))
         # Not at the end of the task: one that is cancelled early never begins.
         task.add_done_callback(lambda _: call.close())
 
     async def _run(self, call: Call, name: str) -> None:
         method = self._methods.get(name)
         try:
+            if call.caller.pace and (delay := call.caller.pace.step()):
+                await asyncio.sleep(delay)
             if method is None:
                 interface, _, member = name.rpartition(".")
                 self._error(call, f"{SERVICE}.MethodNotFound", {"method": member or interface})
@@ -219,14 +222,19 @@ class Service:
                 await self._authority.check(call.caller, method.action, details)
             await method.run(call)
         except SyscontError as error:
-            self._error(call, error.varlink_name, {"message": error.message, "hint": error.hint})
+            self._refuse(call, error)
         except Exception as error:
             log.exception("%s failed", name)
-            failed = FailedError(f"internal error: {error}", "the journal of syscontd.service says more")
-            self._error(call, failed.varlink_name, {"message": failed.message, "hint": failed.hint})
+            # What it was about is not for guests.
+            what = "internal error" if call.caller.guest else f"internal error: {error}"
+            self._refuse(call, FailedError(what, "the journal of syscontd.service says more"))
         finally:
-            self._tasks.pop(call.connection, None)
+            if call.connection in self._connections:
+                self._connections[call.connection] = None
             call.connection.done()
+
+    def _refuse(self, call: Call, error: SyscontError) -> None:
+        self._error(call, f"{self._interface.name}.{error.code}", {"message": error.message, "hint": error.hint})
 
     def _error(self, call: Call, name: str, parameters: dict[str, str]) -> None:
         call.reply_raw(json.dumps({"error": name, "parameters": parameters}).encode())
@@ -238,14 +246,47 @@ class Service:
                 "product": "syscont",
                 "version": sysd.__version__,
                 "url": "https://syscont.org",
-                "interfaces": [SERVICE, INTERFACE],
+                "interfaces": [SERVICE, self._interface.name],
             }
         )
 
     async def _describe(self, call: Call) -> None:
         wanted = call.text("interface")
-        known = {INTERFACE: self._description, SERVICE: SERVICE_DESCRIPTION}
+        known = {self._interface.name: self._interface.description, SERVICE: SERVICE_DESCRIPTION}
         if wanted in known:
             call.reply({"description": known[wanted]})
         else:
             self._error(call, f"{SERVICE}.InterfaceNotFound", {"interface": wanted})
+
+
+class Service:
+    """The manager's own socket, which users of the host connect to."""
+
+    def __init__(self, sock: socket.socket, methods: list[Method], description: str, authority: Authority) -> None:
+        self._socket = sock
+        self._answers = Answers(Interface(INTERFACE, description, methods), authority)
+        self._uids: dict[object, int] = {}
+        sock.setblocking(False)
+        asyncio.get_running_loop().add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._answers.close()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._socket.accept()
+        except OSError:
+            return
+        pid, uid = credentials(sock)
+        key = object()
+        self._uids[key] = uid
+
+        def closed() -> None:
+            del self._uids[key]
+
+        connection = self._answers.add(sock, Caller(uid, pid=pid), closed)
+        # Root's are not counted, nor limited: others must not be able to shut it out.
+        others = [other for other in self._uids.values() if other]
+        if uid and (len(others) > MAX_CONNECTIONS or others.count(uid) > MAX_CONNECTIONS_EACH):
+            connection.close()

@@ -159,5 +159,5 @@ def test_every_error_has_its_own_names() -> None:
     for code, cls in ERRORS.items():
         error: SyscontError = cls("it broke", "mend it")
         assert error.dbus_name == f"org.syscont.Error.{code}"
-        assert error.varlink_name == f"org.syscont.Manager.{code}"
+        assert error.code == code
         assert error.text == "it broke (mend it)"

@@ -20,7 +20,6 @@ from sysd.model.errors import DeniedError, NotFoundError
 from sysd.model.instance import Instance
 from sysd.varlink import encode
 from sysd.varlink.methods import Methods
-from sysd.varlink.protocol import Connection
 from sysd.varlink.service import SERVICE_DESCRIPTION, Call, Method, Service
 
 DESCRIPTION = Path(__file__).resolve().parents[2] / "data/varlink/org.syscont.Manager.varlink"
@@ -285,7 +284,7 @@ def test_no_descriptor_stays_open_when_the_peer_goes_at_once(tmp_path: Path) -> 
 def test_others_do_not_shut_root_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysd.varlink.service.MAX_CONNECTIONS", 8)
     uid = 1
-    monkeypatch.setattr(Connection, "credentials", property(lambda _: (1, uid)))
+    monkeypatch.setattr("sysd.varlink.service.credentials", lambda _: (1, uid))
 
     def connect() -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from sysd.images.sources import Source, parse_source
@@ -19,10 +20,13 @@ from .command import CommandError
 SUITE = "debian/trixie"
 
 
-def debian() -> tuple[Path, Path]:
-    """Metadata archive and root file system archive, LXD's split form."""
+def debian(*packages: str) -> tuple[Path, Path]:
+    """Metadata archive and root file system archive, LXD's split form; with packages beside those it always has."""
     apt.ensure("mmdebstrap")
     source = parse_source(SUITE)
+    if packages:
+        command, *options = source.argv
+        source = replace(source, argv=(command, f"--include={','.join(packages)}", *options))
     # Still where the demo has always kept it.
     rootfs = cache_dir("demo") / f"debian-{key_of(source.argv)}.tar"
     made(rootfs, lambda path: _build(source, path), f"building {SUITE}, kept for the next time")

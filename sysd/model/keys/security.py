@@ -14,5 +14,12 @@ KEYS = (
         "Keep other instances off the processor cores it runs on, where kernel and processors can (core scheduling). "
         "SYSCONT_CORE_SCHEDULING in the environment of syscontd.service is the host's own default.",
     ),
+    Key(
+        "security.devlxd",
+        boolean,
+        "true",
+        "Serve the guest's questions about itself, on /dev/syscont/sock and LXD's /dev/lxd/sock.",
+        live=True,
+    ),
     Key("security.protection.delete", boolean, "false", "Refuse to delete the instance.", live=True),
 )
