@@ -58,6 +58,7 @@ def test_install(tmp_path: Path) -> None:
         "usr/share/dbus-1/system-services/org.syscont.Manager.service",
         "usr/share/dbus-1/system.d/org.syscont.Manager.conf",
         "usr/share/polkit-1/actions/org.syscont.policy",
+        "usr/share/syscont/org.syscont.Guest.varlink",
         "usr/share/syscont/org.syscont.Manager.varlink",
     }
     assert not [name for name in files if "__pycache__" in name or name.endswith((".c", ".h", "build.py"))]

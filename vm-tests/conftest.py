@@ -146,13 +146,23 @@ def busybox(host: Host) -> str:
 @pytest.fixture(scope="session")
 def debian(host: Host) -> str:
     """Alias of a Debian image, on the shared host."""
-    files = {"metadata.tar": images.debian()[0], "rootfs.tar": images.debian()[1]}
+    return _imported(host, "debian", *images.debian())
+
+
+@pytest.fixture(scope="session")
+def debian_with_cloud_init(host: Host) -> str:
+    """The same with cloud-init in it."""
+    return _imported(host, "cloud", *images.debian("cloud-init"))
+
+
+def _imported(host: Host, alias: str, metadata: Path, rootfs: Path) -> str:
+    files = {"metadata.tar": metadata, "rootfs.tar": rootfs}
     for name, path in files.items():
         host.push(path, f"/var/tmp/{name}")
     remote = [f"/var/tmp/{name}" for name in files]
-    syscont(host, "image", "import", *remote, "--alias", "debian")
+    syscont(host, "image", "import", *remote, "--alias", alias)
     host.run(["rm", *remote])
-    return "debian"
+    return alias
 
 
 @pytest.fixture(scope="session")

@@ -270,6 +270,7 @@ def become_init(spec: Spec, pipe: _socket.socket) -> NoReturn:
         # As the last of it: some of the settings are not beneath net.
         read_only("/proc/sys", but="/proc/sys/net")
         master, console = open_console()
+        share_mounts()
         bring_up_links(spec)
         pipe.sendmsg([b"console"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))])
         execute_init(spec, console)
@@ -355,6 +356,12 @@ def open_console() -> tuple[int, int]:
     os.fchmod(console, 0o600)
     c.move_mount(c.open_tree(path), os.open("/dev/console", os.O_PATH))
     return master, console
+
+
+def share_mounts() -> None:
+    """As on a host, and in systemd-nspawn: systemd sets up credentials of services in mount namespaces from which
+    they propagate to its own. Nothing propagates to the host, whose mounts these are slaves of."""
+    c.mount_attributes(os.open("/", os.O_PATH | os.O_DIRECTORY), propagation=c.MS_SHARED, recursive=True)
 
 
 def bring_up_links(spec: Spec) -> None:

@@ -10,6 +10,8 @@ from sysd.model.errors import InvalidError
 from sysd.model.schema import Key
 from sysd.model.values import anything
 
+MAX_DEPTH = 64
+
 # As systemd has them (credential_name_valid() in its creds-util.c), in what a key's name may hold.
 _CREDENTIAL = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}"
 
@@ -18,10 +20,13 @@ def _yaml(text: str) -> str:
     """YAML as far as its syntax goes, which is all that can be said without cloud-init."""
     import yaml  # only where it is needed: it is slow to load
 
+    depth = 0
     try:
-        # Events come one by one: no depth or alias of the text's can grow into anything.
-        for _ in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            pass
+        # Events come one by one: no alias of the text's grows into anything. Depth costs libyaml its square.
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise InvalidError("too deeply nested", f"at most {MAX_DEPTH} deep")
     except yaml.YAMLError as error:
         raise InvalidError(f"not YAML: {' '.join(str(error).split())[:200]}") from None
     return text

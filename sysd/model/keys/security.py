@@ -18,8 +18,15 @@ KEYS = (
         "security.devlxd",
         boolean,
         "true",
-        "Serve the guest's questions about itself, on /dev/syscont/sock and LXD's /dev/lxd/sock.",
+        "Answer the guest's questions about itself, on /dev/syscont/sock and LXD's /dev/lxd/sock.",
         live=True,
+    ),
+    Key(
+        "security.devlxd.images",
+        boolean,
+        "",
+        "",
+        refused="guests are told of themselves alone, and the host's images are not theirs",
     ),
     Key("security.protection.delete", boolean, "false", "Refuse to delete the instance.", live=True),
 )
