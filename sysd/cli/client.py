@@ -129,6 +129,32 @@ def socket_path() -> str:
     return posix.environ.get(b"SYSCONT_SOCKET", b"").decode("utf-8", "surrogateescape") or SOCKET
 
 
+def project_path() -> bytes:
+    """The file that holds the current project's name; empty when there is no home to keep it in."""
+    config = posix.environ.get(b"XDG_CONFIG_HOME", b"")
+    home = posix.environ.get(b"HOME", b"")
+    folder = config or (home + b"/.config" if home else b"")
+    return folder + b"/syscont/project" if folder else b""
+
+
+def current_project() -> str:
+    """What --project is when it is not given: SYSCONT_PROJECT, or what 'project switch' remembered."""
+    said = posix.environ.get(b"SYSCONT_PROJECT", b"").decode("utf-8", "surrogateescape")
+    return said or remembered_project() or "default"
+
+
+def remembered_project() -> str:
+    try:
+        fd = posix.open(project_path(), posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        remembered = posix.read(fd, 256)
+    finally:
+        posix.close(fd)
+    return remembered.decode("utf-8", "surrogateescape").strip()
+
+
 def call(method: str, parameters: Parameters | None = None) -> Parameters:
     """One call over a connection of its own."""
     client = Client()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sysd.cli.client import Parameters
     from sysd.cli.options import Parsed
     from sysd.cli.output import Item
+    from sysd.model.schema import Key
 
 STDIN = 0
 # More than any value may have, and little enough to read in one go.
@@ -25,17 +26,25 @@ def get(parsed: Parsed) -> int:
     name, key = parsed.args
     config = _config(name)
     if key not in config:
-        _check_key(key)
+        check_key(key)
         return 0
-    value = str(config[key])
-    out((clean(value, "\n\t") if posix.isatty(STDOUT) else value) + "\n")
+    print_value(str(config[key]))
     return 0
+
+
+def print_value(value: str) -> None:
+    out((clean(value, "\n\t") if posix.isatty(STDOUT) else value) + "\n")
 
 
 def set_keys(parsed: Parsed) -> int:
     """``syscont config set``"""
-    name, *words = parsed.args
-    # lxc takes KEY VALUE too; hands that learned it go on working.
+    client.call("ChangeConfig", {"name": parsed.args[0], "set": assignments(parsed, parsed.args[1:])})
+    return 0
+
+
+def assignments(parsed: Parsed, words: list[str], of: str = "config") -> dict[str, str]:
+    """What KEY=VALUE words say. lxc takes KEY VALUE too; hands that learned it go on working. A value of - is standard
+    input, where of names the module of sysd.model that has the keys' schema."""
     if len(words) == 2 and "=" not in words[0]:
         words = ["=".join(words)]
     values: dict[str, str] = {}
@@ -44,19 +53,17 @@ def set_keys(parsed: Parsed) -> int:
         if not equals or not key:
             raise UsageError(f"not of the form KEY=VALUE: '{word}'", f"usage: {parsed.verb.usage}")
         values[key] = value
-    from_stdin = [key for key, value in values.items() if value == "-"]
+    from_stdin = [key for key, value in values.items() if of and value == "-"]
     if len(from_stdin) > 1:
         raise UsageError(f"{' and '.join(from_stdin)}: only one value can come from standard input")
     for key in from_stdin:
-        values[key] = _read_value(key)
-    client.call("ChangeConfig", {"name": name, "set": values})
-    return 0
+        values[key] = _read_value(key, of)
+    return values
 
 
-def _read_value(key: str) -> str:
+def _read_value(key: str, of: str) -> str:
     """All of standard input; a key of one line does not get the line break that editors and echo end with."""
-    from sysd.model.config import find_key
-
+    multiline = check_key(key, of).multiline
     data = b""
     while part := posix.read(STDIN, MOST):
         data += part
@@ -66,8 +73,7 @@ def _read_value(key: str) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise UsageError(f"{key}: standard input is not valid UTF-8") from None
-    _check_key(key)
-    return text if find_key(key).multiline else text.removesuffix("\n")
+    return text if multiline else text.removesuffix("\n")
 
 
 def unset(parsed: Parsed) -> int:
@@ -147,11 +153,13 @@ def _answer(name: str) -> Parameters:
     return client.call("GetConfig", {"name": name})
 
 
-def _check_key(key: str) -> None:
-    from sysd.model.config import find_key
+def check_key(key: str, of: str = "config") -> Key:
+    """The entry of a key; raises UsageError when there is none."""
     from sysd.model.errors import SyscontError
 
+    module = __import__(f"sysd.model.{of}", None, None, ("SCHEMA",))
     try:
-        find_key(key)
+        found: Key = module.SCHEMA.find(key)
     except SyscontError as error:
         raise UsageError(error.message, error.hint) from None
+    return found

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.errors import CliError
+from sysd.cli.errors import CliError, UsageError
 from sysd.cli.output import out
 
 TYPE_CHECKING = False
@@ -30,24 +30,35 @@ def _make(parsed: Parsed, parameters: Parameters) -> int:
         "image": parsed.args[0],
         "config": parsed.pairs("config") or None,
         "ephemeral": True if parsed.flag("ephemeral") else None,
+        "profiles": _profiles(parsed),
         **parameters,
     }
     if len(parsed.args) > 1:
         name = parsed.args[1]
-        client.run_operation("CreateInstance", {"name": name, **parameters})
+        client.run_operation("CreateInstance", {"name": parsed.qualified(name), **parameters})
     else:
-        name = _make_named_by_us(parameters)
+        name = _make_named_by_us(parsed, parameters)
     out(name + "\n")
     return 0
 
 
-def _make_named_by_us(parameters: Parameters) -> str:
+def _profiles(parsed: Parsed) -> list[str] | None:
+    """In order; None leaves it to the daemon, which gives the default one."""
+    named = parsed.list("profile")
+    if parsed.flag("no-profiles"):
+        if named:
+            raise UsageError("--profile and --no-profiles exclude each other")
+        return []
+    return named or None
+
+
+def _make_named_by_us(parsed: Parsed, parameters: Parameters) -> str:
     from sysd.cli.petnames import random_name
 
     for _ in range(ATTEMPTS):
         name = random_name()
         try:
-            client.run_operation("CreateInstance", {"name": name, **parameters})
+            client.run_operation("CreateInstance", {"name": parsed.qualified(name), **parameters})
         except CliError as error:
             if error.name != "AlreadyExists":
                 raise

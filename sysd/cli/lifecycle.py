@@ -87,13 +87,10 @@ def _names(parsed: Parsed, states: Collection[str]) -> list[str]:
     if parsed.args:
         raise UsageError(f"{verb.name}: names and --all exclude each other", f"usage: {verb.usage}")
     return [
-        _qualified(item) for item in client.items("ListInstances", "instances") if item.get("state") in states
+        parsed.qualified(str(item["name"]))
+        for item in client.items("ListInstances", "instances")
+        if item.get("state") in states and item.get("project") == parsed.project
     ]
-
-
-def _qualified(item: Parameters) -> str:
-    project = item.get("project") or "default"
-    return str(item["name"]) if project == "default" else f"{project}:{item['name']}"
 
 
 def _each(method: str, names: list[str], parameters: Parameters) -> int:

@@ -113,8 +113,13 @@ NETWORK_COLUMNS = (
 
 def instances(parsed: Parsed) -> int:
     """``syscont list``"""
-    columns = pick(COLUMNS, parsed.value("columns", DEFAULT))
-    found = [item for item in client.items("ListInstances", "instances") if matches(item, parsed.args)]
+    everywhere = parsed.flag("all-projects")
+    columns = pick(COLUMNS, parsed.value("columns", "e" + DEFAULT if everywhere else DEFAULT))
+    found = [
+        item
+        for item in client.items("ListInstances", "instances")
+        if (everywhere or item.get("project") == parsed.project) and matches(item, parsed.args)
+    ]
     found.sort(key=lambda item: (str(item.get("project")), str(item.get("name"))))
     show(found, columns, parsed, "instance")
     return 0

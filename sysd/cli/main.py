@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 SIGINT = 2
+# Kinds of arguments that name something of a project.
+QUALIFIED = ("instance", "profile")
 SIGPIPE = 13
 
 
@@ -55,6 +57,8 @@ def find_verb(words: list[str]) -> tuple[Verb, list[str]]:
         return VERBS["help"], []
     if words[0] in ("--version", "-V"):
         return VERBS["version"], ["--client"]
+    before = _before_verb(words)
+    words = words[len(before) :] or ["help"]
     name = words[0]
     used = 1
     while name in GROUPS:
@@ -65,7 +69,14 @@ def find_verb(words: list[str]) -> tuple[Verb, list[str]]:
     verb = VERBS.get(ALIASES.get(name, name))
     if verb is None:
         raise _unknown(name)
-    return verb, words[used:]
+    return verb, [*before, *words[used:]]
+
+
+def _before_verb(words: list[str]) -> list[str]:
+    """--project may stand before the verb too, as with lxc."""
+    if words[0] == "--project" and len(words) > 1:
+        return words[:2]
+    return words[:1] if words[0].startswith("--project=") else []
 
 
 def dispatch(parsed: Parsed) -> int:
@@ -75,10 +86,23 @@ def dispatch(parsed: Parsed) -> int:
         parsed = Parsed(VERBS["help"])
         parsed.args = verb.name.split()
         verb = parsed.verb
+    _set_project(parsed)
     module = __import__("sysd.cli." + verb.module, None, None, (verb.function,))
     status = getattr(module, verb.function)(parsed)
     assert isinstance(status, int)
     return status
+
+
+def _set_project(parsed: Parsed) -> None:
+    """Find out which project to act in, and let names of what is in projects say it."""
+    from sysd.cli import client
+
+    parsed.project = parsed.value("project") or client.current_project()
+    if parsed.project != "default" or ":" in "".join(parsed.args):
+        kind = parsed.verb.kind
+        parsed.args = [
+            parsed.qualified(arg) if kind(at) in QUALIFIED else arg for at, arg in enumerate(parsed.args)
+        ]
 
 
 def _unknown(name: str) -> UsageError:

@@ -99,20 +99,33 @@ class Verb:
         self.options_end = options_end
         self.failure = failure
 
+    def kind(self, position: int) -> str:
+        """What the argument at a position names, for verbs that say so: see complete."""
+        kinds = self.complete
+        if position >= len(kinds) - 1 and kinds[-1:] == ("...",):
+            return kinds[-2]
+        return kinds[position] if position < len(kinds) else ""
+
     @property
     def usage(self) -> str:
         parts = ["syscont", self.name, "[OPTION...]" if self.options else "", self.arguments]
         return " ".join(part for part in parts if part)
 
 
-class Parsed:
-    """A command line as its verb's function gets it: ``args``, and the options by long name."""
+# What every verb takes, besides --help.
+GLOBAL = (Option("project", "Act in this project.", "", VALUE, "PROJECT"),)
 
-    __slots__ = ("args", "lists", "values", "verb")
+
+class Parsed:
+    """A command line as its verb's function gets it: ``args``, and the options by long name. project is the one to
+    act in, by which names of instances and profiles are qualified."""
+
+    __slots__ = ("args", "lists", "project", "values", "verb")
 
     def __init__(self, verb: Verb) -> None:
         self.verb = verb
         self.args: list[str] = []
+        self.project = "default"
         self.values: dict[str, str] = {}
         self.lists: dict[str, list[str]] = {}
 
@@ -127,6 +140,13 @@ class Parsed:
 
     def list(self, name: str) -> list[str]:
         return self.lists.get(name, [])
+
+    def qualified(self, name: str) -> str:
+        """A name as the daemon takes it: ``web1`` in the default project, ``lab:web1`` in project lab. One that says
+        its project itself, as ``default:web1`` does, is taken at its word."""
+        project, colon, plain = name.rpartition(":")
+        project = project if colon else self.project
+        return plain if project == "default" else f"{project}:{plain}"
 
     def pairs(self, name: str) -> dict[str, str]:
         return {key: value for key, _, value in (item.partition("=") for item in self.list(name))}
@@ -165,11 +185,11 @@ def _long(parsed: Parsed, word: str, rest: Iterable[str]) -> None:
     if name == "help":
         parsed.values["help"] = ""
         return
-    for option in parsed.verb.options:
+    for option in (*parsed.verb.options, *GLOBAL):
         if option.long == name:
             break
     else:
-        hint = suggestion(f"--{name}", [f"--{option.long}" for option in parsed.verb.options] + ["--help"])
+        hint = suggestion(f"--{name}", [f"--{option.long}" for option in (*parsed.verb.options, *GLOBAL)] + ["--help"])
         raise UsageError(f"{parsed.verb.name}: unknown option '--{name}'", hint or _see(parsed.verb))
     if option.kind == FLAG and equals:
         raise UsageError(f"option '--{name}' takes no value", _see(parsed.verb))
