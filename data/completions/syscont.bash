@@ -4,6 +4,11 @@
 _syscont_candidates() {
     case $1 in
         instance) syscont list --format csv -c n 2>/dev/null ;;
+        filter) syscont list --format csv -c n 2>/dev/null ;;
+        profile) syscont profile list --format csv 2>/dev/null | cut -d, -f1 ;;
+        plain-profile) syscont profile list --format csv 2>/dev/null | cut -d, -f1 ;;
+        project) syscont project list --format csv 2>/dev/null | cut -d, -f1 ;;
+        project-key) syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         image) syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n' ;;
         operation) syscont operation list --format csv 2>/dev/null | cut -d, -f1 ;;
         key) syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
@@ -11,7 +16,7 @@ _syscont_candidates() {
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
-        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo snapshot; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
+        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
     esac
 }
 
@@ -57,6 +62,13 @@ _syscont() {
         'apply --format') words='text json yaml' ;;
         'snapshot list --format') words='table compact csv json yaml' ;;
         'snapshot show --format') words='yaml json' ;;
+        'profile list --format') words='table compact csv json yaml' ;;
+        'profile show --format') words='yaml json' ;;
+        'profile device list --format') words='table compact csv json yaml' ;;
+        'project list --format') words='table compact csv json yaml' ;;
+        'project show --format') words='yaml json' ;;
+        'project info --format') words='table compact csv json yaml' ;;
+        'project keys --format') words='table compact csv json yaml' ;;
         'image list --format') words='table compact csv json yaml' ;;
         'image show --format') words='yaml json' ;;
         'image alias list --format') words='table compact csv json yaml' ;;
@@ -65,11 +77,19 @@ _syscont() {
         'monitor --format') words='text json' ;;
         'launch --config') kind=key ;;
         'launch -c') kind=key ;;
+        'launch --profile') kind=plain-profile ;;
+        'launch -p') kind=plain-profile ;;
         'create --config') kind=key ;;
         'create -c') kind=key ;;
+        'create --profile') kind=plain-profile ;;
+        'create -p') kind=plain-profile ;;
         'copy --config') kind=key ;;
         'copy -c') kind=key ;;
         'config keys --device') kind=device-type ;;
+        'profile create --config') kind=key ;;
+        'profile create -c') kind=key ;;
+        'project create --config') kind=key ;;
+        'project create -c') kind=key ;;
         esac
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
         [[ -z $kind ]] || _syscont_offer "$kind" "$cur"
@@ -102,59 +122,91 @@ _syscont_offer() {
 _syscont_verb() {
     words="" options="" valued="" kinds=()
     case $1 in
-        '') words='config image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
+        '') words='config profile project image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
         'config') words='get set unset show edit keys' ;;
+        'profile') words='device list show create copy rename delete get set unset assign add remove' ;;
+        'profile device') words='list add set unset remove' ;;
+        'project') words='list show info create rename delete get set unset keys switch current' ;;
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'snapshot') words='create restore list show rename delete' ;;
         'network') words='list' ;;
         'operation') words='list cancel' ;;
-        'launch') options='--config --ephemeral --wait --help' valued=' --config -c ' kinds=(image none) ;;
-        'create') options='--config --ephemeral --help' valued=' --config -c ' kinds=(image none) ;;
-        'list') options='--columns --format --no-legend --help' valued=' --columns -c --format ' kinds=(instance ...) ;;
-        'info') options='--format --help' valued=' --format ' kinds=(instance) ;;
-        'rename') options='--help' valued='  ' kinds=(instance none) ;;
-        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --help' valued=' --config -c --device -d --profile -p --target-project --storage -s ' kinds=(instance none) ;;
-        'move') options='--target-project --help' valued=' --target-project ' kinds=(instance none) ;;
-        'delete') options='--force --help' valued='  ' kinds=(instance ...) ;;
-        'start') options='--wait --all --help' valued='  ' kinds=(instance ...) ;;
-        'stop') options='--force --timeout --all --help' valued=' --timeout ' kinds=(instance ...) ;;
-        'restart') options='--wait --force --timeout --all --help' valued=' --timeout ' kinds=(instance ...) ;;
-        'pause') options='--all --help' valued='  ' kinds=(instance ...) ;;
-        'resume') options='--all --help' valued='  ' kinds=(instance ...) ;;
-        'exec') options='--user --cwd --env --tty --no-tty --no-stdin --help' valued=' --user -u --cwd --env ' kinds=(instance) ;;
-        'shell') options='--user --cwd --env --help' valued=' --user -u --cwd --env ' kinds=(instance) ;;
-        'console') options='--help' valued='  ' kinds=(instance) ;;
-        'logs') options='--follow --lines --boot --output --help' valued=' --lines -n --output -o ' kinds=(instance) ;;
-        'config get') options='--help' valued='  ' kinds=(instance key) ;;
-        'config set') options='--help' valued='  ' kinds=(instance key ...) ;;
-        'config unset') options='--help' valued='  ' kinds=(instance key ...) ;;
-        'config show') options='--expanded --all --format --no-legend --help' valued=' --format ' kinds=(instance) ;;
-        'config edit') options='--help' valued='  ' kinds=(instance) ;;
-        'config keys') options='--device --refused --format --no-legend --help' valued=' --device --format ' kinds=() ;;
-        'edit') options='--help' valued='  ' kinds=(instance) ;;
-        'apply') options='--dry-run --yes --restart --exit-code --quiet --format --help' valued=' --format ' kinds=(file) ;;
-        'snapshot create') options='--reuse --no-expiry --scheduled --help' valued='  ' kinds=(instance none) ;;
-        'snapshot restore') options='--help' valued='  ' kinds=(instance none) ;;
-        'snapshot list') options='--format --no-legend --help' valued=' --format ' kinds=(instance) ;;
-        'snapshot show') options='--format --help' valued=' --format ' kinds=(instance none) ;;
-        'snapshot rename') options='--help' valued='  ' kinds=(instance none) ;;
-        'snapshot delete') options='--help' valued='  ' kinds=(instance none) ;;
-        'image build') options='--alias --help' valued=' --alias ' kinds=(source) ;;
-        'image import') options='--alias --help' valued=' --alias ' kinds=(file file) ;;
-        'image list') options='--columns --format --no-legend --help' valued=' --columns -c --format ' kinds=(image ...) ;;
-        'image show') options='--format --help' valued=' --format ' kinds=(image) ;;
-        'image delete') options='--help' valued='  ' kinds=(image ...) ;;
-        'image alias add') options='--help' valued='  ' kinds=(none image) ;;
-        'image alias remove') options='--help' valued='  ' kinds=(image ...) ;;
-        'image alias list') options='--format --no-legend --help' valued=' --format ' kinds=() ;;
-        'network list') options='--format --no-legend --help' valued=' --format ' kinds=() ;;
-        'operation list') options='--format --no-legend --help' valued=' --format ' kinds=() ;;
-        'operation cancel') options='--help' valued='  ' kinds=(operation ...) ;;
-        'monitor') options='--format --help' valued=' --format ' kinds=() ;;
-        'completion') options='--help' valued='  ' kinds=(shell) ;;
-        'version') options='--client --help' valued='  ' kinds=() ;;
-        'help') options='--help' valued='  ' kinds=(verb ...) ;;
+        'launch') options='--config --profile --no-profiles --ephemeral --wait --project --help' valued=' --config -c --profile -p --project ' kinds=(image none) ;;
+        'create') options='--config --profile --no-profiles --ephemeral --project --help' valued=' --config -c --profile -p --project ' kinds=(image none) ;;
+        'list') options='--columns --all-projects --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(filter ...) ;;
+        'info') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
+        'rename') options='--project --help' valued=' --project ' kinds=(instance none) ;;
+        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --project ' kinds=(instance none) ;;
+        'move') options='--target-project --project --help' valued=' --target-project --project ' kinds=(instance none) ;;
+        'delete') options='--force --project --help' valued=' --project ' kinds=(instance ...) ;;
+        'start') options='--wait --all --project --help' valued=' --project ' kinds=(instance ...) ;;
+        'stop') options='--force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;
+        'restart') options='--wait --force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;
+        'pause') options='--all --project --help' valued=' --project ' kinds=(instance ...) ;;
+        'resume') options='--all --project --help' valued=' --project ' kinds=(instance ...) ;;
+        'exec') options='--user --cwd --env --tty --no-tty --no-stdin --project --help' valued=' --user -u --cwd --env --project ' kinds=(instance) ;;
+        'shell') options='--user --cwd --env --project --help' valued=' --user -u --cwd --env --project ' kinds=(instance) ;;
+        'console') options='--project --help' valued=' --project ' kinds=(instance) ;;
+        'logs') options='--follow --lines --boot --output --project --help' valued=' --lines -n --output -o --project ' kinds=(instance) ;;
+        'config get') options='--project --help' valued=' --project ' kinds=(instance key) ;;
+        'config set') options='--project --help' valued=' --project ' kinds=(instance key ...) ;;
+        'config unset') options='--project --help' valued=' --project ' kinds=(instance key ...) ;;
+        'config show') options='--expanded --all --format --no-legend --project --help' valued=' --format --project ' kinds=(instance) ;;
+        'config edit') options='--project --help' valued=' --project ' kinds=(instance) ;;
+        'config keys') options='--device --refused --format --no-legend --project --help' valued=' --device --format --project ' kinds=() ;;
+        'edit') options='--project --help' valued=' --project ' kinds=(instance) ;;
+        'apply') options='--dry-run --yes --restart --exit-code --quiet --format --project --help' valued=' --format --project ' kinds=(file) ;;
+        'snapshot create') options='--reuse --no-expiry --scheduled --project --help' valued=' --project ' kinds=(instance none) ;;
+        'snapshot restore') options='--project --help' valued=' --project ' kinds=(instance none) ;;
+        'snapshot list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(instance) ;;
+        'snapshot show') options='--format --project --help' valued=' --format --project ' kinds=(instance none) ;;
+        'snapshot rename') options='--project --help' valued=' --project ' kinds=(instance none) ;;
+        'snapshot delete') options='--project --help' valued=' --project ' kinds=(instance none) ;;
+        'profile list') options='--all-projects --format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'profile show') options='--format --project --help' valued=' --format --project ' kinds=(profile) ;;
+        'profile create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(new-profile) ;;
+        'profile copy') options='--project --help' valued=' --project ' kinds=(profile new-profile) ;;
+        'profile rename') options='--project --help' valued=' --project ' kinds=(profile none) ;;
+        'profile delete') options='--project --help' valued=' --project ' kinds=(profile ...) ;;
+        'profile get') options='--project --help' valued=' --project ' kinds=(profile key) ;;
+        'profile set') options='--project --help' valued=' --project ' kinds=(profile key ...) ;;
+        'profile unset') options='--project --help' valued=' --project ' kinds=(profile key ...) ;;
+        'profile assign') options='--project --help' valued=' --project ' kinds=(instance plain-profile ...) ;;
+        'profile add') options='--project --help' valued=' --project ' kinds=(instance plain-profile ...) ;;
+        'profile remove') options='--project --help' valued=' --project ' kinds=(instance plain-profile ...) ;;
+        'profile device list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(profile) ;;
+        'profile device add') options='--project --help' valued=' --project ' kinds=(profile none) ;;
+        'profile device set') options='--project --help' valued=' --project ' kinds=(profile none) ;;
+        'profile device unset') options='--project --help' valued=' --project ' kinds=(profile none) ;;
+        'profile device remove') options='--project --help' valued=' --project ' kinds=(profile none) ;;
+        'project list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'project show') options='--format --project --help' valued=' --format --project ' kinds=(project) ;;
+        'project info') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(project) ;;
+        'project create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(none) ;;
+        'project rename') options='--project --help' valued=' --project ' kinds=(project none) ;;
+        'project delete') options='--project --help' valued=' --project ' kinds=(project ...) ;;
+        'project get') options='--project --help' valued=' --project ' kinds=(project project-key) ;;
+        'project set') options='--project --help' valued=' --project ' kinds=(project project-key ...) ;;
+        'project unset') options='--project --help' valued=' --project ' kinds=(project project-key ...) ;;
+        'project keys') options='--refused --format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'project switch') options='--project --help' valued=' --project ' kinds=(project) ;;
+        'project current') options='--project --help' valued=' --project ' kinds=() ;;
+        'image build') options='--alias --project --help' valued=' --alias --project ' kinds=(source) ;;
+        'image import') options='--alias --project --help' valued=' --alias --project ' kinds=(file file) ;;
+        'image list') options='--columns --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(image ...) ;;
+        'image show') options='--format --project --help' valued=' --format --project ' kinds=(image) ;;
+        'image delete') options='--project --help' valued=' --project ' kinds=(image ...) ;;
+        'image alias add') options='--project --help' valued=' --project ' kinds=(none image) ;;
+        'image alias remove') options='--project --help' valued=' --project ' kinds=(image ...) ;;
+        'image alias list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'network list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'operation list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'operation cancel') options='--project --help' valued=' --project ' kinds=(operation ...) ;;
+        'monitor') options='--format --project --help' valued=' --format --project ' kinds=() ;;
+        'completion') options='--project --help' valued=' --project ' kinds=(shell) ;;
+        'version') options='--client --project --help' valued=' --project ' kinds=() ;;
+        'help') options='--project --help' valued=' --project ' kinds=(verb ...) ;;
     esac
 }
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysd.cli.errors import UsageError
-from sysd.cli.options import FLAG, suggestion
+from sysd.cli.options import FLAG, GLOBAL, suggestion
 from sysd.cli.output import out
 from sysd.cli.verbs import GROUPS, VERBS
 
@@ -19,6 +19,11 @@ HEAD = "SPDX-License-Identifier: Apache-2.0\n# Made by 'syscont completion {}'; 
 # What prints the candidates for an argument, one word each.
 SOURCES = {
     "instance": "syscont list --format csv -c n 2>/dev/null",
+    "filter": "syscont list --format csv -c n 2>/dev/null",
+    "profile": "syscont profile list --format csv 2>/dev/null | cut -d, -f1",
+    "plain-profile": "syscont profile list --format csv 2>/dev/null | cut -d, -f1",
+    "project": "syscont project list --format csv 2>/dev/null | cut -d, -f1",
+    "project-key": "syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "image": "syscont image list --format csv -c L 2>/dev/null | tr ' ' '\\n'",
     "operation": "syscont operation list --format csv 2>/dev/null | cut -d, -f1",
     "key": "syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
@@ -74,7 +79,7 @@ def zsh() -> str:
         groups.append(f"        '{group}') words_here=({words}) ;;\n")
     verbs = []
     for verb in VERBS.values():
-        specs = [_zsh_option(option) for option in verb.options]
+        specs = [_zsh_option(option) for option in (*verb.options, *GLOBAL)]
         specs += ["'(-h --help)'{-h,--help}'[Print this.]'", *_zsh_arguments(verb)]
         verbs.append(f"        '{verb.name}') _arguments -s -S {' '.join(specs)} ;;\n")
     return _fill(_template("zsh"), groups="".join(groups), verbs="".join(verbs), sources=_sources("        "))
@@ -88,7 +93,7 @@ def fish() -> str:
             lines.append(f"complete -c syscont -n \"__syscont_at '{group}'\" -a {word} -d {_quote(summary, fish=True)}")
     for verb in VERBS.values():
         at = f"complete -c syscont -n \"__syscont_at '{verb.name}'\""
-        lines.extend(f"{at} {_fish_option(option)}" for option in verb.options)
+        lines.extend(f"{at} {_fish_option(option)}" for option in (*verb.options, *GLOBAL))
         for kind in dict.fromkeys(verb.complete):
             if kind in SOURCES:
                 lines.append(f"{at} -a '(__syscont_candidates {kind})'")
@@ -135,11 +140,11 @@ def _forms(option: Option) -> list[str]:
 
 
 def _options(verb: Verb) -> str:
-    return " ".join([*(f"--{option.long}" for option in verb.options), "--help"])
+    return " ".join([*(f"--{option.long}" for option in (*verb.options, *GLOBAL)), "--help"])
 
 
 def _valued(verb: Verb) -> str:
-    return " ".join(form for option in verb.options if option.kind != FLAG for form in _forms(option))
+    return " ".join(form for option in (*verb.options, *GLOBAL) if option.kind != FLAG for form in _forms(option))
 
 
 def _kinds(verb: Verb) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysd.cli.errors import EXIT_STATUSES, UsageError
-from sysd.cli.options import suggestion
+from sysd.cli.options import GLOBAL, suggestion
 from sysd.cli.output import out
 from sysd.cli.verbs import ALIASES, GROUPS, SECTIONS, VERBS
 from sysd.cli.words import DETAILS, EXAMPLES, FIRST_STEPS, INTRODUCTION
@@ -56,7 +56,7 @@ def verb_help(verb: Verb) -> str:
     parts = [f"{verb.usage}\n", f"{verb.summary}.\n"]
     if verb.name in DETAILS:
         parts.append(wrap(DETAILS[verb.name]))
-    rows = [(option.forms, option_text(option)) for option in verb.options]
+    rows = [(option.forms, option_text(option)) for option in (*verb.options, *GLOBAL)]
     parts.append("Options:\n" + columns([*rows, ("-h, --help", "Print this.")]))
     if verb.name in EXAMPLES:
         parts.append("Examples:\n" + _examples(EXAMPLES[verb.name]))

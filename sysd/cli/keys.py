@@ -21,7 +21,17 @@ EVERY = "all"
 def run(parsed: Parsed) -> int:
     """``syscont config keys``"""
     device = parsed.value("device")
-    found = _options(device) if device else _keys()
+    return _show(parsed, _options(device) if device else _keys(), device)
+
+
+def of_projects(parsed: Parsed) -> int:
+    """``syscont project keys``"""
+    from sysd.model.project import KEYS
+
+    return _show(parsed, [_item(key) for key in KEYS])
+
+
+def _show(parsed: Parsed, found: list[Item], device: str = "") -> int:
     found = [item for item in found if bool(item["refused"]) == parsed.flag("refused")]
     noun = "option" if device else "key"
     columns: list[Column] = [

@@ -89,7 +89,7 @@ def _names(parsed: Parsed, states: Collection[str]) -> list[str]:
     return [
         parsed.qualified(str(item["name"]))
         for item in client.items("ListInstances", "instances")
-        if item.get("state") in states and item.get("project") == parsed.project
+        if item.get("state") in states and (item.get("project") or "default") == parsed.project
     ]
 
 

@@ -118,7 +118,7 @@ def instances(parsed: Parsed) -> int:
     found = [
         item
         for item in client.items("ListInstances", "instances")
-        if (everywhere or item.get("project") == parsed.project) and matches(item, parsed.args)
+        if (everywhere or (item.get("project") or "default") == parsed.project) and matches(item, parsed.args)
     ]
     found.sort(key=lambda item: (str(item.get("project")), str(item.get("name"))))
     show(found, columns, parsed, "instance")

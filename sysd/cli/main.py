@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIGINT = 2
 # Kinds of arguments that name something of a project.
-QUALIFIED = ("instance", "profile")
+QUALIFIED = ("instance", "new-instance", "profile", "new-profile")
 SIGPIPE = 13
 
 

@@ -113,7 +113,7 @@ class Verb:
 
 
 # What every verb takes, besides --help.
-GLOBAL = (Option("project", "Act in this project.", "", VALUE, "PROJECT"),)
+GLOBAL = (Option("project", "Act in this project.", "", VALUE, "PROJECT", complete="project"),)
 
 
 class Parsed:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysd.cli.client import Parameters
     from sysd.cli.options import Parsed
-    from sysd.cli.output import Item
+    from sysd.cli.output import Column, Item
 
     Device = dict[str, str]
 
@@ -27,9 +27,9 @@ COLUMNS = (
 def list_all(parsed: Parsed) -> int:
     """``syscont profile list``"""
     found = client.items("ListProfiles", "profiles")
-    columns = COLUMNS
+    columns: list[Column] = list(COLUMNS)
     if parsed.flag("all-projects"):
-        columns = (("PROJECT", text("project")), *COLUMNS)
+        columns.insert(0, ("PROJECT", text("project")))
     else:
         home = _home(parsed.project)
         found = [item for item in found if item.get("project") == home]

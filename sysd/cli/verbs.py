@@ -70,10 +70,11 @@ _CONFIG_SHOW = (
     _FORMAT,
     _NO_LEGEND,
 )
+_REFUSED = Option("refused", "List what LXD has and syscont can't offer, and why.")
 _KEYS = (
     Option("device", "List the options of this type of device, or of all, instead.", "", VALUE, "TYPE",
            complete="device-type"),
-    Option("refused", "List what LXD has and syscont can't offer, and why."),
+    _REFUSED,
 )  # fmt: skip
 
 _APPLY = (
@@ -84,6 +85,13 @@ _APPLY = (
     Option("quiet", "Do not show what is unchanged.", "q"),
     _SHOW,
 )
+
+_PROFILE = Option("profile", "Give it this profile; may be given several times, later ones win.", "p", LIST, "PROFILE",
+                  complete="plain-profile")  # fmt: skip
+_NO_PROFILES = Option("no-profiles", "Give it no profile, not even the default one.")
+_DESCRIPTION = Option("description", "Say what it is for.", "", VALUE, "TEXT")
+_ALL_PROJECTS = Option("all-projects", "List those of all projects.")
+_NEW = (_CONFIG, _PROFILE, _NO_PROFILES, _EPHEMERAL)
 
 ONE = ("instance",)
 MANY = ("instance", "...")
@@ -97,6 +105,14 @@ SECTIONS = (
                        "edit", "apply")),
     ("Snapshots", ("snapshot create", "snapshot restore", "snapshot list", "snapshot show", "snapshot rename",
                    "snapshot delete")),
+    ("Profiles", ("profile list", "profile show", "profile create", "profile copy", "profile rename", "profile delete",
+                  "profile get", "profile set", "profile unset", "profile assign", "profile add",
+                  "profile remove")),
+    ("Devices of profiles", ("profile device list", "profile device add", "profile device set", "profile device unset",
+                             "profile device remove")),
+    ("Projects", ("project list", "project show", "project info", "project create", "project rename", "project delete",
+                  "project get", "project set", "project unset", "project keys",
+                  "project switch", "project current")),
     ("Images", ("image build", "image import", "image list", "image show", "image delete")),
     ("Image aliases", ("image alias add", "image alias remove", "image alias list")),
     ("The host", ("network list", "operation list", "operation cancel", "monitor")),
@@ -105,6 +121,9 @@ SECTIONS = (
 
 GROUPS = {
     "config": "Look at and change the configuration of instances.",
+    "profile": "Configuration and devices that instances have in common.",
+    "profile device": "Devices that profiles give to instances.",
+    "project": "Namespaces of instances, with limits and restrictions.",
     "image": "Build, import and look after images.",
     "image alias": "Names that stand for images.",
     "snapshot": "Keep what instances are at a moment, and go back to it.",
@@ -130,6 +149,17 @@ ALIASES = {
     "image info": "image show",
     "image alias create": "image alias add",
     "image alias delete": "image alias remove",
+    "profile ls": "profile list",
+    "profile rm": "profile delete",
+    "profile mv": "profile rename",
+    "profile cp": "profile copy",
+    "profile apply": "profile assign",
+    "profile device ls": "profile device list",
+    "profile device rm": "profile device remove",
+    "project ls": "project list",
+    "project rm": "project delete",
+    "project mv": "project rename",
+    "project get-current": "project current",
     "network ls": "network list",
     "operation ls": "operation list",
     "operation delete": "operation cancel",
@@ -137,10 +167,10 @@ ALIASES = {
 
 _VERBS = (
     Verb("launch", "launch:launch", "Make an instance from an image and start it", "IMAGE [NAME]", 1, 2,
-         (_CONFIG, _EPHEMERAL, _WAIT), ("image", "")),
-    Verb("create", "launch:create", "Make an instance from an image", "IMAGE [NAME]", 1, 2, (_CONFIG, _EPHEMERAL),
-         ("image", "")),
-    Verb("list", "listing:instances", "List instances", "[FILTER...]", 0, -1, (_COLUMNS, *_LIST), MANY),
+         (*_NEW, _WAIT), ("image", "")),
+    Verb("create", "launch:create", "Make an instance from an image", "IMAGE [NAME]", 1, 2, _NEW, ("image", "")),
+    Verb("list", "listing:instances", "List instances", "[FILTER...]", 0, -1, (_COLUMNS, _ALL_PROJECTS, *_LIST),
+         ("filter", "...")),
     Verb("info", "info:run", "Show an instance, or the host", "[NAME]", 0, 1, (_SHOW,), ONE),
     Verb("rename", "lifecycle:rename", "Give a stopped instance another name", "NAME NEW-NAME", 2, 2, (),
          ("instance", "")),
@@ -181,6 +211,53 @@ _VERBS = (
     Verb("snapshot rename", "snapshot:rename", "Give a snapshot another name", "NAME SNAPSHOT NEW-NAME", 3, 3, (),
          ("instance", "")),
     Verb("snapshot delete", "snapshot:delete", "Delete snapshots", "NAME SNAPSHOT...", 2, -1, (), ("instance", "")),
+    Verb("profile list", "profile:list_all", "List profiles", "", 0, 0, (_ALL_PROJECTS, *_LIST)),
+    Verb("profile show", "profile:show_one", "Show a profile", "PROFILE", 1, 1, (_DATA,), ("profile",)),
+    Verb("profile create", "profile:create", "Make a profile", "PROFILE", 1, 1, (_CONFIG, _DESCRIPTION),
+         ("new-profile",)),
+    Verb("profile copy", "profile:copy", "Make a profile like another", "PROFILE NEW-PROFILE", 2, 2, (),
+         ("profile", "new-profile")),
+    Verb("profile rename", "profile:rename", "Give a profile another name", "PROFILE NEW-NAME", 2, 2, (),
+         ("profile", "")),
+    Verb("profile delete", "profile:delete", "Delete profiles that no instance has", "PROFILE...", 1, -1, (),
+         ("profile", "...")),
+    Verb("profile get", "profile:get", "Print the value of a key", "PROFILE KEY", 2, 2, (), ("profile", "key")),
+    Verb("profile set", "profile:set_keys", "Set keys: all of them or none", "PROFILE KEY=VALUE...", 2, -1, (),
+         ("profile", "key", "...")),
+    Verb("profile unset", "profile:unset", "Remove keys", "PROFILE KEY...", 2, -1, (), ("profile", "key", "...")),
+    Verb("profile assign", "profile:assign", "Give an instance these profiles in place of those it has",
+         "NAME [PROFILE...]", 1, -1, (), ("instance", "plain-profile", "...")),
+    Verb("profile add", "profile:add", "Give an instance more profiles", "NAME PROFILE...", 2, -1, (),
+         ("instance", "plain-profile", "...")),
+    Verb("profile remove", "profile:remove", "Take profiles from an instance", "NAME PROFILE...", 2, -1, (),
+         ("instance", "plain-profile", "...")),
+    Verb("profile device list", "profile:device_list", "List a profile's devices", "PROFILE", 1, 1, _LIST,
+         ("profile",)),
+    Verb("profile device add", "profile:device_add", "Add a device", "PROFILE DEVICE TYPE [KEY=VALUE...]", 3, -1, (),
+         ("profile", "")),
+    Verb("profile device set", "profile:device_set", "Set options of a device", "PROFILE DEVICE KEY=VALUE...", 3, -1,
+         (), ("profile", "")),
+    Verb("profile device unset", "profile:device_unset", "Remove options of a device", "PROFILE DEVICE KEY...", 3, -1,
+         (), ("profile", "")),
+    Verb("profile device remove", "profile:device_remove", "Remove devices", "PROFILE DEVICE...", 2, -1, (),
+         ("profile", "")),
+    Verb("project list", "project:list_all", "List projects", "", 0, 0, _LIST),
+    Verb("project show", "project:show_one", "Show a project", "[PROJECT]", 0, 1, (_DATA,), ("project",)),
+    Verb("project info", "project:info", "Show how much of its limits a project takes", "[PROJECT]", 0, 1, _LIST,
+         ("project",)),
+    Verb("project create", "project:create", "Make a project", "PROJECT", 1, 1, (_CONFIG, _DESCRIPTION), ("",)),
+    Verb("project rename", "project:rename", "Give an empty project another name", "PROJECT NEW-NAME", 2, 2, (),
+         ("project", "")),
+    Verb("project delete", "project:delete", "Delete empty projects", "PROJECT...", 1, -1, (), ("project", "...")),
+    Verb("project get", "project:get", "Print the value of a key", "PROJECT KEY", 2, 2, (),
+         ("project", "project-key")),
+    Verb("project set", "project:set_keys", "Set keys: all of them or none", "PROJECT KEY=VALUE...", 2, -1, (),
+         ("project", "project-key", "...")),
+    Verb("project unset", "project:unset", "Remove keys", "PROJECT KEY...", 2, -1, (),
+         ("project", "project-key", "...")),
+    Verb("project keys", "keys:of_projects", "List the keys that there are", "", 0, 0, (_REFUSED, *_LIST)),
+    Verb("project switch", "project:switch", "Act in a project from now on", "PROJECT", 1, 1, (), ("project",)),
+    Verb("project current", "project:current", "Print the project that is acted in", "", 0, 0, ()),
     Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
     Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
          1, 2, (_ALIAS,), ("file", "file")),

@@ -84,6 +84,36 @@ DETAILS = {
     "config edit": _EDIT_HELP,
     "edit": _EDIT_HELP,
     "apply": _APPLY_HELP,
+    "profile create": "Afterwards 'profile set' and 'profile device add' say what it gives to instances.",
+    "profile set": (
+        "The change holds for all instances that have the profile and do not say otherwise, at once where 'syscont "
+        "config keys' says that the key is live. When one of them can't be so, nothing changes. A value of - is read "
+        "from standard input."
+    ),
+    "profile assign": (
+        "Of several profiles, later ones win; what the instance itself says wins over all. Without PROFILE it has "
+        "none. Profiles are those of the instance's project."
+    ),
+    "profile rename": "Instances that have it follow. The default profile can't be renamed or deleted.",
+    "profile device add": (
+        "TYPE and options are those of 'syscont config keys --device TYPE'. All instances that have the profile get "
+        "the device, unless they have one of that name."
+    ),
+    "project list": "A project without profiles of its own uses those of the default project.",
+    "project create": (
+        "With features.profiles=false it uses the default project's profiles; else it gets a default profile of its "
+        "own, like that of a new installation. Images and networks are shared by all projects."
+    ),
+    "project set": (
+        "limits.* hold for all instances of the project together; restricted=true blocks what restricted.* do not "
+        "allow, see 'syscont project keys'. A change that an instance of the project breaks is refused."
+    ),
+    "project rename": "Empty is a project without instances, and without profiles but the default one.",
+    "project delete": "Empty is a project without instances, and without profiles but the default one.",
+    "project switch": (
+        "Remembered for you in ~/.config/syscont/project. The environment's SYSCONT_PROJECT goes before it, and "
+        "--project, which every verb takes, before both. PROJECT:NAME names an instance of any project."
+    ),
     "config keys": "What live keys say is in force at once; what others say is so from the next start on.",
     "image build": (
         "SOURCE is busybox (a second; for trying things out) or debian/SUITE, such as debian/trixie. "
@@ -108,6 +138,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont launch debian/trixie web1", "a Debian instance"),
         ("syscont launch debian/trixie web1 --wait -c limits.memory=1GiB", "with a limit; return when it has booted"),
         ("name=$(syscont launch busybox)", "in a script: any name will do"),
+        ("syscont launch busybox web1 -p default -p small", "with these profiles; those of small win"),
+        ("syscont launch busybox web1 --project lab", "in a project; 'syscont exec lab:web1' reaches it from anywhere"),
     ),
     "create": (("syscont create debian/trixie db1 -c boot.autostart=true", "starts with the host from now on"),),
     "list": (
@@ -156,6 +188,40 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont logs web1 -f", "and go on"),
         ("syscont logs web1 -n 50 -- --since today", "with options of journalctl"),
     ),
+    "profile show": (("syscont profile show default", ""),),
+    "profile copy": (("syscont profile copy default small", ""),),
+    "profile rename": (("syscont profile rename small tiny", ""),),
+    "profile delete": (("syscont profile delete tiny", ""),),
+    "profile get": (("syscont profile get default limits.memory", ""),),
+    "profile unset": (("syscont profile unset default limits.memory", ""),),
+    "profile remove": (("syscont profile remove web1 small", ""),),
+    "profile device list": (("syscont profile device list default", ""),),
+    "profile device set": (("syscont profile device set default eth0 name=lan0", ""),),
+    "profile device unset": (("syscont profile device unset default eth0 name", ""),),
+    "profile device remove": (("syscont profile device remove default eth1", ""),),
+    "project list": (("syscont project list", ""),),
+    "project show": (("syscont project show lab", ""),),
+    "project rename": (("syscont project rename lab workshop", ""),),
+    "project delete": (("syscont project delete lab", ""),),
+    "project get": (("syscont project get lab limits.memory", ""),),
+    "project set": (("syscont project set lab restricted=true limits.instances=10", ""),),
+    "project unset": (("syscont project unset lab limits.instances", ""),),
+    "project keys": (("syscont project keys", ""),),
+    "project current": (("syscont project current", ""),),
+    "profile list": (("syscont profile list", ""),),
+    "profile create": (("syscont profile create small -c limits.memory=256MiB -c limits.processes=200", ""),),
+    "profile set": (("syscont profile set default limits.memory=1GiB", "for all that do not say otherwise"),),
+    "profile assign": (
+        ("syscont profile assign web1 default,small", ""),
+        ("syscont profile assign web1", "without any profile"),
+    ),
+    "profile add": (("syscont profile add web1 small", ""),),
+    "profile device add": (
+        ("syscont profile device add default eth1 nic network=syscontbr0", "a second interface for all"),
+    ),
+    "project create": (("syscont project create lab -c limits.instances=10 -c restricted=true", ""),),
+    "project switch": (("syscont project switch lab", ""), ("syscont project switch default", "and back")),
+    "project info": (("syscont project info lab", ""),),
     "config get": (("syscont config get web1 limits.memory", ""),),
     "config set": (
         ("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def instance(name: str, **changes: Any) -> dict[str, Any]:
         "config": {},
         "expandedConfig": changes.get("config", {}),
         "devices": {},
+        "profiles": ["default"],
         "addresses": ["10.1.2.3", "fd42::3"],
         "uuid": "6e1e2c5e-5a1c-4b5d-8b6f-000000000000",
         "idBase": 100000,
@@ -45,6 +47,13 @@ INSTANCES = [
     instance("db1", state="frozen"),
     instance("web1", project="lab", state="failed"),
 ]
+PROFILE = {
+    "name": "default",
+    "project": "default",
+    "config": {},
+    "devices": {"eth0": {"type": "nic"}},
+    "usedBy": ["web1"],
+}
 IMAGES = [
     {
         "fingerprint": FINGERPRINT,
@@ -80,6 +89,22 @@ HANDLERS: dict[str, Handler] = {
     "ListNetworks": lambda call: call.reply(
         {"networks": [{"name": "br0", "ipv4": "10.1.2.1/24", "ipv6": "", "domain": "d", "usedBy": ["a", "b"]}]}
     ),
+    "ListProfiles": lambda call: call.reply({"profiles": [PROFILE, PROFILE | {"project": "lab", "usedBy": []}]}),
+    "GetProfile": lambda call: call.reply({"profile": PROFILE}),
+    "GetProfileConfig": lambda call: call.reply({"config": {"user.a": "b"}}),
+    "ListProjects": lambda call: call.reply(
+        {"projects": [{"name": "default", "profiles": ["default"], "instances": ["a"]}, {"name": "lab"}]}
+    ),
+    "GetProject": lambda call: call.reply(
+        {
+            "project": {"name": "lab", "profiles": ["default"]},
+            "usage": {
+                "limits.memory": {"used": 1 << 29, "most": 1 << 30},
+                "limits.instances": {"used": 2, "most": 5},
+            },
+        }
+    ),
+    "Exec": lambda call: call.reply({"exitStatus": 0}),
     "ListOperations": lambda call: call.reply(
         {"operations": [{"id": "7", "kind": "build", "target": "x", "status": "running", "done": 1, "total": 4}]}
     ),
@@ -87,7 +112,8 @@ HANDLERS: dict[str, Handler] = {
         (
             "CreateInstance StartInstance StopInstance RestartInstance PauseInstance ResumeInstance DeleteInstance "
             "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
-            "CancelOperation"
+            "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
+            "CreateProject ChangeProject RenameProject DeleteProject"
         ).split(),
         fine,
     ),
@@ -109,7 +135,56 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("start a b a -w", [("StartInstance", {"name": name, "wait": True}) for name in "ab"]),
     ("stop a -f --timeout 3", [("StopInstance", {"name": "a", "timeout": 3, "force": True})]),
     ("stop --all", [("ListInstances", {}), *[("StopInstance", {"name": name}) for name in ("web1", "db1")]]),
-    ("start --all", [("ListInstances", {}), *[("StartInstance", {"name": name}) for name in ("web2", "lab:web1")]]),
+    ("start --all", [("ListInstances", {}), ("StartInstance", {"name": "web2"})]),
+    ("start --all --project lab", [("ListInstances", {}), ("StartInstance", {"name": "lab:web1"})]),
+    ("--project lab start web1", [("StartInstance", {"name": "lab:web1"})]),
+    ("start c default:a lab:b --project=x", [("StartInstance", {"name": name}) for name in ("x:c", "a", "lab:b")]),
+    (
+        "launch busybox c1 --project lab -p a -p b",
+        [("CreateInstance", {"name": "lab:c1", "image": "busybox", "profiles": ["a", "b"], "start": True})],
+    ),
+    ("create busybox c1 --no-profiles", [("CreateInstance", {"name": "c1", "image": "busybox", "profiles": []})]),
+    ("profile create p -c a=b", [("CreateProfile", {"name": "p", "config": {"a": "b"}})]),
+    ("profile copy p q --project lab", [("CopyProfile", {"name": "lab:p", "newName": "lab:q"})]),
+    ("profile copy p default:q --project lab", [("CopyProfile", {"name": "lab:p", "newName": "q"})]),
+    ("profile rename p q --project lab", [("RenameProfile", {"name": "lab:p", "newName": "q"})]),
+    ("profile delete p q", [("DeleteProfile", {"name": name}) for name in "pq"]),
+    ("profile set p k=v", [("ChangeProfile", {"name": "p", "set": {"k": "v"}})]),
+    ("profile unset p k", [("ChangeProfile", {"name": "p", "unset": ["k"]})]),
+    ("profile assign c a,b d --project lab", [("UpdateInstance", {"name": "lab:c", "profiles": ["a", "b", "d"]})]),
+    ("profile assign web1", [("UpdateInstance", {"name": "web1", "profiles": []})]),
+    (
+        "profile add web1 small",
+        [("GetInstance", {"name": "web1"}), ("UpdateInstance", {"name": "web1", "profiles": ["default", "small"]})],
+    ),
+    (
+        "profile remove web1 default",
+        [("GetInstance", {"name": "web1"}), ("UpdateInstance", {"name": "web1", "profiles": []})],
+    ),
+    (
+        "profile device add p eth1 nic network=br0",
+        [
+            ("GetProfile", {"name": "p"}),
+            ("ChangeProfile", {"name": "p", "devices": {"eth1": {"type": "nic", "network": "br0"}}}),
+        ],
+    ),
+    (
+        "profile device set p eth0 name=lan0",
+        [
+            ("GetProfile", {"name": "p"}),
+            ("ChangeProfile", {"name": "p", "devices": {"eth0": {"type": "nic", "name": "lan0"}}}),
+        ],
+    ),
+    (
+        "profile device unset p eth0 name",
+        [("GetProfile", {"name": "p"}), ("ChangeProfile", {"name": "p", "devices": {"eth0": {"type": "nic"}}})],
+    ),
+    ("profile device remove p eth0", [("ChangeProfile", {"name": "p", "removeDevices": ["eth0"]})]),
+    ("project create lab -c restricted=true", [("CreateProject", {"name": "lab", "config": {"restricted": "true"}})]),
+    ("project set lab restricted true", [("ChangeProject", {"name": "lab", "set": {"restricted": "true"}})]),
+    ("project unset lab restricted", [("ChangeProject", {"name": "lab", "unset": ["restricted"]})]),
+    ("project rename lab x", [("RenameProject", {"name": "lab", "newName": "x"})]),
+    ("project delete lab", [("DeleteProject", {"name": "lab"})]),
     ("restart a --wait", [("RestartInstance", {"name": "a", "wait": True})]),
     ("pause --all", [("ListInstances", {}), ("PauseInstance", {"name": "web1"})]),
     ("resume --all", [("ListInstances", {}), ("ResumeInstance", {"name": "db1"})]),
@@ -145,7 +220,18 @@ PRINTED = [
     ("start web1", ""),
     ("config get web1 limits.memory", "1GiB\n"),
     ("config get web1 limits.processes", ""),
-    ("list --format csv -c n", "db1\nweb1\nweb2\nweb1\n"),
+    ("list --format csv -c n", "db1\nweb1\nweb2\n"),
+    ("list --format csv -c n --project lab", "web1\n"),
+    ("list --format csv -c en --all-projects", "default,db1\ndefault,web1\ndefault,web2\nlab,web1\n"),
+    ("profile list --format csv", "default,,1\n"),
+    ("profile list --format csv --all-projects", "default,default,,1\nlab,default,,0\n"),
+    ("profile list --format csv --project lab", "default,,0\n"),
+    ("profile get default user.a", "b\n"),
+    ("profile device list default --format csv", "eth0,nic,\n"),
+    ("project list --format csv", "default,,1,1\nlab,,default's,0\n"),
+    ("project info lab --format csv", "limits.instances,5,2\nlimits.memory,1.00GiB,512.00MiB\n"),
+    ("project current", "default\n"),
+    ("project current --project lab", "lab\n"),
     ("list -c ns web state=stopped", "NAME  STATE\nweb2  stopped\n"),
     ("list -c n 'w*2'", "NAME\nweb2\n"),
     ("list -c n w?b2", "NAME\nweb2\n"),
@@ -154,7 +240,7 @@ PRINTED = [
     ("list -c np db --no-legend", "db1  42\n"),
     ("list -c n,limits.memory web1 state=running", "NAME  LIMITS.MEMORY\nweb1  1GiB\n"),
     ("list --format csv -c n,user.note web1 state=running", 'web1,"a,b ?[31m"\n'),
-    ("list --format csv -c n46 web", "web1,10.1.2.3,fd42::3\nweb2,,\nweb1,10.1.2.3,fd42::3\n"),
+    ("list --format csv -c n46 web", "web1,10.1.2.3,fd42::3\nweb2,,\n"),
     ("list db", "NAME  STATE   IPV4      IPV6     TYPE       IMAGE\n"
      "db1   frozen  10.1.2.3  fd42::3  container  busybox\n"),
     ("image list -c lfasd", "ALIAS    FINGERPRINT   ARCH   SIZE     DESCRIPTION\n"
@@ -325,3 +411,31 @@ def test_a_reader_that_leaves_is_no_error(serve: Serve, syscont: Command) -> Non
         check=True,
     )
     assert (done.stdout, done.stderr) == ("[\n141\n", "")
+
+
+def test_the_current_project(syscont: Command, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = serve(HANDLERS)
+
+    def run(line: str, **environment: str) -> str:
+        done = subprocess.run(
+            syscont.argv(*line.split()),
+            env=syscont.environment | {"HOME": str(tmp_path)} | environment,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        return done.stdout
+
+    assert run("project current") == "default\n"
+    run("project switch lab")
+    assert run("project current") == "lab\n"
+    assert run("project current", SYSCONT_PROJECT="env") == "env\n"
+    assert run("project current --project given", SYSCONT_PROJECT="env") == "given\n"
+    run("start web1")
+    assert daemon.calls[-1].parameters == {"name": "lab:web1"}
+    run("project rename lab lab2")
+    assert run("project current") == "lab2\n"
+    run("project delete lab2")
+    assert run("project current") == "default\n"
+    assert (tmp_path / ".config/syscont").stat().st_mode & 0o022 == 0
