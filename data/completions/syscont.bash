@@ -124,9 +124,9 @@ _syscont_verb() {
     case $1 in
         '') words='config profile project image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
         'config') words='get set unset show edit keys' ;;
-        'profile') words='device list show create copy rename delete get set unset assign add remove' ;;
+        'profile') words='device list show create copy rename delete edit get set unset assign add remove' ;;
         'profile device') words='list add set unset remove' ;;
-        'project') words='list show info create rename delete get set unset keys switch current' ;;
+        'project') words='list show info create rename delete edit get set unset keys switch current' ;;
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'snapshot') words='create restore list show rename delete' ;;
@@ -169,6 +169,7 @@ _syscont_verb() {
         'profile copy') options='--project --help' valued=' --project ' kinds=(profile new-profile) ;;
         'profile rename') options='--project --help' valued=' --project ' kinds=(profile none) ;;
         'profile delete') options='--project --help' valued=' --project ' kinds=(profile ...) ;;
+        'profile edit') options='--project --help' valued=' --project ' kinds=(profile) ;;
         'profile get') options='--project --help' valued=' --project ' kinds=(profile key) ;;
         'profile set') options='--project --help' valued=' --project ' kinds=(profile key ...) ;;
         'profile unset') options='--project --help' valued=' --project ' kinds=(profile key ...) ;;
@@ -186,6 +187,7 @@ _syscont_verb() {
         'project create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(none) ;;
         'project rename') options='--project --help' valued=' --project ' kinds=(project none) ;;
         'project delete') options='--project --help' valued=' --project ' kinds=(project ...) ;;
+        'project edit') options='--project --help' valued=' --project ' kinds=(project) ;;
         'project get') options='--project --help' valued=' --project ' kinds=(project project-key) ;;
         'project set') options='--project --help' valued=' --project ' kinds=(project project-key ...) ;;
         'project unset') options='--project --help' valued=' --project ' kinds=(project project-key ...) ;;

@@ -90,6 +90,10 @@ DETAILS = {
         "config keys' says that the key is live. When one of them can't be so, nothing changes. A value of - is read "
         "from standard input."
     ),
+    "profile edit": _EDIT_HELP.replace("the instance's description, profiles, ", "the profile's description, "),
+    "project edit": _EDIT_HELP.replace(
+        "the instance's description, profiles, configuration and devices", "the project's description and configuration"
+    ),
     "profile assign": (
         "Of several profiles, later ones win; what the instance itself says wins over all. Without PROFILE it has "
         "none. Profiles are those of the instance's project."
@@ -208,6 +212,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "project unset": (("syscont project unset lab limits.instances", ""),),
     "project keys": (("syscont project keys", ""),),
     "project current": (("syscont project current", ""),),
+    "profile edit": (("syscont profile edit default", ""), ("syscont profile edit small <small.yaml", "")),
+    "project edit": (("syscont project edit lab", ""),),
     "profile list": (("syscont profile list", ""),),
     "profile create": (("syscont profile create small -c limits.memory=256MiB -c limits.processes=200", ""),),
     "profile set": (("syscont profile set default limits.memory=1GiB", "for all that do not say otherwise"),),
