@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import yaml
 
 from sysd.model.errors import InvalidError
+from sysd.units.answers import printable
 
 MAX_SIZE = 1 << 20
 MAX_EVENTS = 20_000
@@ -32,7 +32,6 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = tuple(_TAG + kind for kind in ("str", "int", "float", "bool", "timestamp"))
 _WHOLE = re.compile(r"[0-9]{1,12}", re.ASCII)
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 _ALIASES = {
     "x86_64": ("amd64", "x86-64"),
@@ -108,11 +107,6 @@ def check_properties(properties: Mapping[str, str]) -> dict[str, str]:
     if len(json.dumps(dict(properties), ensure_ascii=False).encode()) > MAX_TOTAL:
         raise _wrong("properties", f"has more than {MAX_TOTAL >> 10} KiB in all")
     return dict(properties)
-
-
-def printable(text: str) -> bool:
-    """Whether text may be shown on a terminal's line as it is."""
-    return not any(unicodedata.category(char) in _UNPRINTABLE for char in text)
 
 
 def _wrong(name: str, why: str) -> InvalidError:

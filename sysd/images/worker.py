@@ -20,37 +20,13 @@ from sysd.archive.extract import Extractor, Place
 from sysd.archive.tape import Member, TarReader
 from sysd.archive.tree import Parts, open_directory
 from sysd.images import facts, metadata
-from sysd.images.stream import Digest, tar_stream, write_all
+from sysd.images.stream import Digest, tar_stream
 from sysd.model.errors import FailedError, InvalidError, SyscontError, UnsupportedError
+from sysd.units.answers import Reporter, emit, emit_error
 
 ROOTFS = b"rootfs"
 METADATA = (b"metadata.yaml",)
-PROGRESS_INTERVAL = 0.1
-MAX_MESSAGE = 2000
 _VM_DISKS = ((b"rootfs.img",), (b"disk.qcow2",))
-
-
-def emit(message: dict[str, Any]) -> None:
-    """One line in one write, so that lines of two threads can't mix."""
-    try:
-        text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
-        write_all(sys.stdout.fileno(), text.encode(errors="backslashreplace") + b"\n")
-    except BrokenPipeError:
-        os._exit(1)  # nobody waits for it any more
-
-
-@dataclass(slots=True)
-class Progress:
-    """Tells how much of the input was read, at most ten times a second."""
-
-    stage: str = "unpack"
-    _last: float = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_INTERVAL or done == total:
-            self._last = now
-            emit({"stage": self.stage, "done": done, "total": total})
 
 
 @dataclass(slots=True)
@@ -59,7 +35,7 @@ class Worker:
 
     target: int
     limit: int
-    digest: Digest = field(default_factory=lambda: Digest(Progress()))
+    digest: Digest = field(default_factory=lambda: Digest(Reporter("unpack")))
     _metadata: bytes | None = None
     _reader: TarReader | None = None
 
@@ -201,11 +177,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         emit({"result": run(arguments(argv))})
     except SyscontError as error:
-        emit({"error": {"code": error.code, "message": error.message[:MAX_MESSAGE], "hint": error.hint[:MAX_MESSAGE]}})
+        emit_error(error)
         return 1
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        emit({"error": {"code": "Failed", "message": f"unpacking failed: {error}"[:MAX_MESSAGE], "hint": ""}})
+        emit_error(FailedError(f"unpacking failed: {error}"))
         return 1
     return 0
 

@@ -27,6 +27,7 @@ from sysd.model.operation import Operation
 from sysd.runtime.trees import remove_tree, sync_directory
 from sysd.store.database import Store
 from sysd.units import helper
+from sysd.units.answers import Progress
 from sysd.units.bus import BusError
 from sysd.units.systemd import Systemd
 
@@ -384,7 +385,7 @@ async def _follow(handle: Handle, running: helper.RunningHelper) -> Image:
     image: Image | None = None
     async for line in running.lines():
         match answers.parse(line):
-            case answers.Progress(stage, done, total):
+            case Progress(stage, done, total):
                 handle.progress(stage, done, total)
             case Image() as image:
                 pass

@@ -12,6 +12,7 @@ from sysd.images import answers, metadata
 from sysd.model.errors import FailedError, InvalidError
 from sysd.model.image import Image, Init
 from sysd.units import helper
+from sysd.units.answers import MAX_TEXT
 
 GOOD: dict[str, Any] = {
     "fingerprint": "0f" * 32,
@@ -91,7 +92,7 @@ def test_errors_are_fit_to_be_shown() -> None:
     error = answers.parse(json.dumps(line))
     assert isinstance(error, InvalidError)
     assert error.message.startswith("bad?[2J?x")
-    assert len(error.message) == answers.MAX_TEXT
+    assert len(error.message) == MAX_TEXT
     assert error.hint == "do"
 
 
