@@ -27,7 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     **dict.fromkeys(DRIVERS, frozenset({"model", "_cext", "units"})),
     "images": frozenset({"model", "_cext", "units", "archive"}),
     # The launcher's JSON: what the command line has, for the same reason.
-    "runtime": frozenset({"model", "_cext", "units", "codec"}),
+    "runtime": frozenset({"model", "_cext", "units", "codec", "archive"}),
     "manager": BELOW_MANAGER,
     # The bus itself, and descriptors of what runs in an instance, pass through a door as they are.
     "dbus": frozenset({"manager", "model", "units", "runtime"}),

@@ -65,14 +65,17 @@ def split_name(name: str) -> Parts:
 class Extractor:
     """Puts members of an archive below the directory root, to which nobody else has access meanwhile.
 
-    limit is the most that all files together may need in bytes; size is what those kept so far have; placed
-    tells whether anything was put into the tree.
+    limit is the most that all files together may need in bytes. owners: give each file to whom the archive says, else
+    they stay the caller's. mode_bits: those that are kept of modes. size is what those kept so far have; placed tells
+    whether anything was put into the tree.
     """
 
     root: int
     reader: TarReader
     limit: int
     place: Place = lambda parts: parts
+    owners: bool = True
+    mode_bits: int = MODE_BITS
     size: int = 0
     placed: bool = False
     _charged: int = 0
@@ -107,7 +110,7 @@ class Extractor:
             raise refuse(member, "has a negative size")
         self._charged += size
         if self._charged > self.limit:
-            needs = f"the image needs {format_size(self._charged)}, limit {format_size(self.limit)}"
+            needs = f"with it {format_size(self._charged)} are needed, limit {format_size(self.limit)}"
             raise refuse(member, f"has {format_size(size)}: {needs}")
 
     def _extract(self, parts: Parts, member: Member) -> None:
@@ -223,7 +226,7 @@ class Extractor:
             raise refuse(member, "is a link to a bad name")
         self._remove(parent, name, member)
         os.symlink(target, name, dir_fd=parent)
-        os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+        self._give(parent, name, member)
         os.utime(name, ns=_times(member), dir_fd=parent, follow_symlinks=False)
 
     def _put_hard_link(self, parts: Parts, member: Member) -> None:
@@ -246,10 +249,14 @@ class Extractor:
     def _put_fifo(self, parent: int, name: bytes, member: Member) -> None:
         self._remove(parent, name, member)
         os.mkfifo(name, 0o600, dir_fd=parent)
-        os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+        self._give(parent, name, member)
         # Following is harmless: the name was made in the line before, and nobody else has access.
-        os.chmod(name, member.mode & MODE_BITS, dir_fd=parent)
+        os.chmod(name, member.mode & self.mode_bits, dir_fd=parent)
         os.utime(name, ns=_times(member), dir_fd=parent, follow_symlinks=False)
+
+    def _give(self, parent: int, name: bytes, member: Member) -> None:
+        if self.owners:
+            os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
 
     def _remove(self, parent: int, name: bytes, member: Member) -> None:
         """Make room for a member that comes a second time."""
@@ -264,8 +271,11 @@ class Extractor:
 
     def _set_attributes(self, fd: int, parts: Parts, member: Member) -> None:
         # Changing the owner clears setuid and file capabilities, so it comes first.
-        os.fchown(fd, member.uid, member.gid)
-        os.fchmod(fd, member.mode & MODE_BITS)
+        if self.owners:
+            os.fchown(fd, member.uid, member.gid)
+        # Without the rights of root, what is to go below a directory takes more than the directory may allow.
+        needed = 0 if self.owners or not member.isdir() else 0o700
+        os.fchmod(fd, member.mode & self.mode_bits | needed)
         for name, value in xattrs.kept(member.pax_headers):
             if name == xattrs.DEFAULT_ACL:
                 self._keep_default_acl(parts, value, member)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sysd.dbus.files import FileMethods
 from sysd.dbus.interface import Call, Interface, Method, Property
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.dbus.service import Kind
@@ -24,6 +25,7 @@ class InstanceObjects:
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._snapshots = SnapshotMethods(manager)
+        self._files = FileMethods(manager)
 
     def kind(self) -> Kind:
         table = self._manager.table
@@ -54,6 +56,7 @@ class InstanceObjects:
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
                 *self._snapshots.methods(),
+                *self._files.methods(),
             ],
             [
                 Property("Name", "s", lambda name: table.get(name).name, changes=False),

@@ -15,6 +15,7 @@ class Action(StrEnum):
 
     MANAGE_INSTANCES = "org.syscont.manage-instances"
     EXECUTE = "org.syscont.exec"
+    FILES = "org.syscont.files"
     MANAGE_IMAGES = "org.syscont.manage-images"
     MANAGE_PROFILES = "org.syscont.manage-profiles"
     MANAGE_PROJECTS = "org.syscont.manage-projects"

@@ -17,6 +17,7 @@ from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.register import Register
 from sysd.manager.table import Table
+from sysd.manager.trees import deletable_layers
 from sysd.model import names
 from sysd.model.config import SCHEMA, check_config, find_key, get_bool
 from sysd.model.devices.check import check_devices
@@ -271,10 +272,11 @@ class Instances:
 
     async def destroy(self, instance: Instance) -> None:
         """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""
-        await self._lifecycle.forget(instance)
-        gone = replace(instance, phase=Phase.DELETING)
-        self._register.put(gone)
-        await asyncio.to_thread(remove_tree, container.state_dir(gone))
+        async with deletable_layers(instance):
+            await self._lifecycle.forget(instance)
+            gone = replace(instance, phase=Phase.DELETING)
+            self._register.put(gone)
+            await asyncio.to_thread(remove_tree, container.state_dir(gone))
         self._register.drop(gone)
         self._lifecycle.hosts_changed()
 

@@ -17,6 +17,7 @@ from sysd.manager.catalog import Catalog
 from sysd.manager.copies import Copies
 from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
+from sysd.manager.files import Files
 from sysd.manager.guests import Guests
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
@@ -33,6 +34,7 @@ from sysd.manager.sessions import Sessions
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
+from sysd.manager.trees import Trees
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
 from sysd.model.instance import Instance, Phase, hardware_address
@@ -108,6 +110,7 @@ class Manager:
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances
         )
         self.schedules = Schedules(self.events, self.operations, self.table, self.snapshots, self.systemd)
+        self.files = Files(self.table, Trees(self.table, self.lifecycle, self.images), self.operations)
 
     async def start(self, stored: dict[str, dict[str, int]]) -> None:
         """Find everything again; stored are the guests' descriptors that systemd kept."""

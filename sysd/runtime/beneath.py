@@ -27,6 +27,26 @@ def beneath(root: int, path: str) -> int:
         raise LaunchError(f"/{path} of the instance is not a plain directory: {error.strerror}") from None
 
 
+def mount_point(root: int, name: str) -> int:
+    """The top-level directory for one of the file systems that a guest can't run without. A link that the guest has
+    left in its place is removed: it would not start ever again, and the link leads to nothing that it could see."""
+    try:
+        os.readlink(name, dir_fd=root)
+    except OSError:  # no link, or nothing
+        return beneath(root, name)
+    os.unlink(name, dir_fd=root)
+    return beneath(root, name)
+
+
+def exists_at(directory: int, name: str) -> bool:
+    """Whether there is anything of that name, be it a link to nothing."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def mount_tmpfs(id_base: int, at: int, mode: str, size: str) -> int:
     """Mount a new tmpfs of the guest's root's on the directory at; returns its root."""
     owner = str(id_base)

@@ -24,7 +24,8 @@ import sys
 
 from sysd import _cext as c
 from sysd.codec import decode, encode, quote_ascii
-from sysd.runtime.beneath import LaunchError, beneath, mount_tmpfs, write_at
+from sysd.runtime.beneath import LaunchError, beneath, exists_at, mount_point, mount_tmpfs, write_at
+from sysd.runtime.layers import LAUNCH_DIR, lock_layers, mount_layers
 from sysd.runtime.provision import CREDENTIALS, listen, put_credentials, put_seed
 
 TYPE_CHECKING = False
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 
 ID_COUNT = 65536
-LAUNCH_DIR = "/run/syscont/launch"
 HANDOVER_SOCKET = "/run/syscont/handover"
 NETNS_FD = 100
 MANAGER = "syscont"
@@ -96,6 +96,7 @@ def fail(spec: Spec, message: str) -> NoReturn:
 
 
 def launch(spec: Spec) -> None:
+    lock_layers(spec["state_dir"])
     base = spec["id_base"]
     userns = c.new_userns(base, ID_COUNT)
     netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, c.NETLINK_ROUTE)
@@ -103,7 +104,7 @@ def launch(spec: Spec) -> None:
     c.unshare(c.CLONE_NEWNS)
     root_dir = os.open("/", os.O_PATH | os.O_DIRECTORY)
     c.mount_attributes(root_dir, propagation=c.MS_SLAVE, recursive=True)
-    root = mount_root(spec, userns)
+    root = mount_layers(spec["name"], spec["rootfs"], spec["state_dir"], base, userns)
     sockets = fill_root(spec, root)
 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
@@ -143,42 +144,16 @@ def chown_cgroup(base: int) -> None:
                 os.chown(f"{path}/{name}", base, base)
 
 
-def mount_root(spec: Spec, userns: int) -> int:
-    """The overlay of the image and the instance's own layer, both shifted into the user namespace.
-
-    Layers must be attached before an overlay can use them (until Linux 6.15); this is our own
-    mount namespace, so fixed places serve.
-    """
-    for source, name in ((spec["rootfs"], "image"), (spec["state_dir"], "state")):
-        tree = c.open_tree(source)
-        c.idmap_mount(tree, userns)
-        place = os.open(f"{LAUNCH_DIR}/{name}", os.O_PATH | os.O_DIRECTORY)
-        c.move_mount(tree, place)
-    # What overlayfs makes in its work folder is owned by whoever mounts: that must be an id of the guest's.
-    c.set_fs_ids(spec["id_base"], spec["id_base"])
-    overlay = c.new_mount(
-        "overlay",
-        {
-            "source": spec["name"],
-            "lowerdir": f"{LAUNCH_DIR}/image",
-            "upperdir": f"{LAUNCH_DIR}/state/upper",
-            "workdir": f"{LAUNCH_DIR}/state/work",
-            "redirect_dir": "on",
-        },
-    )
-    place = os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)
-    c.move_mount(overlay, place)
-    return os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)
-
-
 def fill_root(spec: Spec, root: int) -> dict[str, _socket.socket]:
     """Mount /dev and /run; returns the guest's sockets to the host by what the daemon calls them (guest.KINDS)."""
     base = spec["id_base"]
-    for path in ("proc", "sys", "tmp"):
-        os.close(beneath(root, path))
-    dev = mount_tmpfs(base, beneath(root, "dev"), "0755", "4m")
+    for name in ("proc", "sys"):
+        os.close(mount_point(root, name))
+    if not exists_at(root, "tmp"):
+        os.mkdir("tmp", 0o755, dir_fd=root)
+    dev = mount_tmpfs(base, mount_point(root, "dev"), "0755", "4m")
     fill_dev(spec, dev)
-    run = mount_tmpfs(base, beneath(root, "run"), "0755", "20%")
+    run = mount_tmpfs(base, mount_point(root, "run"), "0755", "20%")
     os.mkdir("host", 0o755, dir_fd=run)
     host = mount_tmpfs(base, beneath(root, "run/host"), "0755", "1m")
     write_at(host, "container-manager", MANAGER.encode())

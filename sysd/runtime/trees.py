@@ -7,6 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from sysd import _cext as c
+
 MAX_DEPTH = 32
 
 
@@ -20,27 +22,33 @@ def sync_directory(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove path and all below it, if it is there. Deeper folders are moved up first, so that
-    neither the stack nor open descriptors grow with a tree that is made to be deep."""
-    with contextlib.ExitStack() as stack:
+    """Remove path and all below it, if it is there."""
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            remove_beneath(parent, path.name)
+    finally:
+        os.close(parent)
 
-        def opened(name: str | Path, flags: int = 0, at: int | None = None) -> int:
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags, dir_fd=at)
-            stack.callback(os.close, fd)
-            return fd
 
-        try:
-            top = opened(path.parent)
-            root = opened(path.name, os.O_NOFOLLOW, top)
-        except FileNotFoundError:
-            return
+def remove_beneath(parent: int, name: str) -> None:
+    """Remove a folder of another and all below it, but nothing that is mounted there (OSError, EXDEV). Deeper folders
+    are moved up first, so that neither the stack nor open descriptors grow with a tree that is made to be deep."""
+    root = _open(name, parent)
+    try:
         counter = 0
-        while True:
-            lifted = _empty(root, root, 0, counter)
-            if lifted == counter:
-                break
+        while (lifted := _empty(root, root, 0, counter)) != counter:
             counter = lifted
-        os.rmdir(path.name, dir_fd=top)
+    finally:
+        os.close(root)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _open(name: str, parent: int) -> int:
+    return c.openat2(parent, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, c.RESOLVE_NO_XDEV)
 
 
 def _empty(root: int, directory: int, depth: int, counter: int) -> int:
@@ -48,16 +56,22 @@ def _empty(root: int, directory: int, depth: int, counter: int) -> int:
     with os.scandir(directory) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:
-        if not is_directory:
-            os.unlink(name, dir_fd=directory)
-        elif depth >= MAX_DEPTH:
-            counter += 1
-            os.rename(name, f".lifted-{counter}", src_dir_fd=directory, dst_dir_fd=root)
-        else:
-            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                counter = _empty(root, child, depth + 1, counter)
-            finally:
-                os.close(child)
-            os.rmdir(name, dir_fd=directory)
+        with contextlib.suppress(FileNotFoundError):  # in a running guest others remove files too
+            if not is_directory:
+                os.unlink(name, dir_fd=directory)
+            elif depth >= MAX_DEPTH:
+                counter += 1
+                os.rename(name, f".lifted-{counter}", src_dir_fd=directory, dst_dir_fd=root)
+            else:
+                counter = _empty_folder(root, directory, name, depth, counter)
+    return counter
+
+
+def _empty_folder(root: int, parent: int, name: str, depth: int, counter: int) -> int:
+    child = _open(name, parent)
+    try:
+        counter = _empty(root, child, depth + 1, counter)
+    finally:
+        os.close(child)
+    os.rmdir(name, dir_fd=parent)
     return counter

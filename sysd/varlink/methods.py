@@ -15,6 +15,7 @@ from sysd.model.profile import DEFAULT_PROFILE
 from sysd.runtime.execute import Command
 from sysd.varlink import encode
 from sysd.varlink.catalog import CatalogMethods
+from sysd.varlink.files import FileMethods
 from sysd.varlink.follow import follow
 from sysd.varlink.service import Call, Method
 from sysd.varlink.snapshots import SnapshotMethods
@@ -48,6 +49,7 @@ class Methods:
             Method("SignalExec", self.signal_exec, Action.EXECUTE),
             Method("OpenConsole", self.open_console, Action.EXECUTE),
             Method("ResizeConsole", self.resize_console, Action.EXECUTE),
+            *FileMethods(self._manager).table(),
             Method("ListImages", self.list_images),
             Method("GetImage", self.get_image),
             Method("BuildImage", self.build_image, images),

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the worker does once it is in an instance's tree: there "/" is the guest's, and so are its rights.
+
+The guest may change anything at any moment. So whatever a path led to is acted on through the descriptor that this
+gave, links in /proc that jump elsewhere are refused, and only files and folders are ever opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import select
+import stat
+from collections.abc import Callable, Iterator
+
+from sysd import _cext as c
+from sysd.archive.extract import Extractor
+from sysd.archive.pack import Packer
+from sysd.archive.tape import TarReader
+from sysd.archive.tree import Parts, directory, resolve
+from sysd.model.errors import ExistsError, FailedError, InvalidError, NotFoundError
+from sysd.model.files import FileRequest, split
+from sysd.runtime.trees import remove_beneath
+
+CHUNK = 1 << 20
+MAX_UNSIZED = 64 << 20
+"""What is read at most of a file that says it has no bytes, as those of /proc do."""
+FILE_MODE = 0o644
+DIRECTORY_MODE = 0o755
+_RESOLVE = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a device node",
+    stat.S_IFBLK: "a device node",
+    stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a link",
+}
+
+Result = dict[str, str]
+Progress = Callable[[int, int], None]
+
+
+class Tree:
+    """The tree of which root is "/"."""
+
+    def __init__(self, root: int, progress: Progress) -> None:
+        self._root = root
+        self._progress = progress
+
+    # files
+
+    def push(self, request: FileRequest, data: int) -> Result:
+        """Put what data holds in the place of a file, at once: who reads it sees all of the old or all of the new."""
+        place = self._destination(request)
+        found = resolve(self._root, _encode(place))
+        if found and not stat.S_ISREG(found[1].st_mode):
+            raise InvalidError(f"/{place} is {_kind(found[1])}", "only files are written")
+        with self._parent(found[0] if found else None, place) as (parent, name):
+            mode, uid, gid = _wanted(request, found[1] if found else None, FILE_MODE)
+            with _draft(parent) as (fd, draft):
+                size = self._copy(data, fd, None)
+                os.fchown(fd, uid, gid)
+                os.fchmod(fd, mode)
+                os.rename(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
+        return {"size": str(size)}
+
+    def pull(self, request: FileRequest, data: int) -> Result:
+        """Copy a file to data; what is none is refused before anything is written."""
+        look = self._open(request.path, os.O_PATH)
+        try:
+            _check_file(request.path, os.fstat(look))
+        finally:
+            os.close(look)
+        fd = self._open(request.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            info = os.fstat(fd)
+            _check_file(request.path, info)
+            size = self._copy(fd, data, info.st_size)
+        finally:
+            os.close(fd)
+        return {
+            "mode": f"{stat.S_IMODE(info.st_mode):04o}",
+            "uid": str(info.st_uid),
+            "gid": str(info.st_gid),
+            "size": str(size),
+        }
+
+    def delete(self, request: FileRequest) -> Result:
+        """Of a link, the link itself."""
+        parts = split(request.path)
+        if not parts:
+            raise InvalidError("an instance's root folder can't be deleted", "'syscont delete' deletes the instance")
+        parent = self._open("/".join(parts[:-1]), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            info = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(info.st_mode):
+                os.unlink(parts[-1], dir_fd=parent)
+            elif request.recursive:
+                remove_beneath(parent, parts[-1])
+            else:
+                os.rmdir(parts[-1], dir_fd=parent)
+        finally:
+            os.close(parent)
+        return {}
+
+    # folders
+
+    def make_directory(self, request: FileRequest) -> Result:
+        parts = split(request.path)
+        if not parts:
+            raise ExistsError("the root folder exists already")
+        if request.parents:
+            self._make_parents(parts)
+            if resolve(self._root, _encode(request.path)):
+                os.close(self._open(request.path, os.O_PATH | os.O_DIRECTORY))
+                return {}
+        parent = self._open("/".join(parts[:-1]), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.mkdir(parts[-1], 0o700, dir_fd=parent)
+            fd = os.open(parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except FileExistsError:
+            raise ExistsError(f"{request.path} exists already") from None
+        finally:
+            os.close(parent)
+        mode, uid, gid = _wanted(request, None, DIRECTORY_MODE)
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+        os.close(fd)
+        return {}
+
+    def push_tree(self, request: FileRequest, data: int) -> Result:
+        """Extract an archive into a folder."""
+        if request.parents:
+            self._make_parents([*split(request.path), ""])
+        target = self._open(request.path, os.O_RDONLY | os.O_DIRECTORY)
+        disk = os.fstatvfs(target)
+        count = _Count(data, self._progress)
+        try:
+            extractor = Extractor(target, TarReader(count.read), disk.f_bavail * disk.f_frsize)
+            extractor.run(lambda parts, member: None)
+        finally:
+            os.close(target)
+        return {"size": str(extractor.size)}
+
+    def pull_tree(self, request: FileRequest, data: int) -> Result:
+        """Pack a folder, under its own name, into an archive. Other file systems are left out."""
+        top = self._open(request.path, os.O_RDONLY | os.O_DIRECTORY)
+        packer = Packer(
+            lambda chunk: _write_all(data, chunk),
+            open_directory=_open_on_same_mount,
+            progress=lambda done: self._progress(done, 0),
+        )
+        try:
+            packer.run(top, _encode(split(request.path)[-1]) if split(request.path) else b"")
+        finally:
+            os.close(top)
+        return {"size": str(packer.done), "skipped": str(packer.skipped)}
+
+    # ways
+
+    def _open(self, path: str, flags: int) -> int:
+        return c.openat2(self._root, path.lstrip("/") or ".", flags, _RESOLVE)
+
+    def _destination(self, request: FileRequest) -> str:
+        """Where a file that comes goes: to path itself, or below it when that is a folder."""
+        parts = split(request.path)
+        if request.parents:
+            self._make_parents([*parts, ""] if request.path.endswith("/") else parts)
+        found = resolve(self._root, _encode(request.path))
+        is_directory = found is not None and stat.S_ISDIR(found[1].st_mode)
+        if request.path.endswith("/") and not is_directory:
+            raise NotFoundError(f"no directory {request.path}", "--create-dirs makes it")
+        if is_directory and not request.name:
+            raise InvalidError(f"{request.path} is a directory", "name the file in it")
+        return "/".join([*parts, request.name] if is_directory else parts)
+
+    def _make_parents(self, parts: list[str]) -> None:
+        """The folders on the way to the last of parts, links followed as the guest's kernel would."""
+        for count in range(1, len(parts)):
+            path = "/".join(parts[:count])
+            try:
+                os.close(self._open(path, os.O_PATH | os.O_DIRECTORY))
+            except FileNotFoundError:
+                parent = self._open("/".join(parts[: count - 1]), os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.mkdir(parts[count - 1], DIRECTORY_MODE, dir_fd=parent)
+                except FileExistsError:
+                    raise InvalidError(f"/{path} is a link to nothing") from None
+                finally:
+                    os.close(parent)
+
+    @contextlib.contextmanager
+    def _parent(self, resolved: Parts | None, place: str) -> Iterator[tuple[int, bytes]]:
+        """The folder that a file is in, or is to be in, and its name there. A link to nothing is replaced."""
+        parts = resolved
+        if parts is None:
+            above = resolve(self._root, _encode(os.path.dirname(place)))
+            if above is None or not stat.S_ISDIR(above[1].st_mode):
+                raise NotFoundError(f"no directory /{os.path.dirname(place)}", "--create-dirs makes it")
+            parts = (*above[0], _encode(os.path.basename(place)))
+        with directory(self._root, parts[:-1]) as parent:
+            yield parent, parts[-1]
+
+    def _copy(self, source: int, target: int, size: int | None) -> int:
+        """Copy from one descriptor to the other, as many bytes as are there now; holes of files stay holes."""
+        info = os.fstat(source)
+        if size is None and stat.S_ISREG(info.st_mode):
+            size = info.st_size - os.lseek(source, 0, os.SEEK_CUR)
+        holes = bool(size) and stat.S_ISREG(info.st_mode) and _ends_here(target)
+        left = size or (MAX_UNSIZED if size is not None else None)
+        done = 0
+        while left is None or done < left:
+            if holes and (hole := _hole(source)):
+                hole = min(hole, (left or 0) - done)
+                os.lseek(source, hole, os.SEEK_CUR)
+                os.ftruncate(target, os.lseek(target, hole, os.SEEK_CUR))
+                done += hole
+                continue
+            data = _read(source, CHUNK if left is None else min(CHUNK, left - done))
+            if not data:
+                break
+            _write_all(target, data)
+            done += len(data)
+            self._progress(done, size or 0)
+        return done
+
+
+class _Count:
+    """Reads an archive, and tells how much of it has come."""
+
+    def __init__(self, fd: int, progress: Progress) -> None:
+        self._fd = fd
+        self._progress = progress
+        self._done = 0
+
+    def read(self, size: int) -> bytes:
+        data = _read(self._fd, size)
+        self._done += len(data)
+        self._progress(self._done, 0)
+        return data
+
+
+@contextlib.contextmanager
+def _draft(parent: int) -> Iterator[tuple[int, str]]:
+    """A new file in a folder, which is either renamed or gone at the end."""
+    name = f".syscont-{secrets.token_hex(8)}"
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+    try:
+        yield fd, name
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=parent)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _open_on_same_mount(name: bytes, parent: int) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    return c.openat2(parent, os.fsdecode(name), flags, c.RESOLVE_NO_XDEV | c.RESOLVE_BENEATH)
+
+
+def _wanted(request: FileRequest, found: os.stat_result | None, mode: int) -> tuple[int, int, int]:
+    """Mode, user and group: as asked for, else as they are, else root's."""
+    was = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) if found else (mode, 0, 0)
+    asked = (request.mode, request.uid, request.gid)
+    mode, uid, gid = (new if new >= 0 else old for new, old in zip(asked, was, strict=True))
+    return mode, uid, gid
+
+
+def _check_file(path: str, info: os.stat_result) -> None:
+    if stat.S_ISDIR(info.st_mode):
+        raise InvalidError(f"{path} is a directory", "--recursive takes all that is in it")
+    if not stat.S_ISREG(info.st_mode):
+        raise InvalidError(f"{path} is {_kind(info)}", "only files are read")
+
+
+def _kind(info: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(info.st_mode), "no file")
+
+
+def _encode(path: str) -> bytes:
+    return os.fsencode(path)
+
+
+def _hole(fd: int) -> int:
+    """How many bytes of a hole are ahead in a file."""
+    here = os.lseek(fd, 0, os.SEEK_CUR)
+    try:
+        ahead = os.lseek(fd, here, os.SEEK_DATA) - here
+    except OSError:  # ENXIO: there is nothing but a hole
+        ahead = os.fstat(fd).st_size - here
+    os.lseek(fd, here, os.SEEK_SET)
+    return max(ahead, 0)
+
+
+def _ends_here(fd: int) -> bool:
+    """Whether a hole can be made by going on: in a file, at its end, and not one to which all writes are appended."""
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
+        return False
+    return os.lseek(fd, 0, os.SEEK_CUR) >= info.st_size
+
+
+def _read(fd: int, size: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, size)
+        except BlockingIOError:  # whoever gave us the descriptor shares its flags
+            select.select([fd], [], [])
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+        except BrokenPipeError:
+            raise FailedError("nobody reads what is pulled") from None
+

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program that works on an instance's files: files REQUEST, a JSON object with "way" and "request".
+
+Standard input or output of the work is descriptor 0; answers go to descriptor 1 (sysd.units.answers). It enters the
+instance's tree before it looks at any path. SIGTERM ends it with its draft removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from sysd.model.errors import (
+    ExistsError,
+    FailedError,
+    InvalidError,
+    NotFoundError,
+    SyscontError,
+)
+from sysd.model.files import Action, FileRequest
+from sysd.runtime import inside
+from sysd.runtime.beneath import LaunchError
+from sysd.runtime.files.actions import Result, Tree
+from sysd.units.answers import Reporter, emit, emit_error
+
+MEMORY = 1 << 30
+"""Bytes of address space: none of the work needs more, whatever the tree is like."""
+DATA = 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do one request; the exit status is 1 when it was refused or failed."""
+    message = json.loads(argv[1])
+    request = FileRequest(**{**message["request"], "action": Action(message["request"]["action"])})
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        _limit()
+        _enter(inside.from_message(message["way"]))
+        root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        emit({"result": _work(Tree(root, Reporter(request.action.value)), request)})
+    except SyscontError as error:
+        emit_error(error)
+        return 1
+    except OSError as error:
+        emit_error(explained(error, request))
+        return 1
+    except Exception as error:
+        emit_error(FailedError(f"{request.path}: {type(error).__name__}: {error}"))
+        return 1
+    return 0
+
+
+def _limit() -> None:
+    """What the daemon has for itself is not for its workers."""
+    os.umask(0o022)
+    with open("/proc/self/oom_score_adj", "w") as stream:
+        stream.write("0")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _enter(way: inside.Way) -> None:
+    try:
+        way.enter()
+    except (OSError, LaunchError) as error:
+        raise FailedError(f"the instance's files can't be reached: {error}") from None
+
+
+def _work(tree: Tree, request: FileRequest) -> Result:
+    match request.action:
+        case Action.PUSH:
+            return tree.push(request, DATA)
+        case Action.PULL:
+            return tree.pull(request, DATA)
+        case Action.PUSH_TREE:
+            return tree.push_tree(request, DATA)
+        case Action.PULL_TREE:
+            return tree.pull_tree(request, DATA)
+        case Action.MAKE_DIRECTORY:
+            return tree.make_directory(request)
+        case Action.DELETE:
+            return tree.delete(request)
+
+
+_ERRORS: dict[int, tuple[type[SyscontError], str, str]] = {
+    errno.ENOENT: (NotFoundError, "is not there", ""),
+    errno.ENOTDIR: (InvalidError, "is no directory, or goes through what is none", ""),
+    errno.EEXIST: (ExistsError, "exists already", ""),
+    errno.ENOTEMPTY: (InvalidError, "is not empty", "--recursive deletes all that is in it"),
+    errno.ELOOP: (InvalidError, "leads through links without end, or through one of /proc", ""),
+    errno.EXDEV: (InvalidError, "has something mounted in it", "unmount that first"),
+    errno.EBUSY: (InvalidError, "is in use as a mount point", ""),
+}
+
+
+def explained(error: OSError, request: FileRequest) -> SyscontError:
+    """What the kernel said, about the path that was asked for."""
+    if error.errno in _ERRORS:
+        kind, words, hint = _ERRORS[error.errno]
+        return kind(f"{request.path} {words}", hint)
+    return FailedError(f"{request.path}: {os.strerror(error.errno or errno.EIO)}")
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
