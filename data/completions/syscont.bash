@@ -16,7 +16,7 @@ _syscont_candidates() {
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
-        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
+        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
     esac
 }
 
@@ -122,7 +122,8 @@ _syscont_offer() {
 _syscont_verb() {
     words="" options="" valued="" kinds=()
     case $1 in
-        '') words='config profile project image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
+        '') words='file config profile project image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
+        'file') words='push pull edit mkdir delete' ;;
         'config') words='get set unset show edit keys' ;;
         'profile') words='device list show create copy rename delete edit get set unset assign add remove' ;;
         'profile device') words='list add set unset remove' ;;
@@ -149,6 +150,11 @@ _syscont_verb() {
         'shell') options='--user --cwd --env --project --help' valued=' --user -u --cwd --env --project ' kinds=(instance) ;;
         'console') options='--project --help' valued=' --project ' kinds=(instance) ;;
         'logs') options='--follow --lines --boot --output --project --help' valued=' --lines -n --output -o --project ' kinds=(instance) ;;
+        'file push') options='--recursive --create-dirs --mode --uid --gid --project --help' valued=' --mode --uid --gid --project ' kinds=(file ...) ;;
+        'file pull') options='--recursive --create-dirs --project --help' valued=' --project ' kinds=(instance ...) ;;
+        'file edit') options='--project --help' valued=' --project ' kinds=(instance) ;;
+        'file mkdir') options='--create-dirs --mode --uid --gid --project --help' valued=' --mode --uid --gid --project ' kinds=(instance ...) ;;
+        'file delete') options='--recursive --project --help' valued=' --project ' kinds=(instance ...) ;;
         'config get') options='--project --help' valued=' --project ' kinds=(instance key) ;;
         'config set') options='--project --help' valued=' --project ' kinds=(instance key ...) ;;
         'config unset') options='--project --help' valued=' --project ' kinds=(instance key ...) ;;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Made by 'syscont completion fish'; do not edit.
 
-set -g __syscont_groups 'config' 'profile' 'profile device' 'project' 'image' 'image alias' 'snapshot' 'network' 'operation'
+set -g __syscont_groups 'file' 'config' 'profile' 'profile device' 'project' 'image' 'image alias' 'snapshot' 'network' 'operation'
 function __syscont_candidates
     switch $argv[1]
         case instance
@@ -31,7 +31,7 @@ function __syscont_candidates
         case shell
             echo bash; echo zsh; echo fish
         case verb
-            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
+            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
     end
 end
 
@@ -46,6 +46,7 @@ function __syscont_at
 end
 
 complete -c syscont -f
+complete -c syscont -n "__syscont_at ''" -a file -d 'Move files between here and instances, running or stopped.'
 complete -c syscont -n "__syscont_at ''" -a config -d 'Look at and change the configuration of instances.'
 complete -c syscont -n "__syscont_at ''" -a profile -d 'Configuration and devices that instances have in common.'
 complete -c syscont -n "__syscont_at ''" -a project -d 'Namespaces of instances, with limits and restrictions.'
@@ -76,6 +77,11 @@ complete -c syscont -n "__syscont_at ''" -a monitor -d 'Print every change as it
 complete -c syscont -n "__syscont_at ''" -a completion -d 'Print the completion of a shell'
 complete -c syscont -n "__syscont_at ''" -a version -d 'Print the versions of this command and of the daemon'
 complete -c syscont -n "__syscont_at ''" -a help -d 'Explain a verb'
+complete -c syscont -n "__syscont_at 'file'" -a push -d 'Put files into an instance'
+complete -c syscont -n "__syscont_at 'file'" -a pull -d 'Fetch files from an instance'
+complete -c syscont -n "__syscont_at 'file'" -a edit -d 'Open a file of an instance in your editor'
+complete -c syscont -n "__syscont_at 'file'" -a mkdir -d 'Make directories in an instance'
+complete -c syscont -n "__syscont_at 'file'" -a delete -d 'Delete files in an instance'
 complete -c syscont -n "__syscont_at 'config'" -a get -d 'Print the value of a key'
 complete -c syscont -n "__syscont_at 'config'" -a set -d 'Set keys: all of them or none'
 complete -c syscont -n "__syscont_at 'config'" -a unset -d 'Remove keys, so that their defaults hold'
@@ -214,6 +220,28 @@ complete -c syscont -n "__syscont_at 'logs'" -s b -l boot -d 'Print only what wa
 complete -c syscont -n "__syscont_at 'logs'" -s o -l output -x -d 'journalctl\'s output mode: short, json, cat, ...'
 complete -c syscont -n "__syscont_at 'logs'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'logs'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'file push'" -s r -l recursive -d 'Directories too, with all that is in them.'
+complete -c syscont -n "__syscont_at 'file push'" -s p -l create-dirs -d 'Make the directories that are missing on the way.'
+complete -c syscont -n "__syscont_at 'file push'" -l mode -x -d 'Mode of what is made, octal.'
+complete -c syscont -n "__syscont_at 'file push'" -l uid -x -d 'Its user, as a number of the guest\'s.'
+complete -c syscont -n "__syscont_at 'file push'" -l gid -x -d 'Its group, as a number of the guest\'s.'
+complete -c syscont -n "__syscont_at 'file push'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'file push'" -F
+complete -c syscont -n "__syscont_at 'file pull'" -s r -l recursive -d 'Directories too, with all that is in them.'
+complete -c syscont -n "__syscont_at 'file pull'" -s p -l create-dirs -d 'Make the directories that are missing on the way.'
+complete -c syscont -n "__syscont_at 'file pull'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'file pull'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'file edit'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'file edit'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'file mkdir'" -s p -l create-dirs -d 'Make the directories that are missing on the way.'
+complete -c syscont -n "__syscont_at 'file mkdir'" -l mode -x -d 'Mode of what is made, octal.'
+complete -c syscont -n "__syscont_at 'file mkdir'" -l uid -x -d 'Its user, as a number of the guest\'s.'
+complete -c syscont -n "__syscont_at 'file mkdir'" -l gid -x -d 'Its group, as a number of the guest\'s.'
+complete -c syscont -n "__syscont_at 'file mkdir'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'file mkdir'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'file delete'" -s r -l recursive -d 'Directories too, with all that is in them.'
+complete -c syscont -n "__syscont_at 'file delete'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'file delete'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'config get'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'config get'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'config get'" -a '(__syscont_candidates key)'

@@ -170,15 +170,21 @@ def items(method: str, field: str) -> list[Parameters]:
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
-def run_operation(method: str, parameters: Parameters, fds: Sequence[int] = ()) -> Parameters:
-    """Call something that may take long and return its operation; on a terminal, show how far it is."""
+def run_operation(
+    method: str, parameters: Parameters, fds: Sequence[int] = (), sent: Callable[[], None] | None = None
+) -> Parameters:
+    """Call something that may take long and return its operation; on a terminal, show how far it is. sent is called
+    when the descriptors are on their way."""
     client = Client()
-    if posix.isatty(2):
+    on_terminal = posix.isatty(2)
+    client.send(method, parameters, fds, more=on_terminal)
+    if sent is not None:
+        sent()
+    if on_terminal:
         from sysd.cli.progress import follow
 
-        client.send(method, parameters, fds, more=True)
         return follow(client)
-    return ended(client.call(method, parameters, fds))
+    return ended(client.receive()[0])
 
 
 def ended(reply: Parameters) -> Parameters:

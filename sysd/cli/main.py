@@ -40,7 +40,8 @@ def run(words: list[str]) -> int:
         failure = verb.failure
         return dispatch(parse(verb, rest))
     except CliError as error:
-        _say(error.text)
+        if error.text:
+            _say(error.text)
         return failure or error.code
     except KeyboardInterrupt:
         return SIGNAL_BASE + SIGINT

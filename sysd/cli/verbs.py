@@ -85,6 +85,14 @@ _APPLY = (
     Option("quiet", "Do not show what is unchanged.", "q"),
     _SHOW,
 )
+_RECURSIVE = Option("recursive", "Directories too, with all that is in them.", "r")
+_CREATE_DIRS = Option("create-dirs", "Make the directories that are missing on the way.", "p")
+_ATTRIBUTES = (
+    Option("mode", "Mode of what is made, octal.", "", VALUE, "MODE"),
+    Option("uid", "Its user, as a number of the guest's.", "", NUMBER, "UID"),
+    Option("gid", "Its group, as a number of the guest's.", "", NUMBER, "GID"),
+)
+_FILE_PUSH = (_RECURSIVE, _CREATE_DIRS, *_ATTRIBUTES)
 
 _PROFILE = Option("profile", "Give it this profile; may be given several times, later ones win.", "p", LIST, "PROFILE",
                   complete="plain-profile")  # fmt: skip
@@ -101,6 +109,7 @@ SECTIONS = (
     ("Instances", ("launch", "create", "list", "info", "rename", "copy", "move", "delete")),
     ("Running them", ("start", "stop", "restart", "pause", "resume")),
     ("Inside them", ("exec", "shell", "console", "logs")),
+    ("Files in them", ("file push", "file pull", "file edit", "file mkdir", "file delete")),
     ("Configuration", ("config get", "config set", "config unset", "config show", "config edit", "config keys",
                        "edit", "apply")),
     ("Snapshots", ("snapshot create", "snapshot restore", "snapshot list", "snapshot show", "snapshot rename",
@@ -120,6 +129,7 @@ SECTIONS = (
 )
 
 GROUPS = {
+    "file": "Move files between here and instances, running or stopped.",
     "config": "Look at and change the configuration of instances.",
     "profile": "Configuration and devices that instances have in common.",
     "profile device": "Devices that profiles give to instances.",
@@ -144,6 +154,7 @@ ALIASES = {
     "snapshot ls": "snapshot list",
     "snapshot rm": "snapshot delete",
     "snapshot mv": "snapshot rename",
+    "file rm": "file delete",
     "image ls": "image list",
     "image rm": "image delete",
     "image info": "image show",
@@ -192,6 +203,14 @@ _VERBS = (
          failure=EXEC_FAILURE),
     Verb("console", "console:run", "Attach to an instance's console", "NAME", 1, 1, (), ONE),
     Verb("logs", "logs:run", "Show what an instance logged", "NAME [-- JOURNALCTL-OPTION...]", 1, -1, _LOGS, ONE),
+    Verb("file push", "file:push", "Put files into an instance", "SOURCE... NAME/PATH", 2, -1, _FILE_PUSH,
+         ("file", "...")),
+    Verb("file pull", "file:pull", "Fetch files from an instance", "NAME/PATH... TARGET", 2, -1,
+         (_RECURSIVE, _CREATE_DIRS), MANY),
+    Verb("file edit", "file:edit", "Open a file of an instance in your editor", "NAME/PATH", 1, 1, (), ONE),
+    Verb("file mkdir", "file:make_directory", "Make directories in an instance", "NAME/PATH...", 1, -1,
+         (_CREATE_DIRS, *_ATTRIBUTES), MANY),
+    Verb("file delete", "file:delete", "Delete files in an instance", "NAME/PATH...", 1, -1, (_RECURSIVE,), MANY),
     Verb("config get", "config:get", "Print the value of a key", "NAME KEY", 2, 2, (), ("instance", "key")),
     Verb("config set", "config:set_keys", "Set keys: all of them or none", "NAME KEY=VALUE...", 2, -1, (),
          ("instance", "key", "...")),

@@ -72,6 +72,20 @@ DETAILS = {
     "shell": "bash when the guest has it, else sh, as a login shell.",
     "console": "Leave with Ctrl-a q. Ctrl-a twice sends one Ctrl-a.",
     "logs": "This is journalctl --unit=syscont@NAME.service; what follows -- goes to journalctl as it is.",
+    "file push": (
+        "The last argument says where to: a file, or a directory when it ends in / or is one. Mode and owner go with "
+        "the file, as numbers, unless others are given; what comes from standard input (-) belongs to root and has "
+        "mode 0644, or keeps what the file had. A file is replaced at once and whole. --recursive puts a directory "
+        "below PATH, under its own name, with links, modes and owners."
+    ),
+    "file pull": (
+        "TARGET is a file, a directory, or - for standard output. Modes are kept, but for set-user-id and "
+        "set-group-id, and owners too (as numbers) when you are root. Devices, sockets and file systems that are "
+        "mounted below a directory are left out."
+    ),
+    "file edit": "Nothing happens when you change nothing. Without a terminal, standard input is the new content.",
+    "file mkdir": "With --create-dirs a directory may be there already.",
+    "file delete": "A directory must be empty, or else --recursive be given. Of a link, the link is deleted.",
     "config get": "Prints nothing when the key is not set.",
     "config set": (
         "The value takes effect at once where 'syscont config keys' says that the key is live. A value of - is read "
@@ -228,6 +242,19 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "project create": (("syscont project create lab -c limits.instances=10 -c restricted=true", ""),),
     "project switch": (("syscont project switch lab", ""), ("syscont project switch default", "and back")),
     "project info": (("syscont project info lab", ""),),
+    "file push": (
+        ("syscont file push hosts web1/etc/hosts", ""),
+        ("syscont file push -r site web1/srv -p", "a directory: /srv/site"),
+        ("echo hello | syscont file push - web1/etc/motd --mode 0644", "from a stream"),
+    ),
+    "file pull": (
+        ("syscont file pull web1/etc/hosts .", ""),
+        ("syscont file pull web1/var/log/syslog - | tail", "to a stream"),
+        ("syscont file pull -r web1/etc backup -p", "a directory: backup/etc"),
+    ),
+    "file edit": (("syscont file edit web1/etc/hosts", ""),),
+    "file mkdir": (("syscont file mkdir -p web1/srv/www/html --uid 33 --gid 33", ""),),
+    "file delete": (("syscont file delete web1/etc/motd", ""), ("syscont file delete -r web1/srv/old", "")),
     "config get": (("syscont config get web1 limits.memory", ""),),
     "config set": (
         ("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),

@@ -20,7 +20,7 @@ from sysd.archive.extract import Extractor
 from sysd.archive.pack import Packer
 from sysd.archive.tape import TarReader
 from sysd.archive.tree import Parts, directory, resolve
-from sysd.model.errors import ExistsError, FailedError, InvalidError, NotFoundError
+from sysd.model.errors import CancelledError, ExistsError, InvalidError, NotFoundError
 from sysd.model.files import FileRequest, split
 from sysd.runtime.trees import remove_beneath
 
@@ -321,5 +321,5 @@ def _write_all(fd: int, data: bytes) -> None:
         except BlockingIOError:
             select.select([], [fd], [])
         except BrokenPipeError:
-            raise FailedError("nobody reads what is pulled") from None
+            raise CancelledError("nobody reads what is pulled") from None
 
