@@ -17,6 +17,7 @@ from sysd.manager.trees import Trees
 from sysd.model.errors import InvalidError
 from sysd.model.files import Action, FileRequest
 from sysd.model.operation import Operation
+from sysd.units.answers import clean
 
 _READS = (Action.PUSH, Action.PUSH_TREE)
 _WRITES = (Action.PULL, Action.PULL_TREE)
@@ -46,7 +47,7 @@ class Files:
 
         # A crash ends the worker too; what it leaves is in the guest's tree, where nothing of ours depends on it.
         kind = f"{request.action.value}-file" if "-" not in request.action.value else request.action.value
-        return self._operations.begin(kind, f"{name}{request.path}", work, owner, record=False)
+        return self._operations.begin(kind, clean(f"{name}{request.path}"), work, owner, record=False)
 
 
 def check_data(action: Action, data: int) -> None:
