@@ -110,7 +110,7 @@ class Extractor:
             raise refuse(member, "has a negative size")
         self._charged += size
         if self._charged > self.limit:
-            needs = f"with it {format_size(self._charged)} are needed, limit {format_size(self.limit)}"
+            needs = f"the archive needs {format_size(self._charged)}, limit {format_size(self.limit)}"
             raise refuse(member, f"has {format_size(size)}: {needs}")
 
     def _extract(self, parts: Parts, member: Member) -> None:

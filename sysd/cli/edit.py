@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sysd.cli.options import Parsed
 
 STDIN = 0
-EDITORS = ("sensible-editor", "editor", "vi", "nano")
 
 
 def instance(parsed: Parsed) -> int:
@@ -121,30 +120,8 @@ def _replace(path: str, text: str) -> None:
 
 def _edited(path: str) -> str:
     """Run the editor on a file and return what is in it then."""
-    import subprocess
+    from sysd.cli.editor import run_editor
 
-    argv = [*_editor(), path]
-    try:
-        status = subprocess.run(argv, check=False).returncode
-    except OSError as error:
-        raise CliError(f"{argv[0]}: {error.strerror}", "set EDITOR to the editor that you want") from None
-    if status:
-        raise CliError(f"{argv[0]} ended with {status}, nothing was changed")
+    run_editor(path)
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
-
-
-def _editor() -> list[str]:
-    """The command of the user's choice, which may have arguments."""
-    import shlex
-    import shutil
-
-    for variable in (b"VISUAL", b"EDITOR"):
-        if words := shlex.split(posix.environ.get(variable, b"").decode("utf-8", "surrogateescape")):
-            return words
-    for name in EDITORS:
-        if shutil.which(name):
-            return [name]
-    raise CliError("there is no editor", "set EDITOR to the one that you want")
-
-

@@ -166,7 +166,7 @@ def test_global_headers_do_not_add_up(place: Place) -> None:
 
 def test_limit_counts_all_files_together(place: Place) -> None:
     half = b"x" * 600
-    with pytest.raises(InvalidError, match=r"'rootfs/b' has 600B: with it 1\.\d+KiB are needed, limit 1000B"):
+    with pytest.raises(InvalidError, match=r"'rootfs/b' has 600B: the archive needs 1\.\d+KiB, limit 1000B"):
         place.unified(unified(Entry("rootfs/a", data=half), Entry("rootfs/b", data=half)), limit=1000)
 
 
