@@ -53,7 +53,7 @@ def interfaces() -> dict[str, ET.Element]:
 
 def arguments_for(signature: str) -> list[str]:
     """Some value of a signature, in busctl's words."""
-    values = {"s": "x", "a{sv}": "0", "a{ss}": "0", "as": "0"}
+    values = {"s": "x", "h": "0", "a{sv}": "0", "a{ss}": "0", "as": "0"}
     words, rest = [], signature
     while rest:
         part = next(one for one in sorted(values, key=len, reverse=True) if rest.startswith(one))
