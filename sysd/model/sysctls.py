@@ -60,11 +60,9 @@ _NOT_NUMBERS: Mapping[str, Callable[[str], object]] = {
 def check(member: str, value: str) -> None:
     """Whether a container can have the setting of this name, and its value can be one; InvalidError tells why not."""
     found = path(member)
-    general = _without_interface(found)
-    folder, _, name = general.rpartition("/")
-    if name not in _names(folder):
+    if not is_own(found):
         raise InvalidError(_why_not(found), "only settings of a container's own namespaces can be made")
-    _NOT_NUMBERS.get(general, _numbers)(value)
+    _NOT_NUMBERS.get(_without_interface(found), _numbers)(value)
 
 
 def path(member: str) -> str:
@@ -80,15 +78,19 @@ def settings(config: Mapping[str, str]) -> dict[str, str]:
 
 
 def _without_interface(found: str) -> str:
-    """With * in place of a network interface; all and default are written like one."""
-    parts = found.split("/")
-    if len(parts) == 5 and parts[0] == "net" and parts[2] in ("conf", "neigh") and _INTERFACE.fullmatch(parts[3]):
-        parts[3] = "*"
-    return "/".join(parts)
+    """With * in place of a network interface; all and default are written like one, but for the defaults of
+    neighbours, which are the host's."""
+    match found.split("/"):
+        case ["net", family, ("conf" | "neigh") as kind, interface, name] if _INTERFACE.fullmatch(interface):
+            if (kind, interface) != ("neigh", "default"):
+                return f"net/{family}/{kind}/*/{name}"
+    return found
 
 
-def _names(folder: str) -> frozenset[str]:
-    return frozenset(OWN.get(folder, "").split())
+def is_own(found: str) -> bool:
+    """Whether a container has this path beneath /proc/sys for itself."""
+    folder, _, name = _without_interface(found).rpartition("/")
+    return name in OWN.get(folder, "").split()
 
 
 def _why_not(found: str) -> str:

@@ -66,12 +66,18 @@ def environment(config: Mapping[str, str]) -> dict[str, str]:
     return {key[len(prefix) :]: value for key, value in config.items() if key.startswith(prefix)}
 
 
+def _has_module(name: str) -> bool:
+    return Path("/sys/module", name.replace("-", "_")).exists()
+
+
 def _modules(config: Mapping[str, str]) -> Properties:
-    """Before each start, so that it is done also when the daemon is away; what can't be loaded fails the start."""
+    """Before each start, so that it is done also when the daemon is away; what can't be loaded fails the start. Not
+    for those that the kernel has: modprobe knows them only where it finds the kernel's own folder."""
     wanted = config.get("linux.kernel_modules")
-    if not wanted:
+    missing = [name for name in kernel_modules(wanted) if not _has_module(name)] if wanted else []
+    if not missing:
         return {}
-    argv = [MODPROBE, "--all", "--use-blacklist", "--", *kernel_modules(wanted)]
+    argv = [MODPROBE, "--all", "--use-blacklist", "--", *missing]
     return {"ExecStartPre": Variant("a(sasb)", [[MODPROBE, argv, False]])}
 
 
