@@ -3,10 +3,11 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
-from conftest import Launch, MakeHost
-from guests import Instance, python, syscont, until
+from conftest import Launch
+from guests import Instance, python
 from hosts import Host
 
 pytestmark = pytest.mark.needs_smt
@@ -77,21 +78,42 @@ def test_info_shows_it_and_daemon_and_guest_may_start_anew(host: Host, launch: L
     assert "Core scheduling" not in instance.do("info").stdout
 
 
-def test_a_guest_that_makes_cookies_gets_no_other_instances(host: Host, debian_guest: Instance, launch: Launch) -> None:
-    neighbour = launch()
-    program = (
-        "import ctypes\n"
-        "prctl = ctypes.CDLL(None).prctl\n"
-        "assert prctl(62, 1, 0, 0, 0) == 0\n"
-        # Those of the host, by numbers that mean others or none inside.
-        f"for pid in (1, {neighbour.leader}, 2): prctl(62, 3, pid, 0, 0); prctl(62, 2, pid, 0, 0)\n"
-    )
-    debian_guest.exec("sh", "-c", 'command -v python3 >/dev/null || exit 0; exec python3 -c "$1"', "sh", program)
-    seen = cookies(host)
-    assert len({seen[task] for task in threads(neighbour) if task in seen}) == 1
-    assert not {seen[task] for task in threads(neighbour)} & {
-        value for task, value in seen.items() if task not in threads(neighbour)
-    }
+# A guest may part its own tasks further, but not join those of others: it does not see them.
+HOSTILE = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+    int joined = 0, made = prctl(62 /* PR_SCHED_CORE */, 1 /* CREATE */, 0, 0, 0);
+    for (int i = 1; i < argc; i++)
+        joined += prctl(62, 3 /* SHARE_FROM */, atoi(argv[i]), 0, 0) == 0;
+    printf("%d %d\n", made, joined);
+    fflush(stdout);
+    pause();
+}
+"""
+
+
+def test_a_guest_that_makes_cookies_joins_no_one(host: Host, launch: Launch, tmp_path: Path) -> None:
+    hostile, neighbour = launch(), launch()
+    (tmp_path / "hostile.c").write_text(HOSTILE)
+    subprocess.run(["gcc", "-static", "-o", "hostile", "hostile.c"], cwd=tmp_path, check=True)
+    host.push(tmp_path / "hostile", hostile.on_disk("hostile"))
+    host.sh(f"chmod 755 {hostile.on_disk('hostile')}")
+    others = [str(neighbour.leader), str(max(neighbour.processes())), "2"]
+    running = host.spawn(["syscont", "exec", hostile.name, "--", "/hostile", *others])
+    assert running.stdout
+    assert running.stdout.readline() == "0 0\n"
+    seen, inside = cookies(host), threads(hostile)
+    running.kill()
+    running.wait()
+    own = {seen[task] for task in inside if task in seen}
+    assert len(own) == 2
+    assert all(own)
+    assert not own & {cookie for task, cookie in seen.items() if task not in inside}
 
 
 def test_an_instance_may_go_without(host: Host, launch: Launch) -> None:
@@ -101,14 +123,13 @@ def test_an_instance_may_go_without(host: Host, launch: Launch) -> None:
     instance.exec("true")
 
 
-def test_default_of_the_server(make_host: MakeHost) -> None:
-    host = make_host()
-    setting = "[Service]\nEnvironment=SYSCONT_CORE_SCHEDULING=no\n"
-    host.sh("mkdir -p /etc/systemd/system/syscontd.service.d")
-    host.write_text("/etc/systemd/system/syscontd.service.d/cores.conf", setting)
+def test_default_of_the_server(host: Host, launch: Launch) -> None:
+    folder = "/run/systemd/system/syscontd.service.d"
+    host.sh(f"mkdir -p {folder}")
+    host.write_text(f"{folder}/cores.conf", "[Service]\nEnvironment=SYSCONT_CORE_SCHEDULING=no\n")
     host.sh("systemctl daemon-reload; systemctl restart syscontd.service")
-    syscont(host, "image", "build", "busybox")
-    for name, options in {"without": (), "with": ("-c", "security.core_scheduling=true")}.items():
-        syscont(host, "launch", *options, "busybox", name)
-    assert shown(Instance(host, "without")) == "off"
-    assert until(host, lambda: only_cookie(Instance(host, "with")))
+    try:
+        assert shown(launch()) == "off"
+        assert only_cookie(launch("", "--config", "security.core_scheduling=true"))
+    finally:
+        host.sh(f"rm -r {folder}; systemctl daemon-reload; systemctl restart syscontd.service")
