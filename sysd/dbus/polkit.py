@@ -51,7 +51,8 @@ class Polkit:
         question = (subject, action.value, details, ALLOW_INTERACTION, cancellation)
         try:
             async with asyncio.timeout(PATIENCE):
-                (answer,) = await self._bus.call(*AUTHORITY, "CheckAuthorization", "(sa{sv})sa{ss}us", *question)
+                signature = "(sa{sv})sa{ss}us"
+                (answer,) = await self._bus.call_people(*AUTHORITY, "CheckAuthorization", signature, *question)
         except (TimeoutError, asyncio.CancelledError):
             self._cancel(cancellation)
             raise

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 LOAD_AT_ONCE = 256
 FAILURE_TIMEOUT = 5
+STARTS = 3
 LAUNCH_TIMEOUT = 60
 """Seconds that a launcher may take to bring the guest's PID 1 to life; what the guest takes to boot is not in it."""
 
@@ -78,6 +79,19 @@ class Lifecycle:
                 await self._guests.refresh(instance)
 
     async def _ask_systemd(self, instance: Instance, live: Live, properties: Properties) -> str:
+        """The job that starts the unit. machined stops the unit of a machine whose leader has ended: a start soon
+        after a kill may find that job in its way, and waits for it."""
+        for attempt in range(1, STARTS + 1):
+            try:
+                return await self._start_unit(instance, live, properties)
+            except BusError as error:
+                if attempt == STARTS or not error.name.endswith(".TransactionIsDestructive"):
+                    raise
+                if job := await self._job_of(instance):
+                    await self._systemd.wait_job(job)
+        raise AssertionError("unreachable")
+
+    async def _start_unit(self, instance: Instance, live: Live, properties: Properties) -> str:
         if live.loaded:
             await self._systemd.reset_failed(instance.unit)
             return await self._systemd.start_unit(instance.unit)
@@ -204,6 +218,10 @@ class Lifecycle:
         """Stop a running instance: its guest is asked to power off and killed when its time is over."""
         state = self._table.status(instance).state
         if state in STOPPED:
+            if force and state is State.FAILED:
+                # It may be by our own kill that it failed; in any case somebody wants it to be just stopped.
+                await self._systemd.reset_failed(instance.unit)
+                await self._guests.refresh(instance)
             return
         try:
             if self._table.live(instance).freezer_state.startswith("fr"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Message], bool]
 """Gets an incoming message; True means that it was dealt with."""
+
+AT_ONCE = 40
+"""Calls of one service that wait for replies; the bus daemon allows a connection 128 in all. More wait their turn."""
 
 DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
@@ -72,6 +75,7 @@ class Bus:
         self._bus = bus
         self._on_call: Handler | None = None
         self._on_signal: list[Handler] = []
+        self._turns: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
         bus.add_message_handler(self._dispatch)
 
     @classmethod
@@ -96,10 +100,22 @@ class Bus:
         """The body of the reply; raises BusError for an error reply."""
         return await self.call_with_fds(destination, path, interface, member, signature, list(body), [])
 
+    async def call_people(
+        self, destination: str, path: str, interface: str, member: str, signature: str, *body: object
+    ) -> list[Any]:
+        """Like call, where a person may be asked for the answer: who waits for that is in nobody's way."""
+        return await self._call(destination, path, interface, member, signature, list(body), [])
+
     async def call_with_fds(
         self, destination: str, path: str, interface: str, member: str, signature: str, body: list[Any], fds: list[int]
     ) -> list[Any]:
         """Like call; a value of type h is an index into fds."""
+        async with self._turns[destination]:
+            return await self._call(destination, path, interface, member, signature, body, fds)
+
+    async def _call(
+        self, destination: str, path: str, interface: str, member: str, signature: str, body: list[Any], fds: list[int]
+    ) -> list[Any]:
         reply = await self._bus.call(
             Message(
                 destination=destination,

@@ -25,7 +25,7 @@ class Answers:
         self.asked: list[Any] = []
         self.sent: list[Message] = []
 
-    async def call(self, *question: Any) -> list[Any]:
+    async def call_people(self, *question: Any) -> list[Any]:
         self.asked.append(question)
         await asyncio.sleep(self.after)
         return [[self.answer, False, {}]]
