@@ -27,5 +27,5 @@ def test_the_launcher_imports_little() -> None:
     argv = [sys.executable, "-IS", "-c", PROBE, str(ROOT)]
     found = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.split()
     ours = {"sysd", "sysd._cext", "sysd.codec", "sysd.runtime"}
-    ours |= {f"sysd.runtime.{name}" for name in ("launcher", "beneath", "layers", "provision")}
+    ours |= {f"sysd.runtime.{name}" for name in ("launcher", "beneath", "layers", "provision", "replay")}
     assert ours <= set(found) <= ours | ALLOWED

@@ -164,6 +164,7 @@ def test_config(host: Host, launch: Launch) -> None:
     assert syscont(host, "config", "get", name, "user.text").stdout == "a b=c\n\td\n"
     shown = yaml.safe_load(syscont(host, "config", "show", name).stdout)["config"]
     assert shown.pop("volatile.eth0.hwaddr").startswith("02:73:63:")
+    assert shown.pop("volatile.eth0.host_name").startswith("veth")
     assert shown == {"user.first": "1", "user.text": "a b=c\n\td", "boot.autostart": "true"}
     syscont(host, "config", "unset", name, "user.text", "boot.autostart")
     assert syscont(host, "config", "get", name, "user.text").stdout == ""

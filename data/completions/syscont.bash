@@ -16,7 +16,7 @@ _syscont_candidates() {
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
-        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
+        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
     esac
 }
 
@@ -69,6 +69,8 @@ _syscont() {
         'project show --format') words='yaml json' ;;
         'project info --format') words='table compact csv json yaml' ;;
         'project keys --format') words='table compact csv json yaml' ;;
+        'device list --format') words='table compact csv json yaml' ;;
+        'device show --format') words='yaml json' ;;
         'image list --format') words='table compact csv json yaml' ;;
         'image show --format') words='yaml json' ;;
         'image alias list --format') words='table compact csv json yaml' ;;
@@ -122,19 +124,20 @@ _syscont_offer() {
 _syscont_verb() {
     words="" options="" valued="" kinds=()
     case $1 in
-        '') words='file config profile project image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
+        '') words='file config profile project device image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
         'file') words='push pull edit mkdir delete' ;;
         'config') words='get set unset show edit keys' ;;
         'profile') words='device list show create copy rename delete edit get set unset assign add remove' ;;
         'profile device') words='list add set unset remove' ;;
         'project') words='list show info create rename delete edit get set unset keys switch current' ;;
+        'device') words='add override set unset get remove list show' ;;
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'snapshot') words='create restore list show rename delete' ;;
         'network') words='list' ;;
         'operation') words='list cancel' ;;
-        'launch') options='--config --profile --no-profiles --ephemeral --wait --project --help' valued=' --config -c --profile -p --project ' kinds=(image none) ;;
-        'create') options='--config --profile --no-profiles --ephemeral --project --help' valued=' --config -c --profile -p --project ' kinds=(image none) ;;
+        'launch') options='--config --device --network --profile --no-profiles --ephemeral --wait --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
+        'create') options='--config --device --network --profile --no-profiles --ephemeral --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
         'list') options='--columns --all-projects --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(filter ...) ;;
         'info') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
         'rename') options='--project --help' valued=' --project ' kinds=(instance none) ;;
@@ -200,6 +203,14 @@ _syscont_verb() {
         'project keys') options='--refused --format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'project switch') options='--project --help' valued=' --project ' kinds=(project) ;;
         'project current') options='--project --help' valued=' --project ' kinds=() ;;
+        'device add') options='--project --help' valued=' --project ' kinds=(instance none device-type device-option ...) ;;
+        'device override') options='--project --help' valued=' --project ' kinds=(instance none device-option ...) ;;
+        'device set') options='--project --help' valued=' --project ' kinds=(instance none device-option ...) ;;
+        'device unset') options='--project --help' valued=' --project ' kinds=(instance none device-option ...) ;;
+        'device get') options='--project --help' valued=' --project ' kinds=(instance none device-option) ;;
+        'device remove') options='--project --help' valued=' --project ' kinds=(instance) ;;
+        'device list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(instance) ;;
+        'device show') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
         'image build') options='--alias --project --help' valued=' --alias --project ' kinds=(source) ;;
         'image import') options='--alias --project --help' valued=' --alias --project ' kinds=(file file) ;;
         'image list') options='--columns --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(image ...) ;;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Made by 'syscont completion fish'; do not edit.
 
-set -g __syscont_groups 'file' 'config' 'profile' 'profile device' 'project' 'image' 'image alias' 'snapshot' 'network' 'operation'
+set -g __syscont_groups 'file' 'config' 'profile' 'profile device' 'project' 'device' 'image' 'image alias' 'snapshot' 'network' 'operation'
 function __syscont_candidates
     switch $argv[1]
         case instance
@@ -31,7 +31,7 @@ function __syscont_candidates
         case shell
             echo bash; echo zsh; echo fish
         case verb
-            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
+            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
     end
 end
 
@@ -50,6 +50,7 @@ complete -c syscont -n "__syscont_at ''" -a file -d 'Move files between here and
 complete -c syscont -n "__syscont_at ''" -a config -d 'Look at and change the configuration of instances.'
 complete -c syscont -n "__syscont_at ''" -a profile -d 'Configuration and devices that instances have in common.'
 complete -c syscont -n "__syscont_at ''" -a project -d 'Namespaces of instances, with limits and restrictions.'
+complete -c syscont -n "__syscont_at ''" -a device -d 'Give instances devices: disks, network interfaces, device nodes, proxies.'
 complete -c syscont -n "__syscont_at ''" -a image -d 'Build, import and look after images.'
 complete -c syscont -n "__syscont_at ''" -a snapshot -d 'Keep what instances are at a moment, and go back to it.'
 complete -c syscont -n "__syscont_at ''" -a network -d 'Look at managed networks.'
@@ -120,6 +121,14 @@ complete -c syscont -n "__syscont_at 'project'" -a unset -d 'Remove keys'
 complete -c syscont -n "__syscont_at 'project'" -a keys -d 'List the keys that there are'
 complete -c syscont -n "__syscont_at 'project'" -a switch -d 'Act in a project from now on'
 complete -c syscont -n "__syscont_at 'project'" -a current -d 'Print the project that is acted in'
+complete -c syscont -n "__syscont_at 'device'" -a add -d 'Give an instance a device'
+complete -c syscont -n "__syscont_at 'device'" -a override -d 'Change a device that comes from a profile, for one instance'
+complete -c syscont -n "__syscont_at 'device'" -a set -d 'Change options of a device'
+complete -c syscont -n "__syscont_at 'device'" -a unset -d 'Remove options of a device'
+complete -c syscont -n "__syscont_at 'device'" -a get -d 'Print the value of an option'
+complete -c syscont -n "__syscont_at 'device'" -a remove -d 'Take devices away from an instance'
+complete -c syscont -n "__syscont_at 'device'" -a list -d 'List the devices of an instance, with those of its profiles'
+complete -c syscont -n "__syscont_at 'device'" -a show -d 'Print the devices of an instance\'s own'
 complete -c syscont -n "__syscont_at 'image'" -a alias -d 'Names that stand for images.'
 complete -c syscont -n "__syscont_at 'image'" -a build -d 'Build an image'
 complete -c syscont -n "__syscont_at 'image'" -a import -d 'Import an image, in LXD\'s unified or split form'
@@ -139,6 +148,8 @@ complete -c syscont -n "__syscont_at 'network'" -a list -d 'List networks'
 complete -c syscont -n "__syscont_at 'operation'" -a list -d 'List what is going on'
 complete -c syscont -n "__syscont_at 'operation'" -a cancel -d 'Cancel operations'
 complete -c syscont -n "__syscont_at 'launch'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
+complete -c syscont -n "__syscont_at 'launch'" -s d -l device -x -d 'Add a device, or change one that profiles give; may be given several times.'
+complete -c syscont -n "__syscont_at 'launch'" -s n -l network -x -d 'Put eth0 into this managed network.'
 complete -c syscont -n "__syscont_at 'launch'" -s p -l profile -x -a '(__syscont_candidates plain-profile)' -d 'Give it this profile; may be given several times, later ones win.'
 complete -c syscont -n "__syscont_at 'launch'" -l no-profiles -d 'Give it no profile, not even the default one.'
 complete -c syscont -n "__syscont_at 'launch'" -s e -l ephemeral -d 'Delete it by itself once it has stopped.'
@@ -146,6 +157,8 @@ complete -c syscont -n "__syscont_at 'launch'" -s w -l wait -d 'Return only when
 complete -c syscont -n "__syscont_at 'launch'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'launch'" -a '(__syscont_candidates image)'
 complete -c syscont -n "__syscont_at 'create'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
+complete -c syscont -n "__syscont_at 'create'" -s d -l device -x -d 'Add a device, or change one that profiles give; may be given several times.'
+complete -c syscont -n "__syscont_at 'create'" -s n -l network -x -d 'Put eth0 into this managed network.'
 complete -c syscont -n "__syscont_at 'create'" -s p -l profile -x -a '(__syscont_candidates plain-profile)' -d 'Give it this profile; may be given several times, later ones win.'
 complete -c syscont -n "__syscont_at 'create'" -l no-profiles -d 'Give it no profile, not even the default one.'
 complete -c syscont -n "__syscont_at 'create'" -s e -l ephemeral -d 'Delete it by itself once it has stopped.'
@@ -375,6 +388,31 @@ complete -c syscont -n "__syscont_at 'project keys'" -l project -x -a '(__syscon
 complete -c syscont -n "__syscont_at 'project switch'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'project switch'" -a '(__syscont_candidates project)'
 complete -c syscont -n "__syscont_at 'project current'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device add'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device add'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'device add'" -a '(__syscont_candidates device-type)'
+complete -c syscont -n "__syscont_at 'device add'" -a '(__syscont_candidates device-option)'
+complete -c syscont -n "__syscont_at 'device override'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device override'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'device override'" -a '(__syscont_candidates device-option)'
+complete -c syscont -n "__syscont_at 'device set'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device set'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'device set'" -a '(__syscont_candidates device-option)'
+complete -c syscont -n "__syscont_at 'device unset'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device unset'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'device unset'" -a '(__syscont_candidates device-option)'
+complete -c syscont -n "__syscont_at 'device get'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device get'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'device get'" -a '(__syscont_candidates device-option)'
+complete -c syscont -n "__syscont_at 'device remove'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device remove'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'device list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'device list'" -l no-legend -d 'Print neither the header nor the count.'
+complete -c syscont -n "__syscont_at 'device list'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device list'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'device show'" -l format -x -a 'yaml json' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'device show'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'device show'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'image build'" -l alias -x -d 'Give the image this name too; may be given several times.'
 complete -c syscont -n "__syscont_at 'image build'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'image build'" -a '(__syscont_candidates source)'

@@ -31,7 +31,12 @@ ATTR_RDONLY = 0x1
 ATTR_NOSUID = 0x2
 ATTR_NODEV = 0x4
 ATTR_NOEXEC = 0x8
+ATTR_NOATIME = 0x10
+ATTR_STRICTATIME = 0x20
+ATTR_NODIRATIME = 0x80
+ATTR_NOSYMFOLLOW = 0x200000
 
+MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 
@@ -60,9 +65,14 @@ def move_mount(mount: int, to_fd: int, to: str = "") -> None:
     _checked(_lib.sc_move_mount(mount, to_fd, to.encode()), f"move_mount {to}")
 
 
-def idmap_mount(mount: int, userns: int) -> None:
+def idmap_mount(mount: int, userns: int, *, recursive: bool = False) -> None:
     """Make a detached mount show its files shifted by the user namespace's mapping."""
-    _checked(_lib.sc_idmap_mount(mount, userns), "mount_setattr idmap")
+    _checked(_lib.sc_idmap_mount(mount, userns, recursive), "mount_setattr idmap")
+
+
+def unmount(path: str) -> None:
+    """Take the mount at path away, also when it is in use; a link at path is followed."""
+    _checked(_lib.sc_unmount(path.encode()), f"umount {path}")
 
 
 def mount_attributes(

@@ -46,10 +46,16 @@ int sc_move_mount(int from, int to_dir, const char *to)
     return syscall(NR_MOVE_MOUNT, from, "", to_dir, to, flags);
 }
 
-int sc_idmap_mount(int tree, int userns)
+int sc_idmap_mount(int tree, int userns, int recursive)
 {
     struct mount_attributes a = { .set = 0x00100000 /* MOUNT_ATTR_IDMAP */, .userns = userns };
-    return syscall(NR_MOUNT_SETATTR, tree, "", AT_EMPTY_PATH, &a, sizeof a);
+    unsigned int flags = AT_EMPTY_PATH | (recursive ? 0x8000 /* AT_RECURSIVE */ : 0);
+    return syscall(NR_MOUNT_SETATTR, tree, "", flags, &a, sizeof a);
+}
+
+int sc_unmount(const char *path)
+{
+    return syscall(SYS_umount2, path, 2 /* MNT_DETACH */);
 }
 
 int sc_mount_attributes(int dir, const char *path, uint64_t set, uint64_t propagation, int recursive)

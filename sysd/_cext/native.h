@@ -3,7 +3,8 @@
 
 int sc_open_tree(int dir, const char *path, unsigned int flags);
 int sc_move_mount(int from, int to_dir, const char *to);
-int sc_idmap_mount(int tree, int userns);
+int sc_idmap_mount(int tree, int userns, int recursive);
+int sc_unmount(const char *path);
 int sc_mount_attributes(int dir, const char *path, uint64_t set, uint64_t propagation, int recursive);
 int sc_fsopen(const char *type);
 int sc_fsconfig(int fs, const char *key, const char *value);

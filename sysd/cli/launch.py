@@ -31,6 +31,7 @@ def _make(parsed: Parsed, parameters: Parameters) -> int:
         "config": parsed.pairs("config") or None,
         "ephemeral": True if parsed.flag("ephemeral") else None,
         "profiles": _profiles(parsed),
+        "devices": _devices(parsed) or None,
         **parameters,
     }
     if len(parsed.args) > 1:
@@ -50,6 +51,23 @@ def _profiles(parsed: Parsed) -> list[str] | None:
             raise UsageError("--profile and --no-profiles exclude each other")
         return []
     return named or None
+
+
+def _devices(parsed: Parsed) -> dict[str, dict[str, str]]:
+    """Those of --network and --device; syscontd adds what profiles say to what has no type."""
+    devices: dict[str, dict[str, str]] = {}
+    if network := parsed.value("network"):
+        devices["eth0"] = {"type": "nic", "network": network, "name": "eth0"}
+    for word in parsed.list("device"):
+        name, *options = word.split(",")
+        for option in options:
+            key, equals, value = option.partition("=")
+            if not equals or not key:
+                raise UsageError(f"--device: not of the form KEY=VALUE: '{option}'", "--device DEVICE,KEY=VALUE...")
+            devices.setdefault(name, {})[key] = value
+        if not options:
+            raise UsageError(f"--device: no options for '{name}'", "--device DEVICE,KEY=VALUE...")
+    return devices
 
 
 def _make_named_by_us(parsed: Parsed, parameters: Parameters) -> str:

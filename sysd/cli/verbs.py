@@ -16,6 +16,14 @@ _FORCE_STOP = Option("force", "Kill the guest at once instead of asking it to st
 _TIMEOUT = Option("timeout", "Seconds that the guest gets to stop before it is killed.", "", NUMBER, "SECONDS")
 _WAIT = Option("wait", "Return only when the guest has booted.", "w")
 _ALIAS = Option("alias", "Give the image this name too; may be given several times.", "", LIST, "ALIAS")
+_DEVICE = Option(
+    "device",
+    "Add a device, or change one that profiles give; may be given several times.",
+    "d",
+    LIST,
+    "DEVICE,KEY=VALUE...",
+)
+_NETWORK = Option("network", "Put eth0 into this managed network.", "n", VALUE, "NETWORK")
 _CONFIG = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
                  complete="key")  # fmt: skip
 _FORMAT = Option("format", "How to print it.", "", VALUE, "FORMAT", FORMATS)
@@ -99,7 +107,7 @@ _PROFILE = Option("profile", "Give it this profile; may be given several times, 
 _NO_PROFILES = Option("no-profiles", "Give it no profile, not even the default one.")
 _DESCRIPTION = Option("description", "Say what it is for.", "", VALUE, "TEXT")
 _ALL_PROJECTS = Option("all-projects", "List those of all projects.")
-_NEW = (_CONFIG, _PROFILE, _NO_PROFILES, _EPHEMERAL)
+_NEW = (_CONFIG, _DEVICE, _NETWORK, _PROFILE, _NO_PROFILES, _EPHEMERAL)
 
 ONE = ("instance",)
 MANY = ("instance", "...")
@@ -122,6 +130,8 @@ SECTIONS = (
     ("Projects", ("project list", "project show", "project info", "project create", "project rename", "project delete",
                   "project edit", "project get", "project set", "project unset", "project keys",
                   "project switch", "project current")),
+    ("Devices", ("device add", "device override", "device set", "device unset", "device get", "device remove",
+                 "device list", "device show")),
     ("Images", ("image build", "image import", "image list", "image show", "image delete")),
     ("Image aliases", ("image alias add", "image alias remove", "image alias list")),
     ("The host", ("network list", "operation list", "operation cancel", "monitor")),
@@ -134,6 +144,7 @@ GROUPS = {
     "profile": "Configuration and devices that instances have in common.",
     "profile device": "Devices that profiles give to instances.",
     "project": "Namespaces of instances, with limits and restrictions.",
+    "device": "Give instances devices: disks, network interfaces, device nodes, proxies.",
     "image": "Build, import and look after images.",
     "image alias": "Names that stand for images.",
     "snapshot": "Keep what instances are at a moment, and go back to it.",
@@ -155,6 +166,16 @@ ALIASES = {
     "snapshot rm": "snapshot delete",
     "snapshot mv": "snapshot rename",
     "file rm": "file delete",
+    "config device add": "device add",
+    "config device get": "device get",
+    "config device list": "device list",
+    "config device override": "device override",
+    "config device remove": "device remove",
+    "config device set": "device set",
+    "config device show": "device show",
+    "config device unset": "device unset",
+    "device ls": "device list",
+    "device rm": "device remove",
     "image ls": "image list",
     "image rm": "image delete",
     "image info": "image show",
@@ -279,6 +300,20 @@ _VERBS = (
     Verb("project keys", "keys:of_projects", "List the keys that there are", "", 0, 0, (_REFUSED, *_LIST)),
     Verb("project switch", "project:switch", "Act in a project from now on", "PROJECT", 1, 1, (), ("project",)),
     Verb("project current", "project:current", "Print the project that is acted in", "", 0, 0, ()),
+    Verb("device add", "device:add", "Give an instance a device", "NAME DEVICE TYPE [KEY=VALUE...]", 3, -1, (),
+         ("instance", "", "device-type", "device-option", "...")),
+    Verb("device override", "device:override", "Change a device that comes from a profile, for one instance",
+         "NAME DEVICE [KEY=VALUE...]", 2, -1, (), ("instance", "", "device-option", "...")),
+    Verb("device set", "device:set_options", "Change options of a device", "NAME DEVICE KEY=VALUE...", 3, -1, (),
+         ("instance", "", "device-option", "...")),
+    Verb("device unset", "device:unset", "Remove options of a device", "NAME DEVICE KEY...", 3, -1, (),
+         ("instance", "", "device-option", "...")),
+    Verb("device get", "device:get", "Print the value of an option", "NAME DEVICE KEY", 3, 3, (),
+         ("instance", "", "device-option")),
+    Verb("device remove", "device:remove", "Take devices away from an instance", "NAME DEVICE...", 2, -1, (), ONE),
+    Verb("device list", "device:list_devices", "List the devices of an instance, with those of its profiles", "NAME",
+         1, 1, _LIST, ONE),
+    Verb("device show", "device:show", "Print the devices of an instance's own", "NAME", 1, 1, (_DATA,), ONE),
     Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
     Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
          1, 2, (_ALIAS,), ("file", "file")),

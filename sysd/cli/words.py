@@ -133,6 +133,13 @@ DETAILS = {
         "--project, which every verb takes, before both. PROJECT:NAME names an instance of any project."
     ),
     "config keys": "What live keys say is in force at once; what others say is so from the next start on.",
+    "device add": (
+        "TYPE is disk, nic, unix-char, unix-block, unix-hotplug, usb, gpu, proxy or none, which hides a device of a "
+        "profile. A running instance has the device at once. 'syscont config keys --device TYPE' lists the options."
+    ),
+    "device override": "The instance gets a copy of the device, with these options changed.",
+    "device remove": "A device that a profile gives is hidden by one of type none, not removed.",
+    "device get": "Prints nothing when the option is not set. Devices of profiles are looked at too.",
     "image build": (
         "SOURCE is busybox (a second; for trying things out) or debian/SUITE, such as debian/trixie. "
         "The image's fingerprint is printed."
@@ -155,6 +162,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "launch": (
         ("syscont launch debian/trixie web1", "a Debian instance"),
         ("syscont launch debian/trixie web1 --wait -c limits.memory=1GiB", "with a limit; return when it has booted"),
+        ("syscont launch busybox web1 -d data,type=disk,source=/srv/web,path=/srv", "with a folder of the host's"),
         ("name=$(syscont launch busybox)", "in a script: any name will do"),
         ("syscont launch busybox web1 -p default -p small", "with these profiles; those of small win"),
         ("syscont launch busybox web1 --project lab", "in a project; 'syscont exec lab:web1' reaches it from anywhere"),
@@ -282,6 +290,20 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont apply lab.yaml --dry-run --exit-code", "in a script: is there anything to do? 10 says yes"),
         ("generate-lab | syscont apply - --yes", "from a stream"),
     ),
+    "device add": (
+        ("syscont device add web1 data disk source=/srv/web path=/srv/www", "show a folder of the host"),
+        ("syscont device add web1 http proxy listen=tcp:0.0.0.0:80 connect=tcp:127.0.0.1:80", "a port of the host"),
+        ("syscont device add web1 eth1 nic nictype=macvlan parent=eno1", "a second interface"),
+        ("syscont device add web1 serial unix-char source=/dev/ttyUSB0 gid=20", "a device node"),
+        ("syscont device add web1 eth0 none", "without the interface that the profile gives"),
+    ),
+    "device override": (("syscont device override web1 eth0 mtu=1400", ""),),
+    "device set": (("syscont device set web1 data readonly=true", ""),),
+    "device unset": (("syscont device unset web1 data readonly", ""),),
+    "device get": (("syscont device get web1 data source", ""),),
+    "device remove": (("syscont device remove web1 data", ""),),
+    "device list": (("syscont device list web1", ""),),
+    "device show": (("syscont device show web1", ""),),
     "image build": (
         ("syscont image build debian/trixie", "known as debian/trixie from then on"),
         ("syscont image build busybox --alias tiny", ""),

@@ -52,6 +52,7 @@ class InstanceObjects:
                 Method("Rename", [("s", "new_name")], give, self._rename, manage),
                 Method("GetConfig", [], [("a{ss}", "config")], self._get_config, manage),
                 Method("ChangeConfig", [("a{ss}", "set"), ("as", "unset")], [], self._change_config, manage),
+                Method("ChangeDevices", [("a{sa{ss}}", "set"), ("as", "unset")], [], self._change_devices, manage),
                 Method("Update", [OPTIONS], [], self._update, manage),
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
@@ -122,6 +123,10 @@ class InstanceObjects:
 
     async def _change_config(self, name: str, call: Call) -> list[Any]:
         await self._manager.instances.change_config(name, call.body[0], call.body[1])
+        return []
+
+    async def _change_devices(self, name: str, call: Call) -> list[Any]:
+        await self._manager.instances.change_devices(name, call.body[0], call.body[1])
         return []
 
     async def _update(self, name: str, call: Call) -> list[Any]:

@@ -13,6 +13,7 @@ from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
 from sysd.manager.images import Images
+from sysd.manager.interfaces import remember_interfaces
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.register import Register
@@ -20,13 +21,12 @@ from sysd.manager.table import Table
 from sysd.manager.trees import deletable_layers
 from sysd.model import names
 from sysd.model.config import SCHEMA, check_config, find_key, get_bool
-from sysd.model.devices.check import check_devices
-from sysd.model.errors import BusyError, ExistsError, FailedError
-from sysd.model.instance import Instance, Phase, hardware_address, new_uuid
+from sysd.model.devices.check import Devices, check_devices
+from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError
+from sysd.model.instance import Instance, Phase, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
 from sysd.model.values import check_description
-from sysd.network.links import random_mac
 from sysd.runtime import container
 from sysd.runtime.trees import remove_tree, sync_directory
 
@@ -137,12 +137,22 @@ class Instances:
             image=self._images.find(wanted.image).fingerprint,
             id_base=self._free_ids(),
             config=check_config(wanted.config),
-            devices=check_devices(wanted.devices),
             profiles=self._catalog.check_profiles(project, wanted.profiles),
             description=check_description(wanted.description),
             ephemeral=wanted.ephemeral,
         )
-        return remember_addresses(instance, self._table.expand(instance))
+        instance = replace(instance, devices=self._check_devices(instance, wanted.devices))
+        return remember_interfaces(instance, self._table.expand(instance))
+
+    def _check_devices(self, instance: Instance, devices: Mapping[str, Mapping[str, str]]) -> Devices:
+        given = self._table.expand(replace(instance, devices={})).devices
+        return check_devices(
+            {
+                name: options if "type" in options else {**given.get(name, {}), **options}
+                for name, options in devices.items()
+            }
+        )
+
 
     def _check_free(self, project: str, name: str, but: Instance | None = None) -> None:
         """Names are told apart as DNS does: without regard to case."""
@@ -184,6 +194,24 @@ class Instances:
 
         await self._change(name, change)
 
+    async def change_devices(
+        self, name: str, values: Mapping[str, Mapping[str, str]], removed: Iterable[str]
+    ) -> None:
+        """Put devices, each as a whole, and remove others; all or none. A running instance has them at once. What has
+        no type is the device of that name that its profiles give it, with these options changed."""
+        gone = set(removed)
+
+        def change(instance: Instance) -> Instance:
+            for device in sorted(gone):
+                if device in values:
+                    raise InvalidError(f"device {device} is both set and removed")
+                if device not in instance.devices:
+                    raise _no_device(instance, device, self._table.expand(instance))
+            left = {device: options for device, options in instance.devices.items() if device not in gone}
+            return replace(instance, devices=left | self._check_devices(instance, values))
+
+        await self._change(name, change)
+
     async def update(self, name: str, wanted: Update) -> None:
         """Give parts of an instance new values, all or none; what can be is in force at once."""
 
@@ -197,7 +225,7 @@ class Instances:
             ours = {key: value for key, value in instance.config.items() if find_key(key).internal}
             instance = replace(instance, config=ours | check_config(wanted.config))
         if wanted.devices is not None:
-            instance = replace(instance, devices=check_devices(wanted.devices))
+            instance = replace(instance, devices=self._check_devices(instance, wanted.devices))
         if wanted.profiles is not None:
             instance = replace(instance, profiles=self._catalog.check_profiles(instance.project, wanted.profiles))
         if wanted.description is not None:
@@ -212,12 +240,14 @@ class Instances:
         async with self._table.lock(uuid):
             before = self._table.ready(uuid)
             changed = change(before)
-            changed = remember_addresses(changed, self._table.expand(changed))
+            changed = remember_interfaces(changed, self._table.expand(changed))
             parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(changed, part)]
             if not parts:
                 return
             self._register.check(changed)
             await self._lifecycle.apply_limits(changed)
+            if "devices" in parts or "profiles" in parts:
+                await self._lifecycle.apply_devices(changed)
             self._register.put(changed)
             await self._lifecycle.reload(changed)
             if changed.devices != before.devices or changed.profiles != before.profiles:
@@ -284,15 +314,9 @@ class Instances:
         self._events.publish(Event(kind, instance.name, instance.project, changed))
 
 
-def remember_addresses(instance: Instance, expanded: Instance) -> Instance:
-    """The instance, with a hardware address that stays for each network interface that has none."""
-    lacking = [
-        name
-        for name, device in expanded.devices.items()
-        if device["type"] == "nic" and not hardware_address(expanded, name)
-    ]
-    made = {f"volatile.{name}.hwaddr": random_mac() for name in lacking}
-    return replace(instance, config=instance.config | made)
+def _no_device(instance: Instance, device: str, expanded: Instance) -> NotFoundError:
+    hint = "it comes from a profile: one of type none hides it" if device in expanded.devices else ""
+    return NotFoundError(f"{instance.name} has no device {device[:80]!r} of its own", hint)
 
 
 async def _make_empty(handle: Handle, instance: Instance, folder: Path) -> None:

@@ -7,19 +7,21 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
+from sysd.manager import hotplug
 from sysd.manager.guests import STOPPED, Guests
 from sysd.manager.images import Images
+from sysd.manager.interfaces import NetworkIndex, links_of
 from sysd.manager.table import Live, Table
-from sysd.model.errors import FailedError, NotRunningError, SyscontError
-from sysd.model.instance import Instance, State, hardware_address
+from sysd.model.errors import BusyError, FailedError, NotRunningError, SyscontError
+from sysd.model.instance import Instance, State
 from sysd.model.names import from_unit_name, qualified
-from sysd.network import links
 from sysd.runtime import container, limits
+from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.guest import Guest
-from sysd.runtime.spec import NETNS_FD, spec_path
+from sysd.runtime.spec import LaunchSpec, read_devices, spec_path
 from sysd.units.bus import BusError
 from sysd.units.systemd import UNIT, JobError, Properties, Systemd
 
@@ -39,7 +41,7 @@ class Lifecycle:
         images: Images,
         systemd: Systemd,
         guests: Guests,
-        network_index: Callable[[], Coroutine[Any, Any, int]],
+        network_index: NetworkIndex,
         hosts_changed: Callable[[], None],
     ) -> None:
         self._table = table
@@ -119,10 +121,9 @@ class Lifecycle:
     async def _prepare(self, instance: Instance) -> Properties:
         """Write what the launcher needs; returns the properties of the instance's unit."""
         instance = self._table.expanded(instance)
-        image = self._images.find(instance.image)
-        host_links, guest_links = await self._link_requests(instance)
-        spec = container.make_spec(instance, image, host_links, guest_links)
+        spec = await self._make_spec(instance)
         spec.write()
+        image = self._images.find(instance.image)
         return container.unit_properties(instance, image, spec, self._choose_cpus(instance))
 
     def _choose_cpus(self, instance: Instance) -> frozenset[int]:
@@ -131,6 +132,10 @@ class Lifecycle:
         others = (self._table.live(other).cpus for other in self._table.all() if other.uuid != instance.uuid)
         live.cpus = limits.choose_cpus(instance.config, live.cpus, others)
         return live.cpus
+
+    async def _make_spec(self, expanded: Instance) -> LaunchSpec:
+        links = await links_of(expanded, self._network_index)
+        return container.make_spec(expanded, self._images.find(expanded.image), links)
 
     async def load(self, instances: list[Instance]) -> None:
         """Let systemd know the units of stopped instances, so that systemctl can show and start them too."""
@@ -167,17 +172,6 @@ class Lifecycle:
             await self.forget(instance)
             await self.load([instance])
 
-    async def _link_requests(self, instance: Instance) -> tuple[list[str], list[str]]:
-        """rtnetlink requests for the launcher. A leading "-" lets one fail, as in systemd's ExecStart=."""
-        host_links: list[str] = []
-        for name, device in instance.devices.items():
-            if device.get("type") == "nic":
-                bridge = await self._network_index()
-                host_name = links.random_host_name()
-                host_links.append("-" + links.delete_request(host_name))
-                host_links.append(links.veth_request(host_name, bridge, hardware_address(instance, name), NETNS_FD))
-        return host_links, links.guest_requests(has_nic=bool(host_links))
-
     async def _wait_for_launch(self, instance: Instance, job: str, launched: asyncio.Future[None]) -> None:
         """Until PID 1 of the guest runs."""
         ended = asyncio.ensure_future(self._systemd.wait_job(job))
@@ -206,8 +200,12 @@ class Lifecycle:
     async def kill(self, instance: Instance) -> None:
         """End a running instance at once, also while another operation waits for it."""
         if self._table.status(instance).state not in STOPPED:
-            with contextlib.suppress(BusError):
-                await self._systemd.kill_unit(instance.unit, signal.SIGKILL)
+            await self._kill(instance)
+
+    async def _kill(self, instance: Instance) -> None:
+        """Its main process, with which its PID namespace ends; what tidies up after it is to run to its end."""
+        with contextlib.suppress(BusError):
+            await self._systemd.kill_unit(instance.unit, signal.SIGKILL, "main")
 
     async def refresh(self, instance: Instance) -> State:
         """Its state as systemd says it now, for decisions that can't be taken back."""
@@ -227,13 +225,13 @@ class Lifecycle:
             if self._table.live(instance).freezer_state.startswith("fr"):
                 await self._systemd.thaw(instance.unit)
             if force:
-                await self._systemd.kill_unit(instance.unit, signal.SIGKILL)
+                await self._kill(instance)
             job = await self._systemd.stop_unit(instance.unit)
             waiting = asyncio.ensure_future(self._systemd.wait_job(job))
             if timeout is not None:
                 await asyncio.wait({waiting}, timeout=timeout)
                 if not waiting.done():
-                    await self._systemd.kill_unit(instance.unit, signal.SIGKILL)
+                    await self._kill(instance)
             await waiting
         except BusError as error:
             if not error.name.endswith(".NoSuchUnit"):
@@ -269,6 +267,30 @@ class Lifecycle:
             await self._systemd.set_properties(instance.unit, properties)
         except BusError as error:
             raise FailedError(f"{instance.name}: systemd refused the limits: {error.message}") from error
+
+    async def apply_devices(self, instance: Instance) -> None:
+        """Give a running instance the devices of its changed configuration, or leave it as it was: FailedError."""
+        if self._table.status(instance).state in STOPPED:
+            return
+        had, running = read_devices(instance.uuid), self._table.live(instance).guest
+        if had is None or running is None:
+            raise BusyError(f"{instance.name} is not in a state in which its devices can be changed", "try again")
+        expanded = self._table.expand(instance)
+        spec = await self._make_spec(expanded)
+        todo = hotplug.steps(*had, spec)
+        io_limits = io_properties(expanded.devices)
+        try:
+            # What comes is allowed before it is there; what goes, until it is gone.
+            both = {**container.device_policy([*had[0], *spec.shares]), **io_limits}
+            await self._systemd.set_properties(instance.unit, both)
+            await hotplug.change(running, instance.id_base, todo)
+            await self._systemd.set_properties(instance.unit, container.device_policy(spec.shares))
+        except BusError as error:
+            raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error
+        except FailedError as error:
+            await self._systemd.set_properties(instance.unit, container.device_policy(had[0]))
+            raise FailedError(f"{instance.name}: {error.message}", error.hint) from None
+        spec.write()
 
     async def forget(self, instance: Instance) -> None:
         """Free the name of a stopped instance's unit, and remove what its last run left in /run."""

@@ -41,7 +41,7 @@ from sysd.model.instance import Instance, Phase, hardware_address
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.operation import Operation
 from sysd.runtime import container
-from sysd.runtime.spec import LAUNCH_DIR, SPEC_DIR
+from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SPEC_DIR
 from sysd.storage.dir import Dir
 from sysd.store.database import Store
 from sysd.units.bus import Bus
@@ -75,7 +75,7 @@ class Manager:
             self.images,
             self.systemd,
             self.guests,
-            self.networks.default_index,
+            self.networks.index,
             self.networks.hosts_changed,
         )
         self.instances = Instances(
@@ -262,8 +262,8 @@ def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:
 def make_directories() -> None:
     """Guests' files are unshifted on disk, setuid bits and all: no host user may reach them (mode 0700)."""
     STATE_ROOT.mkdir(mode=0o711, exist_ok=True)
-    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR):
+    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR, PIN_DIR):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("image", "state", "root"):
+    for name in ("image", "state", "root", "devices"):
         (LAUNCH_DIR / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     os.chmod(LAUNCH_DIR, 0o755)

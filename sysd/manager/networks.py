@@ -58,14 +58,14 @@ class Networks:
         except KeyError:
             raise NotFoundError(f"no network {name!r}") from None
 
-    async def default_index(self) -> int:
-        """Interface index of the default network's bridge; the network is made and brought up when it is not."""
-        if self._is_well(DEFAULT_NETWORK):
-            return self._up[DEFAULT_NETWORK]
+    async def index(self, name: str) -> int:
+        """Interface index of a network's bridge, which is up then; the default network is made when it is not there."""
+        if self._is_well(name):
+            return self._up[name]
         async with self._lock:
-            if DEFAULT_NETWORK not in self._networks:
+            if name == DEFAULT_NETWORK and name not in self._networks:
                 await self._create(DEFAULT_NETWORK)
-            return await self._bring_up(self._networks[DEFAULT_NETWORK])
+            return await self._bring_up(self.get(name))
 
     def _is_well(self, name: str) -> bool:
         """Whether nobody took anything away since the network was brought up; takes a fraction of a millisecond."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
-from sysd.manager.instances import remember_addresses
+from sysd.manager.interfaces import remember_interfaces
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.register import Register
@@ -135,7 +135,7 @@ class Profiles:
             return after if is_it else self._catalog.find_profile(project, name)
 
         users = [user for user in self.used_by(before) if user.phase is not Phase.DELETING]
-        changed = [remember_addresses(user, self._catalog.expand(user, look)) for user in users]
+        changed = [remember_interfaces(user, self._catalog.expand(user, look)) for user in users]
         self._rules.check(changed, look)
         others = tuple(new for new, old in zip(changed, users, strict=True) if new != old)
         self._register.commit(others, lambda: self._catalog.write(after))
@@ -155,6 +155,7 @@ class Profiles:
             if user.phase is Phase.READY:
                 try:
                     await self._lifecycle.apply_limits(user)
+                    await self._lifecycle.apply_devices(user)
                     await self._lifecycle.reload(user)
                 except SyscontError as error:
                     failed.append(error.message)

@@ -16,7 +16,7 @@ from sysd.manager import layers
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
-from sysd.manager.instances import remember_addresses
+from sysd.manager.interfaces import remember_interfaces
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
@@ -220,7 +220,7 @@ class Snapshots:
         await self._layers.put_restored(instance)
         config = {key: value for key, value in instance.config.items() if key != RESTORE}
         restored = replace(instance, config=config)
-        self._register.commit((remember_addresses(restored, self._table.expand(restored)),))
+        self._register.commit((remember_interfaces(restored, self._table.expand(restored)),))
         self._events.publish(Event(Kind.INSTANCE_CHANGED, instance.name, instance.project, _RESTORED))
         self._lifecycle.hosts_changed()
         await self._layers.remove(container.state_dir(instance) / layers.OLD)

@@ -84,5 +84,15 @@ def hardware_address(instance: Instance, device: str) -> str:
     return instance.devices[device].get("hwaddr") or instance.config.get(f"volatile.{device}.hwaddr", "")
 
 
+def interface_name(instance: Instance, device: str) -> str:
+    """In the guest."""
+    return instance.devices[device].get("name") or instance.config.get(f"volatile.{device}.name", "eth0")
+
+
+def host_interface_name(instance: Instance, device: str) -> str:
+    """Of the host's end."""
+    return instance.devices[device].get("host_name") or instance.config.get(f"volatile.{device}.host_name", "")
+
+
 def new_uuid() -> str:
     return str(uuid.uuid4())

@@ -9,20 +9,14 @@ import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 NLM_REQUEST_ACK = 0x1 | 0x4
 NLM_CREATE_EXCL = 0x400 | 0x200
-RTM_NEWLINK = 16
-RTM_DELLINK = 17
-RTM_NEWLINKPROP = 108
 IFF_UP = 1
 IFA_F_NODAD = 0x02
 
-GUEST_INTERFACE = "eth0"
 CONTAINER_INTERFACE_NAME = "host0"
 """The name that systemd's container interface gives a guest's link; ours has it as an alternative name."""
 
@@ -37,44 +31,6 @@ def random_mac() -> str:
 def random_host_name() -> str:
     """Name of the host's side of a veth pair, at most 15 bytes as interface names must be."""
     return "veth" + secrets.token_hex(4)
-
-
-def _link_request(message_type: int, flags: int, fields: dict[str, int], attributes: list[Any]) -> str:
-    message = ifinfmsg()
-    message["header"]["type"] = message_type
-    message["header"]["flags"] = NLM_REQUEST_ACK | flags
-    for name, value in fields.items():
-        message[name] = value
-    message["attrs"] = attributes
-    message.encode()
-    return bytes(message.data).hex()
-
-
-def veth_request(host_name: str, bridge_index: int, mac: str, netns_fd: int) -> str:
-    """Make a veth pair, one end up and in the bridge, the other as eth0 behind the descriptor netns_fd."""
-    peer = [("IFLA_IFNAME", GUEST_INTERFACE), ("IFLA_ADDRESS", mac), ("IFLA_NET_NS_FD", netns_fd)]
-    info = {
-        "attrs": [
-            ("IFLA_INFO_KIND", "veth"),
-            ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}),
-        ]
-    }
-    attributes = [("IFLA_IFNAME", host_name), ("IFLA_MASTER", bridge_index), ("IFLA_LINKINFO", info)]
-    return _link_request(RTM_NEWLINK, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}, attributes)
-
-
-def delete_request(host_name: str) -> str:
-    return _link_request(RTM_DELLINK, 0, {}, [("IFLA_IFNAME", host_name)])
-
-
-def guest_requests(*, has_nic: bool) -> list[str]:
-    """Bring up lo, and name the guest's link as systemd's container interface does."""
-    requests = [_link_request(RTM_NEWLINK, 0, {"index": 1, "flags": IFF_UP, "change": IFF_UP}, [])]
-    if has_nic:
-        names = {"attrs": [("IFLA_ALT_IFNAME", CONTAINER_INTERFACE_NAME)]}
-        attributes = [("IFLA_IFNAME", GUEST_INTERFACE), ("IFLA_PROP_LIST", names)]
-        requests.append(_link_request(RTM_NEWLINKPROP, NLM_CREATE_EXCL, {}, attributes))
-    return requests
 
 
 def interface_index(name: str) -> int:
@@ -143,3 +99,8 @@ def enable_forwarding() -> None:
 def _write(path: Path, value: str) -> None:
     if path.read_text().strip() != value:
         path.write_text(value)
+
+
+def is_bridge(name: str) -> bool:
+    with IPRoute() as route:
+        return bool(route.link_lookup(ifname=name, kind="bridge"))

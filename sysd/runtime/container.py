@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import signal
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from dbus_next import Variant
@@ -16,11 +17,17 @@ from sysd.model.image import Image, Init
 from sysd.model.instance import Instance
 from sysd.model.keys.linux import kernel_modules
 from sysd.runtime import core_scheduling, limits
-from sysd.runtime.spec import LaunchSpec
+from sysd.runtime.devices import shares
+from sysd.runtime.devices.disk import io_properties
+from sysd.runtime.devices.node import allowed
+from sysd.runtime.plugging import PLUG
+from sysd.runtime.spec import LaunchSpec, Plugged, Share
 from sysd.units.systemd import Properties
 
 LAUNCHER = "/usr/libexec/syscont/launch"
 MODPROBE = "/sbin/modprobe"
+DEVICES = [["char-pts", "rwm"], ["/dev/net/tun", "rwm"], ["/dev/fuse", "rwm"]]
+"""What each container may open beside what DevicePolicy=closed leaves it."""
 STATE_DIR = Path("/var/lib/syscont/instances")
 IMAGE_DIR = Path("/var/lib/syscont/images")
 
@@ -37,11 +44,22 @@ INFINITY = (1 << 64) - 1
 SECOND = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """An instance's interfaces, as requests; see LaunchSpec."""
+
+    host: list[str]
+    guest: list[str]
+    nics: dict[str, Plugged]
+    put_back: list[str]
+
+
 def state_dir(instance: Instance) -> Path:
     return STATE_DIR / instance.uuid
 
 
-def make_spec(instance: Instance, image: Image, host_links: list[str], guest_links: list[str]) -> LaunchSpec:
+def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
+    """instance is an expanded one."""
     return LaunchSpec(
         uuid=instance.uuid,
         name=instance.name,
@@ -50,14 +68,18 @@ def make_spec(instance: Instance, image: Image, host_links: list[str], guest_lin
         state_dir=str(state_dir(instance)),
         waits_for_guest=image.init is Init.SYSTEMD,
         environment=environment(instance.config),
-        host_links=host_links,
-        guest_links=guest_links,
         sysctls=sysctls.settings(instance.config),
         core_scheduling=core_scheduling.wanted(instance.config),
         credentials=credentials(instance.config),
         seed=cloudinit.seed(instance),
         # cloud-init and others choose by whether it is there. Ours is always, so that it can be switched on live.
         lxd_socket=get_bool(instance.config, "security.devlxd"),
+        host_links=links.host,
+        guest_links=links.guest,
+        nics=links.nics,
+        put_back=links.put_back,
+        pin=bool(links.put_back),
+        shares=shares(instance.devices),
     )
 
 
@@ -118,7 +140,19 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: It
         "StartLimitIntervalUSec": Variant("t", 60 * SECOND),
         "StartLimitBurst": Variant("u", 10),
         "DevicePolicy": Variant("s", "closed"),
-        "DeviceAllow": Variant("a(ss)", [["char-pts", "rwm"], ["/dev/net/tun", "rwm"], ["/dev/fuse", "rwm"]]),
+        **device_policy(spec.shares),
+        **io_properties(instance.devices),
+        **release(spec),
         **limits.start_properties(instance.config),
         **limits.live_properties(instance.config, cpus),
     }
+
+
+def device_policy(shares: Iterable[Share]) -> Properties:
+    return {"DeviceAllow": Variant("a(ss)", [*DEVICES, *allowed(shares)])}
+
+
+def release(spec: LaunchSpec) -> Properties:
+    if not spec.pin:
+        return {}
+    return {"ExecStopPost": Variant("a(sasb)", [[PLUG, [PLUG, "--release", str(spec.path)], True]])}

@@ -27,10 +27,13 @@ from sysd.codec import decode, encode, quote_ascii
 from sysd.runtime.beneath import LaunchError, beneath, exists_at, mount_point, mount_tmpfs, write_at
 from sysd.runtime.layers import LAUNCH_DIR, lock_layers, mount_layers
 from sysd.runtime.provision import CREDENTIALS, listen, put_credentials, put_seed
+from sysd.runtime.replay import NETNS_FD, open_netlink, replay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn, TypedDict
+
+    from sysd.runtime.shares import Share
 
     class Spec(TypedDict):
         uuid: str
@@ -47,11 +50,13 @@ if TYPE_CHECKING:
         credentials: dict[str, str]
         seed: dict[str, str]
         lxd_socket: bool
+        shares: list[Share]
+        pin: bool
 
 
 ID_COUNT = 65536
 HANDOVER_SOCKET = "/run/syscont/handover"
-NETNS_FD = 100
+PIN_DIR = "/run/syscont/netns"
 MANAGER = "syscont"
 ENOENT = 2
 TIOCSPTLCK = 0x40045431
@@ -99,13 +104,18 @@ def launch(spec: Spec) -> None:
     lock_layers(spec["state_dir"])
     base = spec["id_base"]
     userns = c.new_userns(base, ID_COUNT)
-    netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, c.NETLINK_ROUTE)
+    netlink = open_netlink()
     chown_cgroup(base)
+    host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC) if spec["pin"] else -1
     c.unshare(c.CLONE_NEWNS)
     root_dir = os.open("/", os.O_PATH | os.O_DIRECTORY)
     c.mount_attributes(root_dir, propagation=c.MS_SLAVE, recursive=True)
     root = mount_layers(spec["name"], spec["rootfs"], spec["state_dir"], base, userns)
     sockets = fill_root(spec, root)
+    if spec["shares"]:
+        from sysd.runtime import shares
+
+        shares.prepare(spec["shares"], userns, base)
 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     middle = c.clone_sibling()
@@ -115,6 +125,8 @@ def launch(spec: Spec) -> None:
     leader = int(receive(ours)[0] or b"0")
     if leader:
         enable_network(spec, netlink, leader)
+        if spec["pin"]:
+            pin_network(spec, host_mounts, leader)
         ours.send(b"go")
     message, fds = receive(ours)
     if message == b"console":
@@ -191,20 +203,18 @@ def fill_dev(spec: Spec, dev: int) -> None:
 
 def enable_network(spec: Spec, netlink: _socket.socket, leader: int) -> None:
     netns = os.open(f"/proc/{leader}/ns/net", os.O_RDONLY)
-    os.dup2(netns, NETNS_FD)
+    os.dup2(netns, NETNS_FD, inheritable=False)
     replay(netlink, spec["host_links"])
 
 
-def replay(netlink: _socket.socket, requests: list[str]) -> None:
-    """Send prepared rtnetlink requests one by one; each is acknowledged (netlink(7)), and must be without an
-    error unless it begins with "-"."""
-    for request in requests:
-        netlink.send(bytes.fromhex(request.lstrip("-")))
-        answer = netlink.recv(65536)
-        if int.from_bytes(answer[4:6], sys.byteorder) == 2:  # NLMSG_ERROR, also the acknowledgement
-            code = -int.from_bytes(answer[16:20], sys.byteorder, signed=True)
-            if code and not request.startswith("-"):
-                raise LaunchError(f"network set-up: {os.strerror(code)}")
+def pin_network(spec: Spec, host_mounts: int, leader: int) -> None:
+    """Mount the guest's network namespace in the host's mount namespace. The unit's ExecStopPost= takes it away."""
+    c.setns(host_mounts, c.CLONE_NEWNS)
+    place = f"{PIN_DIR}/{spec['uuid']}"
+    if os.path.ismount(place):
+        c.unmount(place)
+    os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o400))
+    c.move_mount(c.open_tree(f"/proc/{leader}/ns/net"), os.open(place, os.O_PATH | os.O_CLOEXEC))
 
 
 # --- inside ---
@@ -239,6 +249,7 @@ def become_init(spec: Spec, pipe: _socket.socket) -> NoReturn:
         os.setsid()
         _socket.sethostname(spec["name"])
         enter_root()
+        show_shares(spec)
         mount_api_file_systems()
         allow_ping()
         set_sysctls(spec["sysctls"])
@@ -261,6 +272,13 @@ def enter_root() -> None:
     # /proc and /sys of the host must still be in view while new ones are mounted (mount_too_revealing).
     c.move_mount(tree, place)
     os.chdir(f"{LAUNCH_DIR}/root")
+
+
+def show_shares(spec: Spec) -> None:
+    """Where the image or the guest of the last run has put a link, it counts from the guest's root."""
+    if spec["shares"]:
+        shares = sys.modules["sysd.runtime.shares"]
+        shares.attach(shares.collect(spec["shares"]), os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def attach(fs_type: str, where: str, options: dict[str, str | None], attributes: int) -> None:
@@ -340,7 +358,7 @@ def share_mounts() -> None:
 
 
 def bring_up_links(spec: Spec) -> None:
-    netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, c.NETLINK_ROUTE)
+    netlink = open_netlink()
     replay(netlink, spec["guest_links"])
     netlink.close()
 

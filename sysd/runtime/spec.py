@@ -16,16 +16,45 @@ RUNTIME_DIR = Path("/run/syscont")
 SPEC_DIR = RUNTIME_DIR / "instances"
 HANDOVER_SOCKET = RUNTIME_DIR / "handover"
 LAUNCH_DIR = RUNTIME_DIR / "launch"
+PIN_DIR = RUNTIME_DIR / "netns"
+"""Network namespaces of guests that are to outlive their guests for a moment."""
 
-NETNS_FD = 100
-"""The number at which the launcher holds the guest's network namespace while it replays host_links."""
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Something of the host's at path in the guest: source, or a device node (node: char or block) of its own.
+
+    attributes are those of mount_setattr(2). owner is a user and a group as the guest counts them.
+    """
+
+    device: str
+    path: str
+    source: str = ""
+    required: bool = True
+    recursive: bool = False
+    shift: bool = False
+    slave: bool = False
+    attributes: int = 0
+    node: str = ""
+    number: tuple[int, int] = (0, 0)
+    mode: int = 0o660
+    owner: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """How an interface comes and goes: sides, and requests for them (sysd.network.nics)."""
+
+    plug: list[tuple[str, str]]
+    unplug: list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """host_links are rtnetlink requests (hex) for the host, guest_links for the guest's namespace. sysctls are by
-    path beneath /proc/sys, credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is
-    there, too."""
+    """host_links are rtnetlink requests (see sysd.runtime.replay) for the host, guest_links for the guest's namespace.
+    put_back are those for the guest's namespace when the guest has ended; pin keeps it for that long. nics and shares
+    are also what a later change is compared to. sysctls are by path beneath /proc/sys,
+    credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too."""
 
     uuid: str
     name: str
@@ -41,6 +70,10 @@ class LaunchSpec:
     credentials: dict[str, str] = field(default_factory=dict)
     seed: dict[str, str] = field(default_factory=dict)
     lxd_socket: bool = True
+    shares: list[Share] = field(default_factory=list)
+    pin: bool = False
+    put_back: list[str] = field(default_factory=list)
+    nics: dict[str, Plugged] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -56,5 +89,27 @@ class LaunchSpec:
         draft.replace(self.path)
 
 
+def read_devices(uuid: str) -> tuple[list[Share], dict[str, Plugged]] | None:
+    """What an instance that runs was given; None when that is not known."""
+    try:
+        written = json.loads(spec_path(uuid).read_bytes())
+        shares = [
+            Share(**{**each, "number": tuple(each["number"]), "owner": tuple(each["owner"])})
+            for each in written["shares"]
+        ]
+        nics = {name: Plugged(_steps(each["plug"]), _steps(each["unplug"])) for name, each in written["nics"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return shares, nics
+
+
+def _steps(rows: list[list[str]]) -> list[tuple[str, str]]:
+    return [(side, request) for side, request in rows]
+
+
 def spec_path(uuid: str) -> Path:
     return SPEC_DIR / f"{uuid}.json"
+
+
+def pin_path(uuid: str) -> Path:
+    return PIN_DIR / uuid

@@ -124,8 +124,8 @@ class Systemd:
     async def stop_unit(self, unit: str) -> str:
         return str((await self._call("StopUnit", "ss", unit, "replace"))[0])
 
-    async def kill_unit(self, unit: str, signal: int) -> None:
-        await self._call("KillUnit", "ssi", unit, "all", signal)
+    async def kill_unit(self, unit: str, signal: int, whom: str = "all") -> None:
+        await self._call("KillUnit", "ssi", unit, whom, signal)
 
     async def freeze(self, unit: str) -> None:
         """A process that leaves the unit at the same time makes systemd take it for thawed, and give up: then again."""
@@ -212,7 +212,14 @@ class Systemd:
         return variant.value
 
     async def set_properties(self, unit: str, properties: Properties) -> None:
-        await self._call("SetUnitProperties", "sba(sv)", unit, True, _pairs(properties))
+        """Until the unit is unloaded. Lists are replaced: systemd itself adds to them, unless they come empty first."""
+        pairs: list[list[object]] = []
+        for name, value in properties.items():
+            if value.signature.startswith("a("):
+                pairs.append([name, Variant(value.signature, [])])
+            if value.value != []:
+                pairs.append([name, value])
+        await self._call("SetUnitProperties", "sba(sv)", unit, True, pairs)
 
     async def version(self) -> str:
         (variant,) = await self._bus.call(

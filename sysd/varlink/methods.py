@@ -44,6 +44,7 @@ class Methods:
             Method("RenameInstance", self.rename_instance, instances),
             Method("GetConfig", self.get_config, instances),
             Method("ChangeConfig", self.change_config, instances),
+            Method("ChangeDevices", self.change_devices, instances),
             Method("UpdateInstance", self.update_instance, instances),
             Method("Exec", self.execute, Action.EXECUTE),
             Method("SignalExec", self.signal_exec, Action.EXECUTE),
@@ -133,6 +134,10 @@ class Methods:
 
     async def change_config(self, call: Call) -> None:
         await self._manager.instances.change_config(call.text("name"), call.mapping("set"), call.texts("unset"))
+        call.reply({})
+
+    async def change_devices(self, call: Call) -> None:
+        await self._manager.instances.change_devices(call.text("name"), call.mappings("set"), call.texts("unset"))
         call.reply({})
 
     async def update_instance(self, call: Call) -> None:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device verbs."""
+
+from __future__ import annotations
+
+import posix
+
+from sysd.cli import client
+from sysd.cli.errors import NOT_FOUND, CliError, UsageError
+from sysd.cli.output import STDOUT, clean, out, yaml
+from sysd.cli.output import show as show_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sysd.cli.options import Parsed
+    from sysd.cli.output import Item
+
+    Devices = dict[str, dict[str, str]]
+
+
+def add(parsed: Parsed) -> int:
+    """``syscont device add``"""
+    name, device, kind, *words = parsed.args
+    if device in _devices(name):
+        raise CliError(f"{name} has a device '{device}' already", f"syscont device set {name} {device} KEY=VALUE")
+    return _put(name, device, {"type": kind, **_pairs(parsed, words)})
+
+
+def override(parsed: Parsed) -> int:
+    """``syscont device override``"""
+    name, device, *words = parsed.args
+    if device in _devices(name):
+        raise CliError(f"{name} has a device '{device}' of its own already", f"syscont device set {name} {device} ...")
+    if device not in _devices(name, "expandedDevices"):
+        raise CliError(f"no profile gives {name} a device '{device}'", f"syscont device list {name}", NOT_FOUND)
+    return _put(name, device, _pairs(parsed, words))
+
+
+def set_options(parsed: Parsed) -> int:
+    """``syscont device set``"""
+    name, device, *words = parsed.args
+    # lxc takes KEY VALUE too; hands that learned it go on working.
+    if len(words) == 2 and "=" not in words[0]:
+        words = ["=".join(words)]
+    return _put(name, device, {**_own(name, device), **_pairs(parsed, words)})
+
+
+def unset(parsed: Parsed) -> int:
+    """``syscont device unset``"""
+    name, device, *keys = parsed.args
+    return _put(name, device, {key: value for key, value in _own(name, device).items() if key not in keys})
+
+
+def get(parsed: Parsed) -> int:
+    """``syscont device get``"""
+    name, device, key = parsed.args
+    devices = _devices(name, "expandedDevices")
+    if device not in devices:
+        raise CliError(f"{name} has no device '{device}'", f"syscont device list {name}", NOT_FOUND)
+    if key in devices[device]:
+        value = str(devices[device][key])
+        out((clean(value, "\n\t") if posix.isatty(STDOUT) else value) + "\n")
+    return 0
+
+
+def remove(parsed: Parsed) -> int:
+    """``syscont device remove``"""
+    name, *devices = parsed.args
+    client.call("ChangeDevices", {"name": name, "unset": devices})
+    return 0
+
+
+def list_devices(parsed: Parsed) -> int:
+    """``syscont device list``"""
+    name = parsed.args[0]
+    own = _devices(name)
+    found: list[Item] = [
+        {"name": device, "type": options.get("type", ""), "own": device in own, "options": options}
+        for device, options in sorted({**_devices(name, "expandedDevices"), **own}.items())
+    ]
+    columns = (
+        ("NAME", lambda item: str(item["name"])),
+        ("TYPE", lambda item: str(item["type"])),
+        ("FROM", lambda item: "instance" if item["own"] else "profile"),
+        ("OPTIONS", lambda item: "\n".join(_words(item["options"]))),
+    )
+    show_list(found, columns, parsed, "device")
+    return 0
+
+
+def show(parsed: Parsed) -> int:
+    """``syscont device show``"""
+    devices = _devices(parsed.args[0])
+    if parsed.value("format") == "json":
+        from sysd.codec import pretty
+
+        out(pretty(devices) + "\n")
+    else:
+        out(yaml(devices))
+    return 0
+
+
+def _words(options: dict[str, str]) -> Iterable[str]:
+    return (f"{key}={value}" for key, value in sorted(options.items()) if key != "type")
+
+
+def _put(name: str, device: str, options: dict[str, str]) -> int:
+    client.call("ChangeDevices", {"name": name, "set": {device: options}})
+    return 0
+
+
+def _own(name: str, device: str) -> dict[str, str]:
+    devices = _devices(name)
+    if device not in devices:
+        raise CliError(
+            f"{name} has no device '{device}' of its own",
+            f"one of a profile is changed with 'syscont device override {name} {device}'",
+            NOT_FOUND,
+        )
+    return devices[device]
+
+
+def _devices(name: str, field: str = "devices") -> Devices:
+    instance = client.call("GetInstance", {"name": name}).get("instance")
+    found = instance.get(field) if isinstance(instance, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _pairs(parsed: Parsed, words: Iterable[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UsageError(f"not of the form KEY=VALUE: '{word}'", f"usage: {parsed.verb.usage}")
+        values[key] = value
+    return values

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices of instances that run: what a change of their configuration comes to is worked out from what they have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sysd.model.errors import FailedError
+from sysd.runtime.guest import Guest
+from sysd.runtime.plugging import Change, plug
+from sysd.runtime.spec import LaunchSpec, Plugged, Share
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One device more or less, and how that is undone."""
+
+    do: Change
+    undo: Change
+
+
+def steps(shares: Sequence[Share], nics: Mapping[str, Plugged], wanted: LaunchSpec) -> list[Step]:
+    """From what a guest has to what it is to have. What is mounted below another goes first and comes last."""
+    gone_nics = [each for name, each in nics.items() if wanted.nics.get(name) != each]
+    new_nics = [each for name, each in wanted.nics.items() if nics.get(name) != each]
+    gone = [Change(remove=[share]) for share in reversed(shares) if share not in wanted.shares]
+    new = [Change(add=[share]) for share in wanted.shares if share not in shares]
+    return [
+        *(Step(Change(links=each.unplug), Change(links=each.plug)) for each in gone_nics),
+        *(Step(each, Change(add=each.remove)) for each in gone),
+        *(Step(Change(links=each.plug), Change(links=each.unplug)) for each in new_nics),
+        *(Step(each, Change(remove=each.add)) for each in new),
+    ]
+
+
+async def change(guest: Guest, id_base: int, todo: Sequence[Step]) -> None:
+    """Do all steps, or leave the guest as it was; then FailedError says why."""
+    for number, step in enumerate(todo):
+        try:
+            await plug(guest, id_base, step.do)
+        except FailedError:
+            # Of several requests for a link some may have been heeded.
+            begun = todo[: number + 1] if step.do.links else todo[:number]
+            await _undo(guest, id_base, begun)
+            raise
+
+
+async def _undo(guest: Guest, id_base: int, done: Sequence[Step]) -> None:
+    for step in reversed(done):
+        try:
+            await plug(guest, id_base, step.undo)
+        except FailedError as error:
+            log.warning("%s: a change that failed could not be undone: %s", guest.unit, error.message)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network interfaces of instances: what is remembered of them, and the requests that they are made by."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sysd.model.devices import nic as model
+from sysd.model.devices.check import SCHEMAS, check_together
+from sysd.model.errors import FailedError
+from sysd.model.instance import Instance, hardware_address, host_interface_name, interface_name
+from sysd.network import links, nics
+from sysd.network.nics import GUEST, HOST, Address, Nic
+from sysd.runtime.container import Links
+from sysd.runtime.replay import HOST_NETNS_FD, NETNS_FD
+from sysd.runtime.spec import Plugged
+
+NetworkIndex = Callable[[str], Coroutine[Any, Any, int]]
+"""The index of a managed network's bridge, which is up then."""
+
+_NO_ADDRESS = ("ipvlan", "physical")
+_HAS_HOST_END = ("bridged", "p2p", "routed")
+_SCHEMA = SCHEMAS["nic"]
+
+
+def names_of(devices: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [name for name, options in devices.items() if options.get("type") == "nic"]
+
+
+def remember_interfaces(instance: Instance, expanded: Instance) -> Instance:
+    """The instance, with what its network interfaces are to keep. Raises InvalidError for devices that collide."""
+    check_together(expanded.devices)
+    return replace(instance, config=instance.config | lacking(expanded))
+
+
+def lacking(expanded: Instance) -> dict[str, str]:
+    """volatile.* keys for what an instance's interfaces have not been given, hardware address and names, and keep."""
+    made: dict[str, str] = {}
+    interfaces = names_of(expanded.devices)
+    used = {interface_name(expanded, name) for name in interfaces if _has(expanded, name, "name")}
+    for name in interfaces:
+        kind = model.nictype(expanded.devices[name])
+        if kind not in _NO_ADDRESS and not _has(expanded, name, "hwaddr"):
+            made[f"volatile.{name}.hwaddr"] = links.random_mac()
+        if kind in _HAS_HOST_END and not _has(expanded, name, "host_name"):
+            made[f"volatile.{name}.host_name"] = links.random_host_name()
+        if not _has(expanded, name, "name"):
+            free = next(f"eth{number}" for number in range(len(interfaces) + 1) if f"eth{number}" not in used)
+            made[f"volatile.{name}.name"] = free
+            used.add(free)
+    return made
+
+
+def _has(instance: Instance, name: str, option: str) -> bool:
+    return option in instance.devices[name] or f"volatile.{name}.{option}" in instance.config
+
+
+async def links_of(instance: Instance, network_index: NetworkIndex) -> Links:
+    """All of an expanded instance. Raises FailedError when a link of the host's that one needs is not there."""
+    made: dict[str, Plugged] = {}
+    names = names_of(instance.devices)
+    for name in names:
+        found = nics.requests(await _nic(instance, name, network_index), NETNS_FD, HOST_NETNS_FD)
+        made[name] = Plugged(list(found.plug), list(found.unplug))
+    steps = [step for each in made.values() for step in each.plug]
+    put_back = [
+        request
+        for name in names
+        if model.nictype(instance.devices[name]) == "physical"
+        for _, request in made[name].unplug
+    ]
+    first = interface_name(instance, names[0]) if names else ""
+    host = [request for side, request in steps if side == HOST]
+    guest = [request for side, request in steps if side == GUEST]
+    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back)
+
+
+async def _nic(instance: Instance, name: str, network_index: NetworkIndex) -> Nic:
+    options = instance.devices[name]
+    kind = model.nictype(options)
+    parent_name = options.get("parent", "")
+    parent = await _parent_index(name, options, network_index)
+    return Nic(
+        kind=kind,
+        name=interface_name(instance, name),
+        host_name=host_interface_name(instance, name),
+        mac=hardware_address(instance, name) if kind not in _NO_ADDRESS else options.get("hwaddr", ""),
+        mtu=int(options.get("mtu", "0")),
+        parent=parent,
+        parent_name=parent_name,
+        mode=_SCHEMA.text(options, "mode"),
+        addresses=_addresses(options, "ipv4.address", "ipv6.address"),
+        routers=_routers(options),
+        gateways={version: _SCHEMA.text(options, f"ipv{version}.gateway") for version in (4, 6)},
+    )
+
+
+async def _parent_index(name: str, options: Mapping[str, str], network_index: NetworkIndex) -> int:
+    if network := options.get("network"):
+        return await network_index(network)
+    parent = options.get("parent")
+    if not parent or model.nictype(options) == "physical":
+        return 0
+    index = links.interface_index(parent)
+    if not index:
+        raise FailedError(f"device {name}: the host has no link {parent}")
+    if model.nictype(options) == "bridged" and not links.is_bridge(parent):
+        raise FailedError(f"device {name}: {parent} is no bridge", "nictype=macvlan makes interfaces of other links")
+    return index
+
+
+def _addresses(options: Mapping[str, str], *keys: str) -> tuple[Address, ...]:
+    return tuple(one for key in keys for one in model.addresses(options.get(key, "")))
+
+
+def _routers(options: Mapping[str, str]) -> tuple[Address, ...]:
+    """Of the versions that the guest has an address of."""
+    versions = {one.version for one in _addresses(options, "ipv4.address", "ipv6.address")}
+    return tuple(ipaddress.ip_address(_SCHEMA.text(options, f"ipv{each}.host_address")) for each in sorted(versions))
+
+

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces of guests as rtnetlink requests, prepared for whoever sends them (sysd.runtime.replay).
+
+What each kind needs on the host and in the guest is LXD's (its reference of network devices): routed and ipvlan guests
+get their addresses and routes from us, all others configure themselves.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from sysd.network.links import CONTAINER_INTERFACE_NAME, IFA_F_NODAD, IFF_UP, NLM_CREATE_EXCL, NLM_REQUEST_ACK
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+HOST, GUEST = "host", "guest"
+Step = tuple[str, str]
+"""A side, and a request to be sent there."""
+
+RTM_NEWLINK, RTM_DELLINK = 16, 17
+RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_DELNEIGH = 20, 24, 28, 29
+RTM_NEWLINKPROP = 108
+NLM_REPLACE = 0x400 | 0x100
+MACVLAN_MODE_BRIDGE = 4
+IPVLAN_MODES = {"l2": 0, "l3s": 2}
+NTF_PROXY = 8
+RT_SCOPE_LINK = 253
+_MARK = 0x7E57ED1F
+"""Stands for an index that is to be filled in."""
+_FAMILY = {4: 2, 6: 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """An interface. kind is a nictype; name is the guest's; parent is the index of the host's link, 0 for none (of a
+    physical one only parent_name counts).
+
+    gateways: whether, by IP version, there is a default route (routed and ipvlan), or to which router."""
+
+    kind: str
+    name: str
+    host_name: str = ""
+    mac: str = ""
+    mtu: int = 0
+    parent: int = 0
+    parent_name: str = ""
+    mode: str = "l3s"
+    addresses: tuple[Address, ...] = ()
+    routers: tuple[Address, ...] = ()
+    gateways: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Each comes with the side that it is sent on, HOST or GUEST. unplug undoes plug in a guest that runs."""
+
+    plug: tuple[Step, ...]
+    unplug: tuple[Step, ...]
+
+    def side(self, side: str) -> list[str]:
+        return [request for where, request in self.plug if where == side]
+
+
+def requests(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
+    """The descriptors are those at which whoever sends them holds the guest's and the host's network namespace."""
+    match nic.kind:
+        case "macvlan" | "ipvlan":
+            return _on_parent(nic, guest_fd)
+        case "physical":
+            return _physical(nic, guest_fd, host_fd)
+        case _:
+            return _veth(nic, guest_fd)
+
+
+def _veth(nic: Nic, guest_fd: int) -> Requests:
+    gone = (HOST, "-" + _delete(nic.host_name))
+    peer = [("IFLA_IFNAME", nic.name), *_common(nic), ("IFLA_NET_NS_FD", guest_fd)]
+    attributes: list[Any] = [("IFLA_IFNAME", nic.host_name)]
+    if nic.mtu:
+        attributes.append(("IFLA_MTU", nic.mtu))
+    if nic.kind == "bridged":
+        attributes.append(("IFLA_MASTER", nic.parent))
+    attributes.append(_info("veth", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}))
+    add = (HOST, _link(RTM_NEWLINK, attributes, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}))
+    if nic.kind != "routed":
+        return Requests((gone, add), (gone,))
+    proxied, undo = _proxied(nic)
+    return Requests((gone, add, *_router(nic), *proxied, *_static(nic, nic.routers)), (gone, *undo))
+
+
+def _router(nic: Nic) -> list[Step]:
+    """The host is the guest's router: it has the router's address there, and a route to each of the guest's."""
+    found = [_address(nic.host_name, router) for router in nic.routers]
+    found += [_route(nic.host_name, one) for one in nic.addresses]
+    return [(HOST, request) for request in found]
+
+
+def _proxied(nic: Nic) -> tuple[list[Step], list[Step]]:
+    """On the parent, if there is one, the host answers for the guest's addresses; and how that is ended."""
+    if not nic.parent:
+        return [], []
+    add = [(HOST, _neighbour(RTM_NEWNEIGH, nic.parent, one)) for one in nic.addresses]
+    remove = [(HOST, "-" + _neighbour(RTM_DELNEIGH, nic.parent, one)) for one in nic.addresses]
+    return add, remove
+
+
+def _on_parent(nic: Nic, guest_fd: int) -> Requests:
+    if nic.kind == "macvlan":
+        info = _info("macvlan", {"attrs": [("IFLA_MACVLAN_MODE", MACVLAN_MODE_BRIDGE)]})
+    else:
+        info = _info("ipvlan", {"attrs": [("IFLA_IPVLAN_MODE", IPVLAN_MODES[nic.mode])]})
+    attributes = [("IFLA_IFNAME", nic.name), *_common(nic), ("IFLA_LINK", nic.parent), ("IFLA_NET_NS_FD", guest_fd)]
+    add = (HOST, _link(RTM_NEWLINK, [*attributes, info], NLM_CREATE_EXCL))
+    proxied, undo = _proxied(nic) if nic.kind == "ipvlan" else ([], [])
+    static = _static(nic, ()) if nic.addresses else []
+    return Requests((add, *proxied, *static), ((GUEST, _delete(nic.name)), *undo))
+
+
+def _physical(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
+    """The link itself, by name: its index is another each time that it comes back."""
+    down = {"flags": 0, "change": IFF_UP}
+    move = _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.parent_name), ("IFLA_NET_NS_FD", guest_fd)], 0, down)
+    rename = _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.name), *_common(nic)], 0, {"index": _MARK})
+    undo = _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.parent_name)], 0, {"index": _MARK, **down})
+    back = _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.parent_name), ("IFLA_NET_NS_FD", host_fd)], 0, down)
+    return Requests(
+        ((HOST, move), (GUEST, _for_link(nic.parent_name, rename))),
+        ((GUEST, _for_link(nic.name, undo)), (GUEST, back)),
+    )
+
+
+def _static(nic: Nic, routers: tuple[Address, ...]) -> list[Step]:
+    """In the guest: its addresses, and default routes to routers or just out of the interface."""
+    found = [_link(RTM_NEWLINK, [("IFLA_IFNAME", nic.name)], 0, {"flags": IFF_UP, "change": IFF_UP})]
+    found += [_address(nic.name, one) for one in nic.addresses]
+    for version in sorted({one.version for one in nic.addresses}):
+        gateway = nic.gateways.get(version, "auto")
+        if gateway == "none":
+            continue
+        router = next((one for one in routers if one.version == version), None)
+        if gateway != "auto":
+            router = ipaddress.ip_address(gateway)
+        if router:
+            found.append(_route(nic.name, router))
+        found.append(_route(nic.name, None, router, version))
+    return [(GUEST, request) for request in found]
+
+
+def guest_basics(first: str) -> list[str]:
+    """Bring up lo, and name the guest's first link as systemd's container interface does."""
+    found = [_link(RTM_NEWLINK, [], 0, {"index": 1, "flags": IFF_UP, "change": IFF_UP})]
+    if first:
+        names = {"attrs": [("IFLA_ALT_IFNAME", CONTAINER_INTERFACE_NAME)]}
+        attributes = [("IFLA_IFNAME", first), ("IFLA_PROP_LIST", names)]
+        # A physical link may have that name already.
+        found.append("-" + _link(RTM_NEWLINKPROP, attributes, NLM_CREATE_EXCL))
+    return found
+
+
+# single messages
+
+
+def _common(nic: Nic) -> list[Any]:
+    found: list[Any] = []
+    if nic.mac:
+        found.append(("IFLA_ADDRESS", nic.mac))
+    if nic.mtu:
+        found.append(("IFLA_MTU", nic.mtu))
+    return found
+
+
+def _info(kind: str, data: dict[str, Any]) -> tuple[str, Any]:
+    return ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", data)]})
+
+
+def _delete(name: str) -> str:
+    return _link(RTM_DELLINK, [("IFLA_IFNAME", name)])
+
+
+def _link(kind: int, attributes: list[Any], flags: int = 0, fields: dict[str, int] | None = None) -> str:
+    return _encode(ifinfmsg(), kind, flags, fields or {}, attributes)
+
+
+def _address(link: str, address: Address) -> str:
+    """As the only one of its network."""
+    fields = {
+        "family": _FAMILY[address.version],
+        "prefixlen": address.max_prefixlen,
+        "flags": IFA_F_NODAD if address.version == 6 else 0,
+        "index": _MARK,
+    }
+    attributes = [("IFA_LOCAL", str(address)), ("IFA_ADDRESS", str(address))]
+    return _for_link(link, _encode(ifaddrmsg(), RTM_NEWADDR, NLM_REPLACE, fields, attributes))
+
+
+def _route(link: str, to: Address | None, via: Address | None = None, version: int = 0) -> str:
+    """To one address, or everywhere; out of link, over a router or not."""
+    fields = {
+        "family": _FAMILY[to.version if to else version],
+        "dst_len": to.max_prefixlen if to else 0,
+        "table": 254,
+        "proto": 4,
+        "scope": 0 if via else RT_SCOPE_LINK,
+        "type": 1,
+    }
+    attributes: list[Any] = [("RTA_OIF", _MARK)]
+    if to:
+        attributes.append(("RTA_DST", str(to)))
+    if via:
+        attributes.append(("RTA_GATEWAY", str(via)))
+    return _for_link(link, _encode(rtmsg(), RTM_NEWROUTE, NLM_REPLACE, fields, attributes))
+
+
+def _neighbour(kind: int, index: int, address: Address) -> str:
+    fields = {"family": _FAMILY[address.version], "ifindex": index, "flags": NTF_PROXY, "state": 0x80}
+    flags = NLM_REPLACE if kind == RTM_NEWNEIGH else 0
+    return _encode(ndmsg(), kind, flags, fields, [("NDA_DST", str(address))])
+
+
+def _for_link(link: str, request: str) -> str:
+    at = bytes.fromhex(request).index(_MARK.to_bytes(4, sys.byteorder))
+    return f"@{link}:{at}:{request}"
+
+
+def _encode(message: Any, kind: int, flags: int, fields: dict[str, int], attributes: list[Any]) -> str:
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_REQUEST_ACK | flags
+    for name, value in fields.items():
+        message[name] = value
+    message["attrs"] = attributes
+    message.encode()
+    return bytes(message.data).hex()

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices: their grammar, what they come to on the host, and what a change of them is."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from sysd.manager import hotplug
+from sysd.manager.interfaces import lacking
+from sysd.model.devices.check import check_device, check_together
+from sysd.model.devices.proxy import endpoint
+from sysd.model.errors import FailedError, SyscontError
+from sysd.model.instance import Instance
+from sysd.network.nics import GUEST, HOST, Nic, requests
+from sysd.runtime import devices
+from sysd.runtime.devices import disk, hardware, node
+from sysd.runtime.spec import LaunchSpec, Plugged, Share
+
+NIC = {"type": "nic", "nictype": "macvlan", "parent": "eno1"}
+DISK = {"type": "disk", "source": "/srv", "path": "/mnt"}
+PROXY = {"type": "proxy", "listen": "tcp:0.0.0.0:80", "connect": "tcp:127.0.0.1:8080"}
+NODE = {"type": "unix-char", "source": "/dev/null"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        NIC,
+        {**NIC, "nictype": "physical", "mtu": "1500", "hwaddr": "02:00:00:00:00:01"},
+        {"type": "nic", "nictype": "p2p", "host_name": "v0"},
+        {"type": "nic", "nictype": "routed", "ipv4.address": "192.0.2.1, 192.0.2.2", "ipv6.gateway": "none"},
+        {"type": "nic", "nictype": "ipvlan", "parent": "eno1", "mode": "l2", "ipv4.gateway": "192.0.2.1"},
+        DISK,
+        {**DISK, "recursive": "true", "readonly": "true", "propagation": "rslave"},
+        {**DISK, "limits.read": "30MB", "limits.write": "500iops", "raw.mount.options": "noexec,nosuid"},
+        {"type": "disk", "path": "/", "limits.max": "1MB"},
+        NODE,
+        {**NODE, "path": "/srv/node", "mode": "0640", "uid": "1000"},
+        {"type": "unix-block", "path": "/dev/x", "major": "7", "minor": "0"},
+        {"type": "usb"},
+        {"type": "usb", "vendorid": "1D6B", "productid": "0002"},
+        {"type": "unix-hotplug", "vendorid": "1d6b"},
+        {"type": "gpu", "pci": "01:00.0"},
+        PROXY,
+        {**PROXY, "listen": "tcp:[::]:80-90", "bind": "instance"},
+        {**PROXY, "listen": "unix:/run/x.sock", "mode": "0600"},
+        {**PROXY, "listen": "unix:@abstract", "connect": "unix:@other"},
+        {"type": "none"},
+        {**NIC, "user.note": "two\nlines"},
+    ],
+)
+def test_good_devices(options: dict[str, str]) -> None:
+    assert check_device("one", options) == options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "unknown type"),
+        ({"type": "tpm"}, "not offered"),
+        ({"type": "nic"}, "network is missing"),
+        ({**NIC, "network": "br0"}, "network says"),
+        ({**NIC, "nictype": "sriov"}, "not offered"),
+        ({**NIC, "parent": "a b"}, "not the name of a link"),
+        ({**NIC, "parent": "../eth0"}, "not the name of a link"),
+        ({**NIC, "host_name": "x"}, "not for nictype macvlan"),
+        ({**NIC, "mtu": "10"}, "out of range"),
+        ({**NIC, "limits.egress": "1Mbit"}, "can't be set"),
+        ({**NIC, "hwaddr": "01:00:00:00:00:01"}, "not a hardware address"),
+        ({"type": "nic", "nictype": "routed", "ipv4.address": "fd00::1"}, "not IPv4"),
+        ({"type": "nic", "nictype": "ipvlan", "parent": "e", "ipv4.gateway": "192.0.2.1"}, "mode l2"),
+        ({**DISK, "path": "/a/../b"}, "not an absolute path"),
+        ({**DISK, "path": "/a\n/b"}, "line break"),
+        ({**DISK, "source": "srv"}, "not an absolute path"),
+        ({**DISK, "source": "/a\0b"}, "NUL"),
+        ({**DISK, "path": "//proc//sys"}, "nothing can be mounted"),
+        ({**DISK, "propagation": "shared"}, "not acceptable"),
+        ({**DISK, "raw.mount.options": "lowerdir=/"}, "not an option"),
+        ({**DISK, "limits.read": "0iops"}, "too small"),
+        ({"type": "disk", "path": "/", "source": "/srv"}, "not for the root"),
+        ({"type": "unix-char"}, "missing"),
+        ({"type": "unix-char", "source": "/dev/../etc/passwd"}, "not an absolute path"),
+        ({**NODE, "major": "1"}, "belong together"),
+        ({**NODE, "mode": "4755"}, "not a mode"),
+        ({**NODE, "uid": "65536"}, "out of range"),
+        ({"type": "unix-hotplug"}, "missing"),
+        ({"type": "gpu", "id": "0", "pci": "01:00.0"}, "already"),
+        ({"type": "gpu", "gputype": "mdev"}, "not offered"),
+        ({**PROXY, "connect": "tcp:localhost:80"}, "not an IP address"),
+        ({**PROXY, "listen": "tcp:[fe80::1%eth0]:80"}, "scope"),
+        ({**PROXY, "listen": "tcp:0.0.0.0:0"}, "not ports"),
+        ({**PROXY, "listen": "unix:/run/a b"}, "not the path of a socket"),
+        ({**PROXY, "listen": "unix:/run/%n"}, "not the path of a socket"),
+        ({**PROXY, "listen": "unix:/run/../etc/x"}, "not an absolute path"),
+        ({**PROXY, "listen": "tcp:0.0.0.0:1,2", "connect": "tcp:127.0.0.1:1-3"}, "different numbers"),
+        ({**PROXY, "listen": "udp:0.0.0.0:1"}, "nat=true only"),
+        ({**PROXY, "connect": "unix:/run/x"}, "abstract name"),
+        ({**PROXY, "proxy_protocol": "true"}, "does not speak it"),
+    ],
+)
+def test_bad_devices(options: dict[str, str], message: str) -> None:
+    with pytest.raises(SyscontError, match="device one: .*" + message.replace("'", ".") + "|" + message):
+        check_device("one", options)
+
+
+def test_devices_must_not_collide() -> None:
+    with pytest.raises(SyscontError, match="same interface, lan0"):
+        check_together({"a": {**NIC, "name": "lan0"}, "b": {**NIC, "name": "lan0"}})
+    with pytest.raises(SyscontError, match="same path, /mnt"):
+        check_together({"a": DISK, "b": {**DISK, "path": "/mnt/"}})
+
+
+def test_places_of_endpoints() -> None:
+    assert endpoint("tcp:[::1]:80,90-91").places == ["[::1]:80", "[::1]:90", "[::1]:91"]
+    assert endpoint("unix:/run/x").places == ["/run/x"]
+
+
+# what they come to
+
+
+def test_shares_of_disks() -> None:
+    found = devices.shares({"deep": {**DISK, "path": "/a/b"}, "root": {"type": "disk", "path": "/"}, "top": DISK})
+    assert [(each.device, each.path) for each in found] == [("top", "/mnt"), ("deep", "/a/b")]
+    (share,) = disk.shares("x", {**DISK, "readonly": "true", "optional": "true", "propagation": "slave"})
+    assert share.attributes == 1 | 4  # read-only, no devices
+    assert share.slave
+    assert not share.required
+
+
+def test_limits_of_disks() -> None:
+    root = {"type": "disk", "path": "/", "limits.max": "2000iops"}
+    found = disk.io_properties({"data": {**DISK, "limits.read": "1MB"}, "root": root})
+    assert found["IOReadBandwidthMax"].value == [["/srv", 1000000]]
+    assert found["IOReadIOPSMax"].value == found["IOWriteIOPSMax"].value == [["/var/lib/syscont", 2000]]
+    assert found["IOWriteBandwidthMax"].value == []
+
+
+def test_nodes() -> None:
+    (share,) = node.shares("null", {**NODE, "path": "/dev/mine", "gid": "5"})
+    assert (share.number, share.path, share.owner, share.mode) == ((1, 3), "/dev/mine", (0, 5), 0o660)
+    assert node.allowed([share, share]) == [["/dev/char/1:3", "rwm"]]
+    with pytest.raises(FailedError, match="no block device"):
+        node.shares("null", {**NODE, "type": "unix-block"})
+    assert node.shares("x", {**NODE, "source": "/dev/nowhere", "required": "false"}) == []
+
+
+@pytest.fixture
+def sys_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A USB serial adapter and two graphics cards."""
+    usb = tmp_path / "devices/pci0/usb1/1-2"
+    tty = usb / "1-2:1.0/tty/ttyACM0"
+    tty.mkdir(parents=True)
+    (usb / "idVendor").write_text("0403\n")
+    (usb / "idProduct").write_text("6001\n")
+    (usb / "uevent").write_text("MAJOR=189\nMINOR=5\nDEVNAME=bus/usb/001/006\nDEVTYPE=usb_device\n")
+    (tty / "uevent").write_text("MAJOR=166\nMINOR=0\nDEVNAME=ttyACM0\n")
+    (tmp_path / "bus/usb/devices").mkdir(parents=True)
+    (tmp_path / "bus/usb/devices/1-2").symlink_to(usb)
+    (tmp_path / "dev/char").mkdir(parents=True)
+    (tmp_path / "dev/char/166:0").symlink_to(tty)
+    (tmp_path / "dev/char/189:5").symlink_to(usb)
+    (tmp_path / "class/drm").mkdir(parents=True)
+    for number, vendor in ((0, "0x8086"), (1, "0x10de")):
+        card = tmp_path / f"devices/pci0/0000:0{number}:00.0"
+        for minor, name in ((number, f"card{number}"), (128 + number, f"renderD{128 + number}")):
+            (card / "drm" / name).mkdir(parents=True)
+            (card / "drm" / name / "uevent").write_text(f"MAJOR=226\nMINOR={minor}\nDEVNAME=dri/{name}\n")
+            (card / "drm" / name / "device").symlink_to(card)
+            (tmp_path / "class/drm" / name).symlink_to(card / "drm" / name)
+        (card / "vendor").write_text(vendor)
+        (card / "device").write_text("0x0001")
+    monkeypatch.setattr(hardware, "SYS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [
+        ({"type": "usb", "vendorid": "0403"}, ["/dev/bus/usb/001/006"]),
+        ({"type": "usb", "vendorid": "0403", "productid": "6002"}, []),
+        ({"type": "unix-hotplug", "vendorid": "0403"}, ["/dev/ttyACM0"]),
+        ({"type": "gpu"}, ["/dev/dri/card0", "/dev/dri/card1", "/dev/dri/renderD128", "/dev/dri/renderD129"]),
+        ({"type": "gpu", "id": "1"}, ["/dev/dri/card1", "/dev/dri/renderD129"]),
+        ({"type": "gpu", "pci": "00:00.0"}, ["/dev/dri/card0", "/dev/dri/renderD128"]),
+        ({"type": "gpu", "vendorid": "10de"}, ["/dev/dri/card1", "/dev/dri/renderD129"]),
+    ],
+)
+def test_hardware_is_found_by_what_it_is(sys_tree: Path, options: dict[str, str], paths: list[str]) -> None:
+    assert sorted(share.path for share in devices.shares({"one": options})) == paths
+
+
+def test_hardware_that_is_required_must_be_there(sys_tree: Path) -> None:
+    with pytest.raises(FailedError, match="no such device"):
+        devices.shares({"one": {"type": "usb", "vendorid": "ffff", "required": "true"}})
+    with pytest.raises(FailedError, match="no such graphics card"):
+        devices.shares({"one": {"type": "gpu", "vendorid": "ffff"}})
+
+
+# interfaces
+
+
+def test_interfaces_get_names_and_addresses_once() -> None:
+    wanted = {"a": {"type": "nic", "network": "br0"}, "b": NIC, "c": {"type": "nic", "nictype": "p2p", "name": "eth0"}}
+    instance = Instance("u", "n", "i", 0, devices=wanted)
+    made = lacking(instance)
+    assert (made["volatile.a.name"], made["volatile.b.name"]) == ("eth1", "eth2")
+    assert "volatile.b.host_name" not in made
+    assert made["volatile.a.host_name"].startswith("veth")
+    assert lacking(Instance("u", "n", "i", 0, devices=wanted, config=made)) == {}
+
+
+@pytest.mark.parametrize("kind", ["bridged", "p2p", "macvlan", "ipvlan", "routed", "physical"])
+def test_requests_say_where_they_are_sent(kind: str) -> None:
+    address = ipaddress.ip_address("192.0.2.9")
+    nic = Nic(kind, "lan0", "veth0", "02:00:00:00:00:01", 1400, 3, "eno1", addresses=(address,))
+    found = requests(nic, 100, 101)
+    for side, request in (*found.plug, *found.unplug):
+        assert side in (HOST, GUEST)
+        body = request.lstrip("-")
+        if body.startswith("@"):
+            link, offset, body = body[1:].split(":")
+            assert link in ("lan0", "veth0", "eno1")
+            assert int(offset) < len(body) // 2
+        message = bytes.fromhex(body)
+        assert int.from_bytes(message[:4], "little") == len(message)
+
+
+# changes
+
+
+def _spec(shares: list[Share], nics: dict[str, Plugged]) -> LaunchSpec:
+    return LaunchSpec("u", "n", 0, "/r", "/s", True, shares=shares, nics=nics)
+
+
+def test_a_change_is_the_difference() -> None:
+    one, two, three = (Share(name, f"/{name}", f"/srv/{name}") for name in ("one", "two", "three"))
+    old = Plugged([(HOST, "00")], [(HOST, "01")])
+    new = Plugged([(HOST, "02")], [(GUEST, "03")])
+    todo = hotplug.steps([one, two], {"eth0": old, "eth1": old}, _spec([two, three], {"eth0": old, "eth2": new}))
+    assert [(list(each.do.remove), list(each.do.add), list(each.do.links)) for each in todo] == [
+        ([], [], [(HOST, "01")]),
+        ([one], [], []),
+        ([], [], [(HOST, "02")]),
+        ([], [three], []),
+    ]
+    assert list(todo[1].undo.add) == [one]
+    assert hotplug.steps([one], {"eth0": old}, _spec([one], {"eth0": old})) == []
