@@ -15,6 +15,7 @@ from sysd.manager.guests import STOPPED, Guests
 from sysd.manager.images import Images
 from sysd.manager.interfaces import NetworkIndex, links_of
 from sysd.manager.table import Live, Table
+from sysd.model import sysctls
 from sysd.model.errors import BusyError, FailedError, NotRunningError, SyscontError
 from sysd.model.instance import Instance, State
 from sysd.model.names import from_unit_name, qualified
@@ -259,6 +260,7 @@ class Lifecycle:
     async def apply_limits(self, instance: Instance) -> None:
         """Put the limits of a changed configuration in force if the instance runs; the rest waits for a start."""
         expanded = self._table.expand(instance)
+        sysctls.settings(expanded.config)  # what can't be together is to be known now, and not at the next start
         properties = limits.live_properties(expanded.config, self._choose_cpus(expanded))
         self._table.live(instance).stale = True
         if self._table.status(instance).state in STOPPED:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from sysd.model.errors import InvalidError
+from sysd.model.values import boolean
 
 PREFIX = "linux.sysctl."
 
@@ -73,8 +74,15 @@ def path(member: str) -> str:
 
 
 def settings(config: Mapping[str, str]) -> dict[str, str]:
-    """What a configuration wants, by path beneath /proc/sys. Of two spellings of one setting the later counts."""
-    return {path(key[len(PREFIX) :]): value for key, value in config.items() if key.startswith(PREFIX)}
+    """What a configuration wants, by path beneath /proc/sys. Of two spellings of one setting the later counts.
+    Raises InvalidError for what would be the host's, as a privileged container has no user namespace of its own."""
+    wanted = {path(key[len(PREFIX) :]): value for key, value in config.items() if key.startswith(PREFIX)}
+    if boolean(config.get("security.privileged", "false")):
+        for found in wanted:
+            if found.startswith("user/"):
+                name = PREFIX + found.replace("/", ".")
+                raise InvalidError(f"{name}: it is the whole host's for an instance with security.privileged")
+    return wanted
 
 
 def _without_interface(found: str) -> str:

@@ -136,6 +136,13 @@ def test_of_two_spellings_the_later_counts() -> None:
     assert sysctls.settings(config) == {"net/ipv4/ip_forward": "1"}
 
 
+def test_a_privileged_container_has_no_user_namespace() -> None:
+    config = {"linux.sysctl.user.max_user_namespaces": "0"}
+    assert sysctls.settings(config | {"security.privileged": "false"}) == {"user/max_user_namespaces": "0"}
+    with pytest.raises(InvalidError, match=r"linux\.sysctl\.user\.max_user_namespaces: .*host"):
+        sysctls.settings(config | {"security.privileged": "true"})
+
+
 @given(st.text(alphabet="./*abcnetipv4conf_-", max_size=40), st.sampled_from(["1", "0 1"]))
 def test_no_sysctl_leaves_its_folder(member: str, value: str) -> None:
     key = f"linux.sysctl.net.ipv4.conf.{member}.forwarding"
