@@ -24,18 +24,18 @@ help:
 .PHONY: native
 native: sysd/_cext/_native.abi3.so build/attach
 
-build/attach: sysd/_cext/attach.c sysd/_cext/clone.h
+build/attach: sysd/_cext/attach.c sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
-sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h sysd/_cext/clone.h
+sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev libpython3-dev python3-cffi python3-setuptools
 	@echo '==> building the C part'
 	@$(PYTHON) sysd/_cext/build.py
 
 # Bindings and tools come from Debian, as they do on a user's host; only checkers come from elsewhere.
-BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-pyroute2 python3-systemd python3-yaml
+BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-pyroute2 python3-seccomp python3-systemd python3-yaml
 TOOLS = busybox-static bzip2 dnsmasq-base fish groff-base lz4 mmdebstrap nftables squashfs-tools squashfs-tools-ng tar xz-utils zsh zstd
 VENV = .venv
 PYTEST = $(VENV)/bin/python -m pytest

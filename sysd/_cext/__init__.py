@@ -128,9 +128,9 @@ def set_fs_ids(uid: int, gid: int) -> None:
     _checked(_lib.sc_set_fs_ids(uid, gid), "setfsuid")
 
 
-def new_userns(base: int, count: int) -> int:
-    """A user namespace whose ids 0 to count-1 are base to base+count-1 here."""
-    return _checked(_lib.sc_userns(base, count), "new user namespace")
+def new_userns(uid_map: str, gid_map: str) -> int:
+    """A user namespace of these maps, as /proc/PID/uid_map takes them."""
+    return _checked(_lib.sc_userns(uid_map.encode(), gid_map.encode()), "new user namespace")
 
 
 def clone_sibling() -> int:
@@ -138,9 +138,20 @@ def clone_sibling() -> int:
     return _checked(_lib.sc_clone_sibling(), "clone")
 
 
-def bound_capabilities() -> None:
-    """Give up for good, for this process and its children, the capabilities that mean the host."""
-    _checked(_lib.sc_bound_capabilities(), "capability bounding set")
+def bound_capabilities(*, privileged: bool) -> None:
+    """Give up for good, for this process and its children, the capabilities that mean the host. privileged: and
+    those that a user namespace would take the power from."""
+    _checked(_lib.sc_bound_capabilities(privileged), "capability bounding set")
+
+
+def leave_keyring() -> None:
+    """Have a new session keyring, and none of the host's."""
+    _checked(_lib.sc_leave_keyring(), "new session keyring")
+
+
+def install_filter(program: bytes) -> None:
+    """Let a compiled filter judge the system calls of this process and its children, from the next one on."""
+    _checked(_lib.sc_install_filter(program, len(program)), "seccomp filter")
 
 
 def new_core_cookie() -> None:

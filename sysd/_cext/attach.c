@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attach PIDFD CGROUP REPORT ENVIRONMENT TTY ROWS COLUMNS UID GID GROUPS CWD LEADER LIMITS [COMMAND...]
+ * attach PIDFD CGROUP REPORT ENVIRONMENT FILTER USERNS TTY ROWS COLUMNS UID GID GROUPS CWD LEADER LIMITS
+ *        [COMMAND...]
  *
  * Runs a command in the namespaces of an instance, in its own leaf of the instance's cgroup, with our stdio.
  * The daemon starts this instead of forking itself: a fork of a small program is cheap, and nothing of the
@@ -13,6 +14,8 @@
  *           (SCM_CREDENTIALS) is the command
  *   ENVIRONMENT   descriptor of a file with the command's environment, each entry ended by a NUL. It must not
  *           be ours: LD_PRELOAD and its like would then act on the host, as root
+ *   FILTER  descriptor of a file with the compiled filter of system calls, which may be empty
+ *   USERNS  1 if the instance has a user namespace of its own, 0 if it is privileged
  *   TTY     -1, or a socket that gets the controlling side of a terminal made inside
  *   ROWS, COLUMNS   its size
  *   UID, GID, GROUPS (a comma-separated list, may be empty), CWD   as the guest counts them
@@ -45,6 +48,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include "clone.h"
+#include "confine.h"
 
 #ifndef TIOCGPTPEER
 #define TIOCGPTPEER _IO('T', 0x41)
@@ -63,7 +67,10 @@ struct limit {
 };
 
 struct request {
-    int pidfd, cgroup, report, environment, tty;
+    int pidfd, cgroup, report, environment, filter, tty;
+    unsigned int userns;
+    void *program;
+    size_t program_size;
     unsigned int rows, columns;
     uid_t uid;
     gid_t gid, groups[MAX_GROUPS];
@@ -185,6 +192,24 @@ static void use_terminal(const struct request *r)
         dup2(slave, i);
 }
 
+/*
+ * The last step before the command's own program, so that the filter need allow no call of ours but execve(2). It
+ * takes a capability that a user other than root has only been left by PR_SET_KEEPCAPS; the exec takes all of them.
+ */
+static int confine(const struct request *r)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct caps[2];
+    if (!r->program_size)
+        return 0;
+    if (syscall(SYS_capget, &header, caps) < 0)
+        return -1;
+    caps[0].effective |= 1U << CAP_SYS_ADMIN;
+    if (syscall(SYS_capset, &header, caps) < 0)
+        return -1;
+    return install_filter(r->program, r->program_size);
+}
+
 /* In the guest's namespaces: become the command. */
 static void run(const struct request *r)
 {
@@ -198,7 +223,10 @@ static void run(const struct request *r)
     umask(022);
     if (!r->argv[0])
         show_users();
-    if (bound_capabilities() < 0 || become(r->uid, r->gid, r->group_count, r->groups) < 0)
+    if (leave_keyring() < 0)
+        fail(126, "no session keyring");
+    if (bound_capabilities(!r->userns) < 0 || prctl(PR_SET_KEEPCAPS, 1) < 0 ||
+        become(r->uid, r->gid, r->group_count, r->groups) < 0)
         fail(126, "cannot become the user");
     if (chdir(r->cwd) < 0 && chdir("/") < 0)
         fail(126, "no working directory");
@@ -206,6 +234,8 @@ static void run(const struct request *r)
         signal(s, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    if (confine(r) < 0)
+        fail(126, "no filter of system calls");
     execvpe(r->argv[0], r->argv, environ);
     fail(errno == ENOENT ? 127 : 126, "cannot run the command");
 }
@@ -217,9 +247,10 @@ static void run(const struct request *r)
  */
 static void enter(const struct request *r)
 {
-    int namespaces = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC |
-                     CLONE_NEWCGROUP;
+    int namespaces = CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP;
     pid_t command = -1;
+    if (r->userns)
+        namespaces |= CLONE_NEWUSER;
     if (prctl(PR_SET_DUMPABLE, 0) == 0 && setns(r->pidfd, namespaces) == 0 && become(0, 0, 0, NULL) == 0 &&
         prctl(PR_SET_DUMPABLE, 0) == 0)
         command = fork_raw(CLONE_PARENT, -1, 0);
@@ -230,17 +261,27 @@ static void enter(const struct request *r)
     _exit(0);
 }
 
-/* Take the command's environment for our own; what we run from here on is the command. */
-static int read_environment(int fd)
+/* All of a file of the daemon's, with a NUL after it. */
+static char *read_file(int fd, size_t *size)
 {
     struct stat status;
     if (fstat(fd, &status) < 0)
+        return NULL;
+    char *block = malloc(status.st_size + 1);
+    if (!block || pread(fd, block, status.st_size, 0) != status.st_size)
+        return NULL;
+    block[status.st_size] = 0;
+    *size = status.st_size;
+    return block;
+}
+
+/* Take the command's environment for our own; what we run from here on is the command. */
+static int read_environment(int fd)
+{
+    size_t size, count = 0;
+    char *block = read_file(fd, &size);
+    if (!block)
         return -1;
-    size_t size = status.st_size, count = 0;
-    char *block = malloc(size + 1);
-    if (!block || pread(fd, block, size, 0) != (ssize_t)size)
-        return -1;
-    block[size] = 0;
     for (size_t i = 0; i < size; i++)
         count += block[i] == 0;
     char **entries = calloc(count + 1, sizeof *entries);
@@ -335,21 +376,23 @@ static bool parse_limits(char *text, struct request *r)
 static bool parse_request(char **argv, struct request *r)
 {
     r->tty = -1;
-    r->cwd = argv[11];
-    r->argv = argv + 14;
+    r->cwd = argv[13];
+    r->argv = argv + 16;
     return parse_fd(argv[1], &r->pidfd) && parse_fd(argv[2], &r->cgroup) && parse_fd(argv[3], &r->report) &&
-           parse_fd(argv[4], &r->environment) && (strcmp(argv[5], "-1") == 0 || parse_fd(argv[5], &r->tty)) &&
-           parse(argv[6], MAX_SIDE, &r->rows) && parse(argv[7], MAX_SIDE, &r->columns) &&
-           parse(argv[8], MAX_ID, &r->uid) && parse(argv[9], MAX_ID, &r->gid) && parse_groups(argv[10], r) &&
-           parse_fd(argv[12], &r->leader) && parse_limits(argv[13], r);
+           parse_fd(argv[4], &r->environment) && parse_fd(argv[5], &r->filter) && parse(argv[6], 1, &r->userns) &&
+           (strcmp(argv[7], "-1") == 0 || parse_fd(argv[7], &r->tty)) && parse(argv[8], MAX_SIDE, &r->rows) &&
+           parse(argv[9], MAX_SIDE, &r->columns) && parse(argv[10], MAX_ID, &r->uid) &&
+           parse(argv[11], MAX_ID, &r->gid) && parse_groups(argv[12], r) && parse_fd(argv[14], &r->leader) &&
+           parse_limits(argv[15], r);
 }
 
 int main(int argc, char **argv)
 {
     struct request r = { 0 };
-    if (argc < 14 || !parse_request(argv, &r))
+    if (argc < 16 || !parse_request(argv, &r))
         return 64;
-    if (read_environment(r.environment) < 0)
+    r.program = read_file(r.filter, &r.program_size);
+    if (!r.program || read_environment(r.environment) < 0)
         return 74;
     drop_privileges_of_daemon();
     /* Cookie and limits pass to what we fork. Was the number another's by now, the leader's pidfd leads nowhere. */

@@ -19,7 +19,7 @@ ffibuilder.set_source(
     "sysd._cext._native",
     '#include "native.c"\n',
     include_dirs=[str(HERE)],
-    depends=[str(HERE / name) for name in ("native.h", "native.c", "clone.h")],
+    depends=[str(HERE / name) for name in ("native.h", "native.c", "clone.h", "confine.h")],
     py_limited_api=True,
     extra_compile_args=["-O2", "-Wall", "-std=gnu11"],
 )

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the extension module and the attach program: clone3(2) as a fork, the capability bound, core
- * scheduling. */
+/* Shared by the extension module and the attach program: clone3(2) as a fork, core scheduling. */
 #ifndef SYSCONT_CLONE_H
 #define SYSCONT_CLONE_H
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <linux/sched.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,21 +32,6 @@ static inline pid_t fork_raw(uint64_t flags, int cgroup, uint64_t exit_signal)
         args.cgroup = cgroup;
     }
     return syscall(SYS_clone3, &args, sizeof args);
-}
-
-/*
- * Take from the bounding set what only the host's root can use. A user namespace makes these powerless anyway,
- * but guests look at them (ConditionCapability= of systemd's units) to learn what not to try; systemd-nspawn
- * and LXC leave them out too.
- */
-static inline int bound_capabilities(void)
-{
-    static const int host_only[] = { CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_PACCT, CAP_SYS_TIME, CAP_MAC_OVERRIDE,
-                                     CAP_MAC_ADMIN, CAP_SYSLOG, CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND };
-    for (size_t i = 0; i < sizeof host_only / sizeof *host_only; i++)
-        if (prctl(PR_CAPBSET_DROP, host_only[i], 0, 0, 0) < 0)
-            return -1;
-    return 0;
 }
 
 /*

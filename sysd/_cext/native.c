@@ -25,6 +25,7 @@
 #include <unistd.h>
 #include <grp.h>
 #include "clone.h"
+#include "confine.h"
 #include "native.h"
 
 /* Kernel ABI numbers that are the same on every architecture (since 5.1). */
@@ -131,21 +132,22 @@ int sc_set_fs_ids(unsigned int uid, unsigned int gid)
     return syscall(SYS_capset, &header, caps);
 }
 
-static int write_map(pid_t pid, const char *which, unsigned int base, unsigned int count)
+static int write_map(pid_t pid, const char *which, const char *map)
 {
-    char path[64], line[64];
+    char path[64];
+    ssize_t length = strlen(map);
     snprintf(path, sizeof path, "/proc/%d/%s", pid, which);
-    int length = snprintf(line, sizeof line, "0 %u %u", base, count);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return -1;
-    int ok = write(fd, line, length) == length ? 0 : -1;
+    int ok = write(fd, map, length) == length ? 0 : -1, failure = errno;
     close(fd);
+    errno = failure;
     return ok;
 }
 
-/* A user namespace whose ids 0.. are base.. here, as a descriptor. */
-int sc_userns(unsigned int base, unsigned int count)
+/* A user namespace of these maps, each a text as user_namespaces(7) has it, as a descriptor. */
+int sc_userns(const char *uid_map, const char *gid_map)
 {
     int gate[2], fd = -1, failure;
     char path[64], byte;
@@ -160,7 +162,7 @@ int sc_userns(unsigned int base, unsigned int count)
     failure = errno;
     if (pid > 0) {
         snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
-        if (write_map(pid, "uid_map", base, count) == 0 && write_map(pid, "gid_map", base, count) == 0)
+        if (write_map(pid, "uid_map", uid_map) == 0 && write_map(pid, "gid_map", gid_map) == 0)
             fd = open(path, O_RDONLY | O_CLOEXEC);
         failure = errno;
     }
@@ -179,10 +181,20 @@ int sc_clone_sibling(void)
     return fork_raw(CLONE_PARENT, -1, 0);
 }
 
-/* For this process and its children, for good. */
-int sc_bound_capabilities(void)
+/* These three are for this process and its children, for good. */
+int sc_bound_capabilities(int privileged)
 {
-    return bound_capabilities();
+    return bound_capabilities(privileged);
+}
+
+int sc_leave_keyring(void)
+{
+    return leave_keyring();
+}
+
+int sc_install_filter(const void *program, size_t size)
+{
+    return install_filter(program, size);
 }
 
 /* For this process and all that it forks. */

@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from sysd.manager.table import Live, Table
@@ -174,16 +173,16 @@ class Guests:
             return
         leader = int(await self._systemd.unit_property(instance.unit, SERVICE, "MainPID"))
         # While the launcher is still at work it is the main process; its hand-over is yet to come.
-        if leader and Path(f"/proc/{leader}/ns/user").exists() and _in_own_userns(leader):
+        if leader and _in_own_pidns(leader):
             with contextlib.suppress(ProcessLookupError):
                 self._adopt(instance, leader, fds, store=False)
                 return
         guest.bury(instance, fds)
 
 
-def _in_own_userns(pid: int) -> bool:
+def _in_own_pidns(pid: int) -> bool:
     try:
-        return os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino != os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return False
 

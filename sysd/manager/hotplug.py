@@ -37,21 +37,21 @@ def steps(shares: Sequence[Share], nics: Mapping[str, Plugged], wanted: LaunchSp
     ]
 
 
-async def change(guest: Guest, id_base: int, todo: Sequence[Step]) -> None:
+async def change(guest: Guest, todo: Sequence[Step]) -> None:
     """Do all steps, or leave the guest as it was; then FailedError says why."""
     for number, step in enumerate(todo):
         try:
-            await plug(guest, id_base, step.do)
+            await plug(guest, step.do)
         except FailedError:
             # Of several requests for a link some may have been heeded.
             begun = todo[: number + 1] if step.do.links else todo[:number]
-            await _undo(guest, id_base, begun)
+            await _undo(guest, begun)
             raise
 
 
-async def _undo(guest: Guest, id_base: int, done: Sequence[Step]) -> None:
+async def _undo(guest: Guest, done: Sequence[Step]) -> None:
     for step in reversed(done):
         try:
-            await plug(guest, id_base, step.undo)
+            await plug(guest, step.undo)
         except FailedError as error:
             log.warning("%s: a change that failed could not be undone: %s", guest.unit, error.message)

@@ -12,6 +12,7 @@ from pathlib import Path
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
+from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.interfaces import remember_interfaces
 from sysd.manager.lifecycle import Lifecycle
@@ -22,7 +23,7 @@ from sysd.manager.trees import deletable_layers
 from sysd.model import names
 from sysd.model.config import SCHEMA, check_config, find_key, get_bool
 from sysd.model.devices.check import Devices, check_devices
-from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError
+from sysd.model.errors import BusyError, ExistsError, InvalidError, NotFoundError
 from sysd.model.instance import Instance, Phase, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
@@ -87,6 +88,7 @@ class Instances:
         lifecycle: Lifecycle,
         table: Table,
         catalog: Catalog,
+        ids: Ids,
     ) -> None:
         self._register = register
         self._events = events
@@ -95,6 +97,7 @@ class Instances:
         self._lifecycle = lifecycle
         self._table = table
         self._catalog = catalog
+        self._ids = ids
 
     def create(
         self,
@@ -135,13 +138,14 @@ class Instances:
             name=name,
             project=project,
             image=self._images.find(wanted.image).fingerprint,
-            id_base=self._free_ids(),
+            id_base=0,
             config=check_config(wanted.config),
             profiles=self._catalog.check_profiles(project, wanted.profiles),
             description=check_description(wanted.description),
             ephemeral=wanted.ephemeral,
         )
         instance = replace(instance, devices=self._check_devices(instance, wanted.devices))
+        instance = self._ids.give(instance)
         return remember_interfaces(instance, self._table.expand(instance))
 
     def _check_devices(self, instance: Instance, devices: Mapping[str, Mapping[str, str]]) -> Devices:
@@ -159,13 +163,6 @@ class Instances:
         for other in self._table.all():
             if other is not but and other.project == project and names.same_host(other.name, name):
                 raise ExistsError(f"an instance named {other.name!r} exists already")
-
-    def _free_ids(self) -> int:
-        used = {instance.id_base for instance in self._table.all()}
-        for base in range(container.ID_FIRST, container.ID_LAST, container.ID_COUNT):
-            if base not in used:
-                return base
-        raise FailedError("no user ids are left for another instance")
 
     async def _make(self, handle: Handle, instance: Instance, fill: Fill) -> None:
         folder = container.state_dir(instance)

@@ -12,8 +12,10 @@ from typing import Any
 
 from sysd.manager import hotplug
 from sysd.manager.guests import STOPPED, Guests
+from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.interfaces import NetworkIndex, links_of
+from sysd.manager.register import Register
 from sysd.manager.table import Live, Table
 from sysd.model import sysctls
 from sysd.model.errors import BusyError, FailedError, NotRunningError, SyscontError
@@ -42,6 +44,8 @@ class Lifecycle:
         images: Images,
         systemd: Systemd,
         guests: Guests,
+        register: Register,
+        ids: Ids,
         network_index: NetworkIndex,
         hosts_changed: Callable[[], None],
     ) -> None:
@@ -49,6 +53,8 @@ class Lifecycle:
         self._images = images
         self._systemd = systemd
         self._guests = guests
+        self._register = register
+        self._ids = ids
         self._network_index = network_index
         self.hosts_changed = hosts_changed
 
@@ -121,7 +127,11 @@ class Lifecycle:
 
     async def _prepare(self, instance: Instance) -> Properties:
         """Write what the launcher needs; returns the properties of the instance's unit."""
-        instance = self._table.expanded(instance)
+        given = self._ids.give(instance)
+        if given is not instance:
+            self._register.commit((given,))
+        instance = self._table.expanded(given)
+        self._ids.check(instance)
         spec = await self._make_spec(instance)
         spec.write()
         image = self._images.find(instance.image)
@@ -285,7 +295,7 @@ class Lifecycle:
             # What comes is allowed before it is there; what goes, until it is gone.
             both = {**container.device_policy([*had[0], *spec.shares]), **io_limits}
             await self._systemd.set_properties(instance.unit, both)
-            await hotplug.change(running, instance.id_base, todo)
+            await hotplug.change(running, todo)
             await self._systemd.set_properties(instance.unit, container.device_policy(spec.shares))
         except BusError as error:
             raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error

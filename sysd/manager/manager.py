@@ -19,6 +19,7 @@ from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
 from sysd.manager.files import Files
 from sysd.manager.guests import Guests
+from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
 from sysd.manager.layers import Layers
@@ -63,7 +64,8 @@ class Manager:
         self.operations = Operations(store, self.events)
         self.catalog = Catalog(store)
         self.table = Table(self.events, self.catalog.expand)
-        self.rules = Rules(self.catalog, self.table)
+        self.ids = Ids(self.table)
+        self.rules = Rules(self.catalog, self.table, self.ids)
         self.register = Register(store, self.events, self.operations, self.table, self.rules)
         self.images = Images(
             store, self.events, self.operations, self.systemd, container.IMAGE_DIR, self._users_of_image
@@ -75,6 +77,8 @@ class Manager:
             self.images,
             self.systemd,
             self.guests,
+            self.register,
+            self.ids,
             self.networks.index,
             self.networks.hosts_changed,
         )
@@ -86,6 +90,7 @@ class Manager:
             self.lifecycle,
             self.table,
             self.catalog,
+            self.ids,
         )
         self.profiles = Profiles(
             self.catalog, self.events, self.operations, self.table, self.register, self.rules, self.lifecycle

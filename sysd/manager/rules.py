@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sysd.manager.catalog import Catalog, Lookup
+from sysd.manager.ids import Ids
 from sysd.manager.table import Table
 from sysd.model.errors import NotFoundError
 from sysd.model.instance import Instance, Phase
@@ -14,13 +15,14 @@ from sysd.model.restrictions import check_limits, check_restrictions
 
 
 class Rules:
-    def __init__(self, catalog: Catalog, table: Table) -> None:
+    def __init__(self, catalog: Catalog, table: Table, ids: Ids) -> None:
         self._catalog = catalog
         self._table = table
+        self._ids = ids
 
     def check(self, changed: Sequence[Instance], look: Lookup | None = None) -> None:
         """Raise DeniedError, or InvalidError, unless each of changed, in place of what it is now, is what its project
-        allows once its profiles are merged into it. look: see Catalog.expand."""
+        allows once its profiles are merged into it, and can be kept apart. look: see Catalog.expand."""
         for name in {instance.project for instance in changed}:
             merged = [self._catalog.expand(one, look) for one in changed if one.project == name and _stays(one)]
             if not merged:
@@ -28,6 +30,7 @@ class Rules:
             project = self._catalog.project(name)
             self._check_profiles(project, merged, look or self._catalog.find_profile)
             for instance in merged:
+                self._ids.check(instance)
                 check_restrictions(project, instance)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])

@@ -50,7 +50,7 @@ class Sessions:
             if self._lifecycle.guest_of(instance) is not guest:
                 raise NotRunningError(f"{instance.name} was restarted meanwhile")
             wanted = replace(command, environment=environment, limits=limits.rlimit_numbers(config))
-            running = await execute.start(guest.leader, guest.pidfd, cgroup, instance.id_base, wanted)
+            running = await execute.start(guest.leader, guest.pidfd, cgroup, guest.confinement, wanted)
             self._running[slot] = running
             _hand_terminal(running, on_terminal)
             return await running.wait()

@@ -23,6 +23,7 @@ from sysd.model.files import FileRequest
 from sysd.model.instance import Instance, State
 from sysd.runtime import container, inside, layers
 from sysd.runtime.files import run
+from sysd.runtime.guest import Guest
 
 PATIENCE = 10.0
 """Seconds that someone else, such as a launcher, may have the layers."""
@@ -93,9 +94,10 @@ class Trees:
             if await self._lock(instance, fd):
                 yield Entry(self._stopped(instance), (fd,))
             else:
-                pidfd = self._guest(instance)
+                guest = self._guest(instance)
+                pidfd = os.dup(guest.pidfd)
                 stack.callback(os.close, pidfd)
-                yield Entry(inside.Running(pidfd), (fd, pidfd), pidfd)
+                yield Entry(inside.Running(pidfd, guest.confinement.privileged), (fd, pidfd), pidfd)
 
     @contextlib.asynccontextmanager
     async def _one_by_one(self, uuid: str) -> AsyncIterator[None]:
@@ -114,13 +116,14 @@ class Trees:
             if was is stopped:
                 return stopped
 
-    def _guest(self, instance: Instance) -> int:
-        """A descriptor of PID 1 of the running guest."""
+    def _guest(self, instance: Instance) -> Guest:
         guest, state = self._table.live(instance).guest, self._table.status(instance).state
         if guest is None or state not in _ALIVE:
             raise BusyError(f"{instance.name} is {state}", "try again when it is running or stopped")
-        return os.dup(guest.pidfd)
+        return guest
 
     def _stopped(self, instance: Instance) -> inside.Stopped:
         rootfs = container.IMAGE_DIR / self._images.find(instance.image).fingerprint / "rootfs"
-        return inside.Stopped(instance.name, str(rootfs), str(container.state_dir(instance)), instance.id_base)
+        expanded = self._table.expanded(instance)
+        held = container.held(expanded)
+        return inside.Stopped(instance.name, str(rootfs), str(container.state_dir(instance)), **held)

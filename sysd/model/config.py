@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sysd.model.keys import boot, cloud, free, limits, linux, security, snapshots
+from sysd.model.keys import boot, cloud, free, isolation, limits, linux, security, snapshots, syscalls
 from sysd.model.schema import Schema
 
 SCHEMA = Schema(
-    (*boot.KEYS, *limits.KEYS, *linux.KEYS, *security.KEYS, *snapshots.KEYS, *cloud.KEYS, *free.KEYS),
+    (
+        *(*boot.KEYS, *limits.KEYS, *linux.KEYS, *security.KEYS, *isolation.KEYS, *syscalls.KEYS, *snapshots.KEYS),
+        *(*cloud.KEYS, *free.KEYS),
+    ),
     "configuration",
     "see 'syscont config keys'",
 )

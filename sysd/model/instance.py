@@ -34,8 +34,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What the store remembers. id_base is the first of the 65536 host user ids of its user namespace; config and
-    devices are its own, to which those of its profiles come (see sysd.model.profile.expand)."""
+    """What the store remembers. id_base is the first of the id_count host ids that are its own (sysd.model.idmap), 0
+    when it has none yet; config and devices are its own, to which those of its profiles come (see
+    sysd.model.profile.expand)."""
 
     uuid: str
     name: str
@@ -49,6 +50,7 @@ class Instance:
     profiles: list[str] = field(default_factory=list)
     description: str = ""
     ephemeral: bool = False
+    id_count: int = 65536
     created: int = field(default_factory=lambda: time.time_ns() // 1000)
 
     @property

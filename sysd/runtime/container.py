@@ -8,19 +8,23 @@ import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from dbus_next import Variant
 
 from sysd.model import cloudinit, sysctls
 from sysd.model.config import get_bool, get_int
+from sysd.model.idmap import is_privileged, make_idmap
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance
 from sysd.model.keys.linux import kernel_modules
+from sysd.model.syscalls import policy_of
 from sysd.runtime import core_scheduling, limits
 from sysd.runtime.devices import shares
 from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.devices.node import allowed
 from sysd.runtime.plugging import PLUG
+from sysd.runtime.seccomp import compile_policy
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 from sysd.units.systemd import Properties
 
@@ -31,10 +35,8 @@ DEVICES = [["char-pts", "rwm"], ["/dev/net/tun", "rwm"], ["/dev/fuse", "rwm"]]
 STATE_DIR = Path("/var/lib/syscont/instances")
 IMAGE_DIR = Path("/var/lib/syscont/images")
 
-ID_COUNT = 65536
-ID_FIRST = 0x40000000
-ID_LAST = 0x6FFFFFFF
-"""Inside systemd's range for containers (systemd.io UIDS-GIDS), above what LXD and Incus take by default."""
+TTY_GROUP = 5
+"""As devpts is mounted for guests; a number that distributions have agreed on."""
 
 RTMIN = 34
 """SIGRTMIN as glibc counts, and as systemd's container interface means it."""
@@ -58,12 +60,31 @@ def state_dir(instance: Instance) -> Path:
     return STATE_DIR / instance.uuid
 
 
+class Held(TypedDict):
+    id_base: int
+    uid_map: str
+    gid_map: str
+    privileged: bool
+
+
+def held(instance: Instance) -> Held:
+    """Whose ids an expanded instance has, as LaunchSpec has it."""
+    ids = make_idmap(instance.id_base, instance.id_count, instance.config)
+    return {
+        "id_base": ids.outside(0, 0)[0],
+        "uid_map": ids.uid_text,
+        "gid_map": ids.gid_text,
+        "privileged": is_privileged(instance.config),
+    }
+
+
 def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
     """instance is an expanded one."""
+    ids = make_idmap(instance.id_base, instance.id_count, instance.config)
     return LaunchSpec(
         uuid=instance.uuid,
         name=instance.name,
-        id_base=instance.id_base,
+        tty_group=ids.outside(0, TTY_GROUP)[1],
         rootfs=str(IMAGE_DIR / image.fingerprint / "rootfs"),
         state_dir=str(state_dir(instance)),
         waits_for_guest=image.init is Init.SYSTEMD,
@@ -80,6 +101,9 @@ def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
         put_back=links.put_back,
         pin=bool(links.put_back),
         shares=shares(instance.devices),
+        filter=compile_policy(policy_of(instance.config)).hex(),
+        **held(instance),
+        nesting=get_bool(instance.config, "security.nesting"),
     )
 
 
@@ -127,6 +151,7 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: It
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
         "SyslogIdentifier": Variant("s", instance.name),
         "Delegate": Variant("b", True),
+        "KeyringMode": Variant("s", "private"),
         # Guests boot at their own pace; stopping one that never gets ready is the user's decision.
         "TimeoutStartUSec": Variant("t", INFINITY),
         # 0 would mean for ever in a unit file, and means at once to us.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sysd.model.errors import FailedError, InvalidError, NotFoundError
+from sysd.runtime.spec import Confinement
 
 ATTACH = "/usr/libexec/syscont/attach"
 CGROUP_ROOT = "/sys/fs/cgroup"
@@ -154,17 +155,18 @@ class _Entry(NamedTuple):
     leader: int
     pidfd: int
     leaf: int
+    confinement: Confinement
 
 
-async def start(leader: int, leader_pidfd: int, cgroup: str, id_base: int, command: Command) -> Running:
+async def start(leader: int, leader_pidfd: int, cgroup: str, confinement: Confinement, command: Command) -> Running:
     """Run command in a guest; cgroup is the path of the instance's unit, as systemd says it."""
     command.check()
     # A copy: the guest may end and the number become another's while we look the user up.
     pidfd = os.dup(leader_pidfd)
     try:
-        leaf = _open_leaf(cgroup, id_base)
+        leaf = _open_leaf(cgroup, confinement.root)
         try:
-            entry = _Entry(leader, pidfd, leaf)
+            entry = _Entry(leader, pidfd, leaf, confinement)
             user = await _ask_for_user(entry, command.user) if command.user else User()
             return await _run(entry, command, user)
         finally:
@@ -221,20 +223,21 @@ async def _run(entry: _Entry, command: Command, user: User) -> Running:
         null = owned(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
         passed = [null if fd < 0 else fd for fd in command.stdio]
         passed += [entry.pidfd, entry.leaf, report_end.fileno()]
-        passed += [owned(_environment_file(environment))]
+        passed += [owned(_environment_file(environment)), owned(_memory_file("filter", entry.confinement.filter))]
         passed += [terminal_end.fileno()] if command.tty else []
-        helper = _spawn(_attach_argv(entry.leader, command, user), passed)
+        helper = _spawn(_attach_argv(entry, command, user), passed)
         report_end.close()
         terminal_end.close()
         return await _started(helper, report, terminal if command.tty else None)
 
 
-def _attach_argv(leader: int, command: Command, user: User) -> list[str]:
+def _attach_argv(entry: _Entry, command: Command, user: User) -> list[str]:
     groups = ",".join(map(str, user.groups))
-    terminal = ["7" if command.tty else "-1", *map(str, command.size)]
+    userns = "0" if entry.confinement.privileged else "1"
+    terminal = ["8" if command.tty else "-1", *map(str, command.size)]
     who = [str(user.uid), str(user.gid), groups, command.cwd or user.home]
     limits = ",".join(f"{number}:{soft}:{hard}" for number, (soft, hard) in command.limits.items())
-    return [ATTACH, "3", "4", "5", "6", *terminal, *who, str(leader), limits, *command.argv]
+    return [ATTACH, *"34567", userns, *terminal, *who, str(entry.leader), limits, *command.argv]
 
 
 def _pair(stack: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
@@ -244,10 +247,13 @@ def _pair(stack: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[socket.
 
 
 def _environment_file(environment: Mapping[str, str]) -> int:
-    fd = os.memfd_create("environment", os.MFD_CLOEXEC)
+    return _memory_file("environment", b"".join(os.fsencode(f"{k}={v}") + b"\0" for k, v in environment.items()))
+
+
+def _memory_file(name: str, data: bytes) -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
     with os.fdopen(os.dup(fd), "wb") as stream:
-        for key, value in environment.items():
-            stream.write(os.fsencode(f"{key}={value}") + b"\0")
+        stream.write(data)
     return fd
 
 
@@ -348,14 +354,14 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _open_leaf(cgroup: str, id_base: int) -> int:
+def _open_leaf(cgroup: str, owner: int) -> int:
     """The guest may remove it, or forbid it, at any moment."""
     path = f"{CGROUP_ROOT}{cgroup}/{EXEC_CGROUP}"
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
             for name in ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"):
-                os.chown(path + name, id_base, id_base)
+                os.chown(path + name, owner, owner)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise FailedError(f"the instance has no cgroup for commands: {error.strerror}") from None

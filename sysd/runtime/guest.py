@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -18,10 +19,12 @@ from collections.abc import Callable, Iterable
 
 from systemd import daemon
 
+from sysd.model.errors import FailedError
 from sysd.model.instance import Instance
 from sysd.runtime.addresses import AddressWatch
 from sysd.runtime.console import Console
 from sysd.runtime.listener import Listener
+from sysd.runtime.spec import Confinement, read_confinement
 from sysd.units.journal import UnitJournal
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,15 @@ class Guest:
             self._watch = AddressWatch(self.pidfd, on_addresses)
         except OSError as error:
             log.warning("%s: addresses can't be watched: %s", self.unit, error)
+
+    @functools.cached_property
+    def confinement(self) -> Confinement:
+        """What it is held by, until it starts anew."""
+        try:
+            return read_confinement(self.uuid)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = f"how {self.name} was launched can't be read: {error}"
+            raise FailedError(why, f"syscont restart {self.name}") from None
 
     def close(self) -> None:
         """Let go of everything; the fd store too."""

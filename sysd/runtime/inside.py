@@ -19,17 +19,16 @@ from typing import Any
 from sysd import _cext as c
 from sysd.runtime.layers import LAUNCH_DIR, mount_layers
 
-ID_COUNT = 65536
-
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """By the descriptor of the guest's PID 1."""
+    """By the descriptor of the guest's PID 1. privileged: it has no user namespace of its own."""
 
     pidfd: int
+    privileged: bool
 
     def enter(self) -> None:
-        c.setns(self.pidfd, c.CLONE_NEWUSER | c.CLONE_NEWNS)
+        c.setns(self.pidfd, c.CLONE_NEWNS if self.privileged else c.CLONE_NEWUSER | c.CLONE_NEWNS)
         os.close(self.pidfd)
         _become_its_root()
 
@@ -42,9 +41,12 @@ class Stopped:
     rootfs: str
     state_dir: str
     id_base: int
+    uid_map: str
+    gid_map: str
+    privileged: bool
 
     def enter(self) -> None:
-        userns = c.new_userns(self.id_base, ID_COUNT)
+        userns = -1 if self.privileged else c.new_userns(self.uid_map, self.gid_map)
         c.unshare(c.CLONE_NEWNS)
         root_dir = os.open("/", os.O_PATH | os.O_DIRECTORY)
         c.mount_attributes(root_dir, propagation=c.MS_SLAVE, recursive=True)
@@ -53,8 +55,9 @@ class Stopped:
         os.chdir(f"{LAUNCH_DIR}/root")
         c.pivot_root()
         os.chdir("/")
-        c.setns(userns, c.CLONE_NEWUSER)
-        os.close(userns)
+        if userns >= 0:
+            c.setns(userns, c.CLONE_NEWUSER)
+            os.close(userns)
         _become_its_root()
 
 

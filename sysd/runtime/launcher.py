@@ -39,6 +39,9 @@ if TYPE_CHECKING:
         uuid: str
         name: str
         id_base: int
+        tty_group: int
+        uid_map: str
+        gid_map: str
         rootfs: str
         state_dir: str
         waits_for_guest: bool
@@ -52,9 +55,11 @@ if TYPE_CHECKING:
         lxd_socket: bool
         shares: list[Share]
         pin: bool
+        filter: str
+        privileged: bool
+        nesting: bool
 
 
-ID_COUNT = 65536
 HANDOVER_SOCKET = "/run/syscont/handover"
 PIN_DIR = "/run/syscont/netns"
 MANAGER = "syscont"
@@ -71,6 +76,10 @@ DEVICES = (
     ("tty", 5, 0),
 )
 EXTRA_DEVICES = (("net/tun", 10, 200), ("fuse", 10, 229))
+HIDDEN = ("/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/timer_list")
+READ_ONLY = ("/proc/sysrq-trigger",)
+READ_ONLY_TO_PRIVILEGED = ("/proc/acpi", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi")
+"""As systemd-nspawn has them (nspawn-mount.c)."""
 DEV_LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -103,7 +112,7 @@ def fail(spec: Spec, message: str) -> NoReturn:
 def launch(spec: Spec) -> None:
     lock_layers(spec["state_dir"])
     base = spec["id_base"]
-    userns = c.new_userns(base, ID_COUNT)
+    userns = -1 if spec["privileged"] else c.new_userns(spec["uid_map"], spec["gid_map"])
     netlink = open_netlink()
     chown_cgroup(base)
     host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC) if spec["pin"] else -1
@@ -197,7 +206,7 @@ def fill_dev(spec: Spec, dev: int) -> None:
     os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dev))
     for name, target in DEV_LINKS:
         os.symlink(target, name, dir_fd=dev)
-    os.chown("tty", base, base + 5, dir_fd=dev)
+    os.chown("tty", base, spec["tty_group"], dir_fd=dev)
     os.umask(old)
 
 
@@ -225,7 +234,8 @@ def guest_side(spec: Spec, pipe: _socket.socket, userns: int, root: int) -> NoRe
     try:
         if spec["core_scheduling"]:
             c.new_core_cookie()
-        c.setns(userns, c.CLONE_NEWUSER)
+        if userns >= 0:
+            c.setns(userns, c.CLONE_NEWUSER)
         c.set_ids(0, 0)
         c.unshare(c.CLONE_NEWNS | c.CLONE_NEWUTS | c.CLONE_NEWIPC | c.CLONE_NEWNET | c.CLONE_NEWPID | c.CLONE_NEWCGROUP)
         leader = c.clone_sibling()
@@ -250,11 +260,12 @@ def become_init(spec: Spec, pipe: _socket.socket) -> NoReturn:
         _socket.sethostname(spec["name"])
         enter_root()
         show_shares(spec)
-        mount_api_file_systems()
+        mount_api_file_systems(nesting=spec["nesting"])
         allow_ping()
         set_sysctls(spec["sysctls"])
         # As the last of it: some of the settings are not beneath net.
         read_only("/proc/sys", but="/proc/sys/net")
+        hide_host(privileged=spec["privileged"])
         master, console = open_console()
         share_mounts()
         bring_up_links(spec)
@@ -298,12 +309,44 @@ def read_only(path: str, *, but: str = "") -> None:
         c.move_mount(kept, os.open(but, os.O_PATH))
 
 
-def mount_api_file_systems() -> None:
+def hide(path: str) -> None:
+    """Have a file there that nobody can open: a device, where no devices are. As systemd-nspawn and runc do."""
+    try:
+        place = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    tree = c.open_tree("/dev/null", c.OPEN_TREE_CLONE)
+    c.mount_attributes(tree, attributes=c.ATTR_RDONLY | c.ATTR_NOSUID | c.ATTR_NODEV | c.ATTR_NOEXEC)
+    c.move_mount(tree, place)
+
+
+def hide_host(*, privileged: bool) -> None:
+    """Keep from view, and from the hand, what is of the whole kernel and the hardware. In a user namespace the
+    kernel itself refuses most of it; what guests read by chance and would take for their own is hidden there too."""
+    for path in HIDDEN:
+        hide(path)
+    for path in READ_ONLY + (READ_ONLY_TO_PRIVILEGED if privileged else ()):
+        if os.path.exists(path):
+            read_only(path)
+
+
+def mount_for_nesting() -> None:
+    """The kernel lets a user namespace mount proc and sysfs only where nothing of theirs is hidden from it
+    (mount_too_revealing in fs/namespace.c): a guest that makes some needs one of each that is as the kernel made it."""
+    os.mkdir("dev/.syscont", 0o700)
+    for fs_type in ("proc", "sysfs"):
+        os.mkdir(f"dev/.syscont/{fs_type}", 0o700)
+        attach(fs_type, f"dev/.syscont/{fs_type}", {}, c.ATTR_NOSUID | c.ATTR_NODEV | c.ATTR_NOEXEC)
+
+
+def mount_api_file_systems(*, nesting: bool) -> None:
     strict = c.ATTR_NOSUID | c.ATTR_NODEV | c.ATTR_NOEXEC
     attach("proc", "proc", {}, strict)
     attach("sysfs", "sys", {}, strict | c.ATTR_RDONLY)
     attach("cgroup2", "sys/fs/cgroup", {}, strict)
     attach("mqueue", "dev/mqueue", {}, strict)
+    if nesting:
+        mount_for_nesting()
     attach("tmpfs", "dev/shm", {"mode": "1777", "size": "10%"}, c.ATTR_NOSUID | c.ATTR_NODEV)
     attach(
         "devpts",
@@ -322,7 +365,7 @@ def allow_ping() -> None:
         setting = os.open("/proc/sys/net/ipv4/ping_group_range", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    os.write(setting, f"0 {ID_COUNT - 1}".encode())
+    os.write(setting, b"0 65535")
     os.close(setting)
 
 
@@ -377,8 +420,12 @@ def execute_init(spec: Spec, console: int) -> None:
         environment["CREDENTIALS_DIRECTORY"] = CREDENTIALS
     for fd in (0, 1, 2):
         os.dup2(console, fd)
-    c.bound_capabilities()
+    c.leave_keyring()
+    c.bound_capabilities(privileged=spec["privileged"])
     os.umask(0o022)
+    if spec["filter"]:
+        # The last step: the filter need allow nothing of ours but execve(2).
+        c.install_filter(bytes.fromhex(spec["filter"]))
     for init in ("/sbin/init", "/etc/init", "/bin/init"):
         try:
             os.execve(init, [init], environment)

@@ -48,14 +48,16 @@ def lock_layers(state_dir: str) -> int:
 
 
 def mount_layers(name: str, rootfs: str, state_dir: str, id_base: int, userns: int) -> int:
-    """The overlay of the image and the instance's own layer, both shifted into the user namespace; its root.
+    """The overlay of the image and the instance's own layer, both shifted into the user namespace; its root. userns is
+    negative for a privileged guest, which has none.
 
     The caller has a mount namespace of its own, in which fixed places serve: layers must be attached before an overlay
     can use them (until Linux 6.15). From then on it touches files as the guest's root.
     """
     for source, place_name in ((rootfs, "image"), (state_dir, "state")):
         tree = c.open_tree(source)
-        c.idmap_mount(tree, userns)
+        if userns >= 0:
+            c.idmap_mount(tree, userns)
         place = os.open(f"{LAUNCH_DIR}/{place_name}", os.O_PATH | os.O_DIRECTORY)
         c.move_mount(tree, place)
     # What overlayfs makes in its work folder is owned by whoever mounts: that must be an id of the guest's.

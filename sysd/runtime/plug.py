@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         """sysd.runtime.plugging.Change as it comes out of JSON."""
 
         id_base: int
+        privileged: bool
         leader: int
         remove: list[Share]
         add: list[Share]
@@ -102,13 +103,15 @@ def change_shares(change: Change, pidfd: int) -> None:
     c.unshare(c.CLONE_NEWNS)
     c.mount_attributes(os.open("/", os.O_PATH | os.O_CLOEXEC), propagation=c.MS_SLAVE, recursive=True)
     if change["add"]:
-        userns = os.open(f"/proc/{change['leader']}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        own = not change["privileged"]
+        userns = os.open(f"/proc/{change['leader']}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if own else -1
         signal.pidfd_send_signal(pidfd, 0)  # the number was its own, then
         shares.prepare(change["add"], userns, change["id_base"])
     # From here on the guest's files may come into view: no module may ever be loaded from them.
     sys.path.clear()
     sys.meta_path.clear()
-    c.setns(pidfd, c.CLONE_NEWUSER)
+    if not change["privileged"]:
+        c.setns(pidfd, c.CLONE_NEWUSER)
     c.set_ids(0, 0)
     c.unshare(c.CLONE_NEWNS)
     collected = shares.collect(change["add"])

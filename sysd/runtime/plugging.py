@@ -32,11 +32,12 @@ class Change:
         return not (self.remove or self.add or self.links)
 
 
-async def plug(guest: Guest, id_base: int, change: Change) -> None:
+async def plug(guest: Guest, change: Change) -> None:
     """Make the change. Raises FailedError when it, or the rest of it, could not be made."""
     if change.empty:
         return
-    task = json.dumps({**asdict(change), "id_base": id_base, "leader": guest.leader})
+    held = {"id_base": guest.confinement.root, "privileged": guest.confinement.privileged}
+    task = json.dumps({**asdict(change), **held, "leader": guest.leader})
     pidfd = os.dup(guest.pidfd)  # that of a guest that ends meanwhile is closed
     try:
         await _run(pidfd, task.encode())

@@ -54,7 +54,8 @@ _INSIDE = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
 
 
 def prepare(shares: Sequence[Share], userns: int, id_base: int) -> None:
-    """Mount each at its place. One that is not there and not required has none."""
+    """Mount each at its place. One that is not there and not required has none. userns is negative for a privileged
+    guest, to which nothing is shifted."""
     places = c.new_mount("tmpfs", {"source": "syscont", "mode": "0755"}, c.ATTR_NOSUID | c.ATTR_NOEXEC)
     c.move_mount(places, os.open(PLACES, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     for number, share in enumerate(shares):
@@ -80,7 +81,7 @@ def _bind(places: int, name: str, share: Share, userns: int) -> None:
         return
     recursive = share["recursive"]
     tree = c.open_tree(f"/proc/self/fd/{source}", c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if recursive else 0))
-    if share["shift"]:
+    if share["shift"] and userns >= 0:
         try:
             c.idmap_mount(tree, userns, recursive=recursive)
         except OSError as error:

@@ -53,12 +53,17 @@ class Plugged:
 class LaunchSpec:
     """host_links are rtnetlink requests (see sysd.runtime.replay) for the host, guest_links for the guest's namespace.
     put_back are those for the guest's namespace when the guest has ended; pin keeps it for that long. nics and shares
-    are also what a later change is compared to. sysctls are by path beneath /proc/sys,
-    credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too."""
+    are also what a later change is compared to. id_base is what the guest's root is on the host, as user and as group;
+    tty_group its group 5; the maps are texts as user_namespaces(7) has them. sysctls are by path beneath /proc/sys,
+    credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter is a
+    compiled seccomp filter (hex), which may be empty."""
 
     uuid: str
     name: str
     id_base: int
+    tty_group: int
+    uid_map: str
+    gid_map: str
     rootfs: str
     state_dir: str
     waits_for_guest: bool
@@ -74,6 +79,9 @@ class LaunchSpec:
     pin: bool = False
     put_back: list[str] = field(default_factory=list)
     nics: dict[str, Plugged] = field(default_factory=dict)
+    filter: str = ""
+    privileged: bool = False
+    nesting: bool = False
 
     @property
     def path(self) -> Path:
@@ -105,6 +113,22 @@ def read_devices(uuid: str) -> tuple[list[Share], dict[str, Plugged]] | None:
 
 def _steps(rows: list[list[str]]) -> list[tuple[str, str]]:
     return [(side, request) for side, request in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What holds a guest that runs, and so what is run in it, whatever its configuration is by now. root: the host's id
+    of its root; filter: of system calls, compiled; privileged: it has no user namespace of its own."""
+
+    root: int
+    filter: bytes = b""
+    privileged: bool = False
+
+
+def read_confinement(uuid: str) -> Confinement:
+    """As the guest was launched. Raises OSError, ValueError, KeyError or TypeError when that can't be read."""
+    written = json.loads(spec_path(uuid).read_bytes())
+    return Confinement(int(written["id_base"]), bytes.fromhex(written["filter"]), written["privileged"] is True)
 
 
 def spec_path(uuid: str) -> Path:

@@ -232,7 +232,7 @@ def test_requests_say_where_they_are_sent(kind: str) -> None:
 
 
 def _spec(shares: list[Share], nics: dict[str, Plugged]) -> LaunchSpec:
-    return LaunchSpec("u", "n", 0, "/r", "/s", True, shares=shares, nics=nics)
+    return LaunchSpec("u", "n", 0, 5, "", "", "/r", "/s", True, shares=shares, nics=nics)
 
 
 def test_a_change_is_the_difference() -> None:
