@@ -2,10 +2,11 @@
 """What a guest finds, item by item of systemd.io/CONTAINER_INTERFACE, and what it can't do to its host."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from conftest import Launch
-from guests import Instance, on_terminal, until
+from guests import Instance, on_terminal, syscont, until
 from hosts import Host
 
 # user namespace
@@ -261,3 +262,57 @@ def test_machinectl_forgets_it_when_it_stops(host: Host, launch: Launch) -> None
     until(host, lambda: not host.run(["machinectl", "show", instance.name], check=False).returncode)
     instance.do("stop", "--force")
     until(host, lambda: host.run(["machinectl", "show", instance.name], check=False).returncode)
+
+
+# credentials
+
+CREDENTIALS = {
+    "systemd.credential.tmpfiles.extra": "f /root/by-credential 0600 root root - yes",
+    "systemd.credential.secret": "line\nand a \\ and a ' and \t",
+    "systemd.credential-binary.bytes": "AP8KDQ==",
+    "environment.CREDENTIALS_DIRECTORY": "/somewhere/else",
+}
+
+
+@pytest.fixture(scope="module")
+def told_guest(host: Host, debian: str) -> Iterator[Instance]:
+    guest = Instance(host, "told-guest")
+    options = [word for key, value in CREDENTIALS.items() for word in ("--config", f"{key}={value}")]
+    syscont(host, "launch", "--wait", *options, debian, guest.name)
+    yield guest
+    syscont(host, "delete", "--force", guest.name)
+
+
+def test_systemd_takes_its_credentials(told_guest: Instance) -> None:
+    assert told_guest.sh("cat /root/by-credential") == "yes"
+    script = "systemd-run -q --pipe --wait -p ImportCredential=secret -p ImportCredential=bytes sh -c"
+    read = "cat $CREDENTIALS_DIRECTORY/secret; od -An -tx1 $CREDENTIALS_DIRECTORY/bytes"
+    text = told_guest.exec(*script.split(), read).stdout
+    assert text == CREDENTIALS["systemd.credential.secret"] + " 00 ff 0a 0d\n"
+
+
+def test_credentials_are_where_the_container_interface_wants_them(told_guest: Instance) -> None:
+    environ = told_guest.sh("tr '\\0' '\\n' </proc/1/environ").splitlines()
+    assert "CREDENTIALS_DIRECTORY=/run/host/credentials" in environ
+    assert told_guest.sh("stat -c '%a %u' /run/host/credentials /run/host/credentials/secret") == "700 0\n400 0\n"
+    kind, options = told_guest.sh("grep ' /run/host/credentials ' /proc/mounts").split()[2:4]
+    assert kind == "ramfs" or "noswap" in options
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(options.split(","))
+    assert told_guest.exec("sh", "-c", "echo x >/run/host/credentials/new", check=False).returncode != 0
+    nobody = told_guest.exec("su", "-s", "/bin/sh", "nobody", "-c", "cat /run/host/credentials/secret", check=False)
+    assert "ermission denied" in nobody.stderr
+
+
+def test_secrets_are_nobodys_on_the_host(host: Host, told_guest: Instance) -> None:
+    secret = CREDENTIALS["systemd.credential.tmpfiles.extra"]
+    for argv in (["systemctl", "show", told_guest.unit], ["syscont", "list", "--format", "json"]):
+        assert secret not in host.run(argv, user="alice", check=False).stdout
+    assert secret not in host.run(["journalctl", "-b", "-o", "export"]).stdout
+    spec = f"/run/syscont/instances/{told_guest.seen()['uuid']}.json"
+    assert host.run(["stat", "-c", "%a %u", spec]).stdout == "600 0\n"
+
+
+def test_no_credentials_no_folder(launch: Launch) -> None:
+    one = launch()
+    assert one.exec("ls", "/run/host/credentials", check=False).returncode != 0
+    assert "CREDENTIALS_DIRECTORY" not in one.sh("cat /proc/1/environ")

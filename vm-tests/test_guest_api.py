@@ -102,6 +102,21 @@ def test_changes_are_told(host: Host, guest: Instance) -> None:
     guest.sh("pkill varlinkctl || kill $(pidof varlinkctl)", check=False)
 
 
+def change_profile(host: Host, **change: Any) -> None:
+    tasks = [{"call": "ChangeProfile", "parameters": {"name": "default"} | change}]
+    assert "error" not in python(host, "raw_varlink", input=json.dumps(tasks)).stdout
+
+
+def test_a_profile_is_told_of_too(host: Host, guest: Instance) -> None:
+    guest.sh(f"varlinkctl call --more -j {SOCKET} {INTERFACE}.Monitor '{{}}' >/run/profiles 2>&1 </dev/null &")
+    until(host, lambda: guest.sh("cat /run/profiles").strip())
+    change_profile(host, set={"user.of-all": "x"})
+    until(host, lambda: '"user.of-all"' in guest.sh("cat /run/profiles"))
+    assert call(guest, "GetConfig")["config"]["user.of-all"] == "x"
+    change_profile(host, unset=["user.of-all"])
+    until(host, lambda: '"removed"' in guest.sh("cat /run/profiles"))
+
+
 def read_all(text: str) -> list[dict[str, Any]]:
     decoder, found = json.JSONDecoder(), []
     text = text.replace("\x1e", "").lstrip()

@@ -43,7 +43,6 @@ class VarlinkServer:
                 "uuid": instance.uuid,
                 "project": instance.project,
                 "type": instance.kind,
-                "description": instance.description,
                 "metaData": cloudinit.meta_data(instance),
             }
         )

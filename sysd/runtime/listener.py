@@ -17,6 +17,8 @@ from sysd.units.processes import peer_is_in
 RATE = 50.0
 BURST = 100
 """Connections taken, in a second and at once; the others wait, at the guest's own cost."""
+SHORTAGE = 1.0
+"""Seconds to wait where the daemon lacks descriptors or memory."""
 
 
 class Listener:
@@ -42,7 +44,10 @@ class Listener:
     def _accept(self) -> None:
         try:
             sock, _ = self._socket.accept()
+        except BlockingIOError:
+            return
         except OSError:
+            self._rest(SHORTAGE)
             return
         assert self._take
         if peer_is_in(sock, self._unit):
@@ -50,6 +55,9 @@ class Listener:
         else:
             sock.close()
         if delay := self._pace.step():
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._socket)
-            self._pause = loop.call_later(delay, loop.add_reader, self._socket, self._accept)
+            self._rest(delay)
+
+    def _rest(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        self._pause = loop.call_later(seconds, loop.add_reader, self._socket, self._accept)
