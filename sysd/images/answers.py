@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysd.images import metadata
+from sysd.images import metadata, templates
 from sysd.model import names
 from sysd.model.errors import SyscontError
 from sysd.model.image import Image, Init
 from sysd.units import answers
 from sysd.units.answers import MAX_NUMBER, MAX_STAGE, Progress, number, text
 
-_FIELDS = frozenset(("fingerprint", "architecture", "init", "size", "properties", "created"))
+_FIELDS = frozenset(("fingerprint", "architecture", "init", "size", "properties", "created", "templates"))
 
 
 def parse(line: str) -> Progress | Image | SyscontError:
@@ -38,6 +38,7 @@ def _image(facts: Any) -> Image:
         description=properties.get("description", ""),
         properties=properties,
         created=number(facts["created"], metadata.MAX_DATE * 1_000_000),
+        templates=templates.load(facts["templates"]),
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from sysd.images.templates import Entry
 from sysd.model.errors import InvalidError
 from sysd.units.answers import printable
 
@@ -57,6 +58,7 @@ class Metadata:
     architecture: str
     created: int
     properties: dict[str, str] = field(default_factory=dict)
+    templates: list[Entry] = field(default_factory=list)
 
     @property
     def description(self) -> str:
@@ -90,6 +92,7 @@ def parse(data: bytes) -> Metadata:
         architecture=_runnable(_scalar(_needed(fields, "architecture"), "architecture", ("str",))),
         created=_date(_scalar(_needed(fields, "creation_date"), "creation_date", ("int",))) * 1_000_000,
         properties=_properties(fields["properties"]) if "properties" in fields else {},
+        templates=_templates(fields["templates"]) if "templates" in fields else [],
     )
 
 
@@ -181,8 +184,37 @@ def _runnable(name: str) -> str:
 
 
 def _properties(node: yaml.Node) -> dict[str, str]:
-    if not isinstance(node, yaml.MappingNode):
-        raise _wrong("properties", "is not a mapping of names to values")
+    return check_properties(_texts(node, "properties"))
+
+
+def _texts(node: yaml.Node, name: str) -> dict[str, str]:
     kinds = tuple(tag.removeprefix(_TAG) for tag in _SCALARS)
-    nodes = _mapping(node, "properties")
-    return check_properties({key: _scalar(value, f"properties.{key[:40]}", kinds) for key, value in nodes.items()})
+    nodes = _mapping(_as_mapping(node, name), name)
+    return {key: _scalar(value, f"{name}.{key[:40]}", kinds) for key, value in nodes.items()}
+
+
+def _as_mapping(node: yaml.Node, name: str) -> yaml.MappingNode:
+    if not isinstance(node, yaml.MappingNode):
+        raise _wrong(name, "is not a mapping of names to values")
+    return node
+
+
+def _templates(node: yaml.Node) -> list[Entry]:
+    if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}null":
+        return []  # as image tools write it when there are none
+    return [_template(path, each) for path, each in _mapping(_as_mapping(node, "templates"), "templates").items()]
+
+
+def _template(path: str, node: yaml.Node) -> Entry:
+    name = f"templates.{path[:40]}"
+    fields = _mapping(_as_mapping(node, name), name)
+    when = _needed(fields, "when")
+    if not isinstance(when, yaml.SequenceNode):
+        raise _wrong(f"{name}.when", "is not a list")
+    return Entry(
+        path=path,
+        file=_scalar(_needed(fields, "template"), f"{name}.template", ("str",)),
+        when=[_scalar(each, f"{name}.when", ("str",)) for each in when.value],
+        properties=_texts(fields["properties"], f"{name}.properties") if "properties" in fields else {},
+        create_only="create_only" in fields and _scalar(fields["create_only"], name, ("bool",)).lower() == "true",
+    )

@@ -13,19 +13,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sysd.archive.extract import Extractor, Place
 from sysd.archive.tape import Member, TarReader
 from sysd.archive.tree import Parts, open_directory
-from sysd.images import facts, metadata
+from sysd.images import facts, metadata, templates
 from sysd.images.stream import Digest, tar_stream
 from sysd.model.errors import FailedError, InvalidError, SyscontError, UnsupportedError
 from sysd.units.answers import Reporter, emit, emit_error
 
 ROOTFS = b"rootfs"
 METADATA = (b"metadata.yaml",)
+TEMPLATES = b"templates"
 _VM_DISKS = ((b"rootfs.img",), (b"disk.qcow2",))
 
 
@@ -37,6 +38,7 @@ class Worker:
     limit: int
     digest: Digest = field(default_factory=lambda: Digest(Reporter("unpack")))
     _metadata: bytes | None = None
+    _templates: dict[str, bytes] = field(default_factory=dict)
     _reader: TarReader | None = None
 
     def unified(self, image: int) -> dict[str, Any]:
@@ -75,24 +77,29 @@ class Worker:
             os.close(root)
 
     def _beside(self, parts: Parts, member: Member) -> None:
-        """A member that is not part of the tree; templates are left out."""
+        """A member that is not part of the tree."""
         if parts in _VM_DISKS:
             raise UnsupportedError("this is a virtual machine's image", "only container images can be imported yet")
         if parts == METADATA:
-            self._take_metadata(member)
+            if self._metadata is not None:
+                raise InvalidError("metadata.yaml comes twice in the archive")
+            self._metadata = self._content(member, "metadata.yaml", metadata.MAX_SIZE)
+        if len(parts) == 2 and parts[0] == TEMPLATES and not member.isdir():
+            name = os.fsdecode(parts[1])
+            if len(self._templates) >= templates.MAX_TEMPLATES:
+                raise InvalidError(f"the image has more than {templates.MAX_TEMPLATES} templates")
+            self._templates[name] = self._content(member, f"template {name[:80]!r}", templates.MAX_TOTAL)
 
-    def _take_metadata(self, member: Member) -> None:
-        if self._metadata is not None:
-            raise InvalidError("metadata.yaml comes twice in the archive")
+    def _content(self, member: Member, what: str, limit: int) -> bytes:
         if not member.isreg() or member.issparse():
-            raise InvalidError("metadata.yaml is not a plain file")
-        if not 0 <= member.size <= metadata.MAX_SIZE:
-            raise InvalidError(f"metadata.yaml has {member.size} bytes", f"at most {metadata.MAX_SIZE}")
+            raise InvalidError(f"{what} is not a plain file")
+        if not 0 <= member.size <= limit:
+            raise InvalidError(f"{what} has {member.size} bytes", f"at most {limit}")
         assert self._reader is not None
         data = b""
         while len(data) < member.size:
             data += self._reader.tape.read_some(member.size - len(data))
-        self._metadata = data
+        return data
 
     def _parsed(self) -> metadata.Metadata:
         if self._metadata is None:
@@ -110,6 +117,7 @@ class Worker:
             "size": size,
             "properties": found.properties,
             "created": found.created,
+            "templates": [asdict(each) for each in templates.resolve(found.templates, self._templates)],
         }
 
 

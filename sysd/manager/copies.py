@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.snapshot import Snapshot
+from sysd.runtime import container
 
 DEFAULT_POOL = "default"
 VOLATILE = "volatile."
@@ -75,6 +78,8 @@ class Copies:
                 else:
                     await self._copy(current, instance, folder, with_snapshots=not wanted.instance_only)
             forget_identity(folder / layers.UPPER)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(container.state_dir(source) / container.MADE_FOR, folder / container.MADE_FOR)
 
         return self._instances.create(new, options, owner, kind="copy-instance", fill=fill)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from sysd.model.instance import Instance
 
+SEED = "/var/lib/cloud/seed/nocloud-net/"
 EMPTY = "#cloud-config\n{}\n"
 
 

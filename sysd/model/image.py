@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sysd.model.templates import Template
+
 
 class Init(StrEnum):
     """What runs as PID 1: decides which signal means power off, and whether the guest says when it has booted."""
@@ -28,3 +30,4 @@ class Image:
     properties: dict[str, str] = field(default_factory=dict)
     created: int = 0
     imported: int = field(default_factory=lambda: time.time_ns() // 1000)
+    templates: list[Template] = field(default_factory=list)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dbus_next import Variant
 
 from sysd.model import cloudinit, sysctls
 from sysd.model.config import get_bool, get_int
+from sysd.model.errors import InvalidError
 from sysd.model.idmap import is_privileged, make_idmap
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance
@@ -28,12 +30,17 @@ from sysd.runtime.seccomp import compile_policy
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 from sysd.units.systemd import Properties
 
+log = logging.getLogger(__name__)
+
 LAUNCHER = "/usr/libexec/syscont/launch"
 MODPROBE = "/sbin/modprobe"
 DEVICES = [["char-pts", "rwm"], ["/dev/net/tun", "rwm"], ["/dev/fuse", "rwm"]]
 """What each container may open beside what DevicePolicy=closed leaves it."""
 STATE_DIR = Path("/var/lib/syscont/instances")
 IMAGE_DIR = Path("/var/lib/syscont/images")
+
+MADE_FOR = "made-for"
+"""Beside an instance's layer: for whom files were last made from its image's templates (provision.put_templates)."""
 
 TTY_GROUP = 5
 """As devpts is mounted for guests; a number that distributions have agreed on."""
@@ -104,6 +111,7 @@ def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
         filter=compile_policy(policy_of(instance.config)).hex(),
         **held(instance),
         nesting=get_bool(instance.config, "security.nesting"),
+        templates=templates(instance, image),
     )
 
 
@@ -125,6 +133,22 @@ def _modules(config: Mapping[str, str]) -> Properties:
         return {}
     argv = [MODPROBE, "--all", "--use-blacklist", "--", *missing]
     return {"ExecStartPre": Variant("a(sasb)", [[MODPROBE, argv, False]])}
+
+
+def templates(instance: Instance, image: Image) -> dict[str, list[tuple[str, str, str]]]:
+    """Files that the image wants made, by what triggers them. cloud-init's seed is made without them."""
+    made: dict[str, list[tuple[str, str, str]]] = {}
+    for template in image.templates:
+        if template.path.startswith(cloudinit.SEED):
+            continue
+        for trigger in template.when:
+            try:
+                text = template.render(instance, image.architecture, trigger)
+            except InvalidError as error:
+                log.warning("%s: %s is not made: %s", instance.name, template.path, error.message)
+                continue
+            made.setdefault(trigger, []).append((template.path, text, "new" if template.create_only else ""))
+    return made
 
 
 def credentials(config: Mapping[str, str]) -> dict[str, str]:

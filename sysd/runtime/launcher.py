@@ -26,7 +26,7 @@ from sysd import _cext as c
 from sysd.codec import decode, encode, quote_ascii
 from sysd.runtime.beneath import LaunchError, beneath, exists_at, mount_point, mount_tmpfs, write_at
 from sysd.runtime.layers import LAUNCH_DIR, lock_layers, mount_layers
-from sysd.runtime.provision import CREDENTIALS, listen, put_credentials, put_seed
+from sysd.runtime.provision import CREDENTIALS, listen, put_credentials, put_seed, put_templates
 from sysd.runtime.replay import NETNS_FD, open_netlink, replay
 
 TYPE_CHECKING = False
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         filter: str
         privileged: bool
         nesting: bool
+        templates: dict[str, list[tuple[str, str, str]]]
 
 
 HANDOVER_SOCKET = "/run/syscont/handover"
@@ -183,6 +184,7 @@ def fill_root(spec: Spec, root: int) -> dict[str, _socket.socket]:
         write_at(host, "os-release", stream.read())
     os.mkdir("incoming", 0o700, dir_fd=host)
     put_credentials(host, spec["credentials"])
+    put_templates(root, spec)
     put_seed(root, spec["seed"])
     notify_socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     notify_socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)

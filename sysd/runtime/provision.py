@@ -19,9 +19,17 @@ from sysd.runtime.beneath import LaunchError, beneath, write_at
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypedDict
+
+    class Spec(TypedDict):
+        uuid: str
+        name: str
+        state_dir: str
+        templates: dict[str, list[tuple[str, str, str]]]
 
 CREDENTIALS = "/run/host/credentials"
 SEED = "var/lib/cloud/seed/nocloud-net"
+MADE_FOR = "made-for"
 BACKLOG = 64
 
 
@@ -67,15 +75,55 @@ def put_seed(root: int, seed: Mapping[str, str]) -> None:
         os.close(c.openat2(root, "etc/cloud", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve))
     except OSError:
         return
+    for name, text in seed.items():
+        if not put_file(root, f"{SEED}/{name}", text.encode(), 0o600):
+            return
+
+
+def put_templates(root: int, spec: Spec) -> None:
+    """Make the files that the image wants made: at the first start, at those after the instance was copied or renamed,
+    and at each start. What was made last is remembered beside the instance's layer, where the guest can't reach."""
+    if not spec["templates"]:
+        return
+    identity = f"{spec['uuid']} {spec['name']}"
+    marker = f"{spec['state_dir']}/{MADE_FOR}"
     try:
-        folder = beneath(root, SEED)
-        for name, text in seed.items():
-            try:
-                write_at(folder, name, text.encode(), 0o600)
-            except FileExistsError:
-                os.unlink(name, dir_fd=folder)
-                write_at(folder, name, text.encode(), 0o600)
-        os.close(folder)
+        with open(marker) as stream:
+            known = stream.read(256)
+    except FileNotFoundError:
+        known = ""
+    due = ["start"]
+    if known != identity:
+        due.insert(0, "create" if not known else "copy" if known.split()[0] != spec["uuid"] else "rename")
+    for trigger in due:
+        for path, text, new in spec["templates"].get(trigger, ()):
+            put_file(root, path.lstrip("/"), text.encode(), 0o644, only_new=bool(new))
+    if known != identity:
+        with open(marker + ".new", "w") as stream:
+            stream.write(identity)
+        os.rename(marker + ".new", marker)
+
+
+def put_file(root: int, path: str, data: bytes, mode: int, *, only_new: bool = False) -> bool:
+    """Write a file in the guest's tree, in place of what is there; returns whether that could be done."""
+    parent, _, name = path.rpartition("/")
+    try:
+        folder = beneath(root, parent) if parent else os.dup(root)
+        try:
+            _replace(folder, name, data, mode, only_new)
+        finally:
+            os.close(folder)
     except (OSError, LaunchError) as error:
-        sys.stderr.write(f"no seed for cloud-init: {error}\n")
+        sys.stderr.write(f"/{path} was not written: {error}\n")
         sys.stderr.flush()
+        return False
+    return True
+
+
+def _replace(folder: int, name: str, data: bytes, mode: int, only_new: bool) -> None:
+    try:
+        write_at(folder, name, data, mode)
+    except FileExistsError:
+        if not only_new:
+            os.unlink(name, dir_fd=folder)
+            write_at(folder, name, data, mode)

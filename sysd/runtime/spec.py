@@ -56,7 +56,8 @@ class LaunchSpec:
     are also what a later change is compared to. id_base is what the guest's root is on the host, as user and as group;
     tty_group its group 5; the maps are texts as user_namespaces(7) has them. sysctls are by path beneath /proc/sys,
     credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter is a
-    compiled seccomp filter (hex), which may be empty."""
+    compiled seccomp filter (hex), which may be empty. templates: by what triggers them, the files that the image wants
+    made, as (path, text, "new" when only where there is none)."""
 
     uuid: str
     name: str
@@ -82,6 +83,7 @@ class LaunchSpec:
     filter: str = ""
     privileged: bool = False
     nesting: bool = False
+    templates: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

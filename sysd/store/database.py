@@ -20,6 +20,7 @@ from sysd.model.operation import Operation, OperationStatus
 from sysd.model.profile import Profile
 from sysd.model.project import Project
 from sysd.model.snapshot import Snapshot
+from sysd.model.templates import Template
 
 log = logging.getLogger(__name__)
 
@@ -160,9 +161,11 @@ class Store:
     # images
 
     def images(self) -> Iterator[Image]:
-        return self._read(
-            "images", "fingerprint", "fingerprint", lambda raw: Image(**raw | {"init": Init(raw["init"])})
-        )
+        def load(raw: dict[str, Any]) -> Image:
+            known = raw | {"init": Init(raw["init"])}
+            return Image(**known | {"templates": [Template(**each) for each in known.get("templates", ())]})
+
+        return self._read("images", "fingerprint", "fingerprint", load)
 
     def put_image(self, image: Image) -> None:
         self._db.execute(

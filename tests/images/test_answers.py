@@ -21,6 +21,7 @@ GOOD: dict[str, Any] = {
     "size": 10,
     "properties": {"description": "Ünï", "os": "x"},
     "created": 1,
+    "templates": [],
 }
 
 

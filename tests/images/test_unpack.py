@@ -85,6 +85,7 @@ def test_minimal(place: Place) -> None:
         "size": 10,
         "properties": {"os": "Test", "release": "1"},
         "created": 1424284563_000000,
+        "templates": [],
     }
     assert os.listdir(place.target) == ["rootfs"]
     assert sorted(os.listdir(place.rootfs)) == ["dev", "proc", "run", "sbin", "sys", "tmp"]
@@ -119,6 +120,7 @@ def test_squashfs(place: Place, name: str) -> None:
     rootfs = squashfs(place.base / "store", "-comp", name)
     described = tar([metadata()])
     result = place.split(described, rootfs)
+    assert result["templates"] == [], "nothing asks for it"
     assert result["fingerprint"] == hashlib.sha256(described + rootfs).hexdigest()
     init = place.rootfs / "sbin/init"
     assert init.samefile(place.rootfs / "sbin/hard")
@@ -143,6 +145,41 @@ def test_split_with_templates_and_compression(place: Place) -> None:
     result = place.split(described, rootfs)
     assert result["fingerprint"] == hashlib.sha256(described + rootfs).hexdigest()
     assert stat.S_IMODE(place.rootfs.stat().st_mode) == 0o750
+
+
+WANTED = b"\ntemplates: {/etc/hostname: {when: [create, copy], template: hostname.tpl, properties: {a: 1}}}\n"
+
+
+def with_templates(*entries: Entry, wanted: bytes = WANTED) -> bytes:
+    return tar([*entries, metadata(METADATA + wanted), directory("rootfs"), Entry("rootfs/sbin/init", mode=0o755)])
+
+
+def test_templates(place: Place) -> None:
+    result = place.unified(with_templates(Entry("templates/hostname.tpl", data=b"{{ container.name }}\n")))
+    made = {"path": "/etc/hostname", "text": "{{ container.name }}\n", "when": ["create", "copy"]}
+    assert result["templates"] == [made | {"properties": {"a": "1"}, "create_only": False}]
+    assert os.listdir(place.target) == ["rootfs"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "wanted", "why"),
+    [
+        ([], WANTED, "has no file templates/hostname.tpl"),
+        ([symlink("templates/hostname.tpl", "/etc/shadow")], WANTED, "is not a plain file"),
+        ([Entry("templates/hostname.tpl", data=b"\xff")], WANTED, "not UTF-8"),
+        ([Entry("templates/hostname.tpl", data=b"x" * 30_000)], WANTED, "bytes"),
+        ([Entry(f"templates/{n}", data=b"x") for n in range(65)], b"", "more than 64"),
+        ([Entry("templates/a")], b"\ntemplates: {/../x: {when: [start], template: a}}\n", "not the path"),
+        ([Entry("templates/a")], b"\ntemplates: {/x: {when: [never], template: a}}\n", "is made neither"),
+        ([Entry("templates/a")], b"\ntemplates: {/x: {when: start, template: a}}\n", "not a list"),
+        ([Entry("templates/a")], b"\ntemplates: {/x: {when: [start]}}\n", "template is missing"),
+        ([Entry("templates/a")], b"\ntemplates: {/x: null}\n", "not a mapping"),
+        ([Entry("templates/a")], b"\ntemplates: [x]\n", "not a mapping"),
+    ],
+)
+def test_templates_that_are_refused(place: Place, entries: list[Entry], wanted: bytes, why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        place.unified(with_templates(*entries, wanted=wanted))
 
 
 def test_split_given_as_unified(place: Place) -> None:
