@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hosts import Host
@@ -15,6 +16,9 @@ from bench.rivals import Incus, Rival, Syscont
 
 RIVALS: tuple[Rival, Rival] = (Syscont(), Incus())
 CROWD = 200
+MANY = 50
+FEW_ROUNDS = 3
+"""Of what takes long."""
 MEMORY_GOAL = 64 << 20
 SETTLE = 0.3
 
@@ -95,6 +99,49 @@ class Contests:
         for rival in RIVALS:
             self._watch.seconds(*rival.delete("started"))
 
+    def create(self) -> Iterator[Result]:
+        """From a cached Debian image, without a start."""
+
+        def one(rival: Rival) -> Callable[[int], float]:
+            def run(number: int) -> float:
+                name = f"bench{number}"
+                seconds = self._watch.seconds(*rival.create("deb", name))
+                self._watch.seconds(*rival.delete(name))
+                return seconds
+
+            return run
+
+        yield self._compare("create", 1 / 10, one)
+
+    def remove(self) -> Iterator[Result]:
+        """Stop a running Debian at once, then delete it."""
+
+        def one(rival: Rival) -> Callable[[int], float]:
+            def run(number: int) -> float:
+                name = f"bench{number}"
+                self._watch.seconds(*rival.launch("deb", name, wait=True))
+                time.sleep(SETTLE)
+                return self._watch.seconds(*rival.stop(name)) + self._watch.seconds(*rival.delete(name))
+
+            return run
+
+        yield self._compare("stop and delete", 1 / 2, one)
+
+    def many(self) -> Iterator[Result]:
+        """That many commands, all started at once."""
+        names = [f"many{number}" for number in range(MANY)]
+
+        def one(rival: Rival) -> Callable[[int], float]:
+            def run(number: int) -> float:
+                seconds = self._watch.seconds(*at_once(rival.launch("busybox", name) for name in names))
+                self._watch.seconds(*at_once(rival.delete(name) for name in names))
+                time.sleep(SETTLE)
+                return seconds
+
+            return run
+
+        yield self._compare(f"launch {MANY} of busybox at once", 1 / 5, one, FEW_ROUNDS)
+
     def exec(self) -> Iterator[Result]:
         self._with_one_instance()
         yield self._compare("exec true", 1 / 2, lambda rival: self._timed(rival.exec("only", "true")))
@@ -146,6 +193,14 @@ class Contests:
     def _timed(self, argv: Sequence[str]) -> Callable[[int], float]:
         return lambda number: self._watch.seconds(*argv)
 
-    def _compare(self, title: str, goal: float | None, one: Callable[[Rival], Callable[[int], float]]) -> Result:
+    def _compare(
+        self, title: str, goal: float | None, one: Callable[[Rival], Callable[[int], float]], most_rounds: int = 1000
+    ) -> Result:
         ours, theirs = (one(rival) for rival in RIVALS)
-        return Result(title, *interleaved(self._rounds, ours, theirs), goal)
+        return Result(title, *interleaved(min(self._rounds, most_rounds), ours, theirs), goal)
+
+
+def at_once(commands: Iterable[Sequence[str]]) -> list[str]:
+    """One command that runs many side by side and fails when one of them does."""
+    lines = "".join(f"{shlex.join(command)} & jobs=\"$jobs $!\"\n" for command in commands)
+    return ["sh", "-c", f'{lines}status=0; for job in $jobs; do wait "$job" || status=1; done; exit $status']

@@ -103,8 +103,8 @@ def test_init_is_told_where_it_is(guest: Instance, debian_guest: Instance) -> No
         uuid = one.seen()["uuid"]
         assert environment["container"] == "syscont"
         assert environment["container_uuid"] == uuid
-        assert one.sh("cat /run/host/container-manager") == "syscont"
-        assert one.sh("cat /run/host/container-uuid") == uuid
+        assert one.sh("cat /run/host/container-manager") == "syscont\n"
+        assert one.sh("cat /run/host/container-uuid") == f"{uuid}\n"
 
 
 def test_one_identity_everywhere(host: Host, debian_guest: Instance) -> None:
@@ -120,6 +120,13 @@ def test_one_identity_everywhere(host: Host, debian_guest: Instance) -> None:
 
 def test_os_release_of_the_host(host: Host, guest: Instance) -> None:
     assert guest.sh("cat /run/host/os-release") == host.read_text("/etc/os-release")
+
+
+def test_the_host_is_named_in_the_environment(host: Host, guest: Instance) -> None:
+    known = dict(line.split("=", 1) for line in host.read_text("/etc/os-release").splitlines() if "=" in line)
+    environment = guest.sh("tr '\\0' '\\n' </proc/1/environ").splitlines()
+    assert f"container_host_id={known['ID'].strip(chr(34))}" in environment
+    assert f"container_host_version_id={known['VERSION_ID'].strip(chr(34))}" in environment
 
 
 def test_hostname(guest: Instance, debian_guest: Instance) -> None:
@@ -153,6 +160,47 @@ def test_mounts(guest: Instance) -> None:
     assert mounts == mounts | expected
     hidden = {f"/proc/{name}" for name in ("kallsyms", "kcore", "keys", "sysrq-trigger", "timer_list")}
     assert set(mounts) <= set(expected) | hidden | {"/tmp"}, "mounts nobody asked for"
+
+
+def test_inaccessible_nodes(guest: Instance, debian_guest: Instance) -> None:
+    shown = guest.sh("cd /run/host/inaccessible; stat -c '%n %F %a %t:%T' *")
+    assert shown.splitlines() == [
+        "blk block special file 0 0:0",
+        "chr character special file 0 0:0",
+        "dir directory 0 0:0",
+        "fifo fifo 0 0:0",
+        "reg regular empty file 0 0:0",
+        "sock socket 0 0:0",
+    ]
+    hidden = ["systemd-run", "--quiet", "--pipe", "--wait", "-p", "InaccessiblePaths=/etc/shadow"]
+    assert debian_guest.exec(*hidden, "stat", "-c", "%a", "/etc/shadow").stdout == "0\n"
+
+
+def test_it_has_the_capabilities_that_systemd_needs(guest: Instance) -> None:
+    bounding = int(guest.sh("grep ^CapBnd: /proc/1/status").split()[1], 16)
+    for needed in (21, 27):  # CAP_SYS_ADMIN, CAP_MKNOD
+        assert bounding >> needed & 1
+    for useless in (29, 30, 37):  # CAP_AUDIT_WRITE, CAP_AUDIT_CONTROL, CAP_AUDIT_READ
+        assert not bounding >> useless & 1
+
+
+def test_services_may_be_sandboxed(debian_guest: Instance) -> None:
+    """By file system namespaces of their own, with a /dev of their own."""
+    settings = ("PrivateDevices=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes")
+    words = [word for setting in settings for word in ("-p", setting)]
+    script = "[ -c /dev/null ] && [ ! -e /dev/console ] && ! touch /usr/x 2>/dev/null && echo sandboxed"
+    argv = ["systemd-run", "--quiet", "--pipe", "--wait", *words, "sh", "-c", script]
+    assert debian_guest.exec(*argv).stdout == "sandboxed\n"
+
+
+def test_nothing_is_there_that_is_not_virtual(guest: Instance) -> None:
+    """Neither virtual terminals, nor the kernel's log, nor anything for udev to manage."""
+    guest.sh("cd /dev; for n in tty[0-9]* vcs* kmsg; do [ ! -e $n ] || exit 1; done")
+    guest.sh("! touch /sys/x 2>/dev/null")
+
+
+def test_udev_does_not_run(debian_guest: Instance) -> None:
+    assert debian_guest.exec("systemctl", "is-active", "systemd-udevd", check=False).stdout == "inactive\n"
 
 
 def test_sysctls_of_its_own_network_can_be_set(guest: Instance) -> None:
@@ -199,6 +247,18 @@ def test_cgroups_are_its_own_and_delegated(host: Host, guest: Instance) -> None:
     assert guest.sh("cat /sys/fs/cgroup/cgroup.controllers").split() == sorted(
         enabled, key=host.read_text(f"{group}/cgroup.controllers").split().index
     )
+
+
+def test_the_unit_is_delegated(guest: Instance) -> None:
+    assert guest.systemd("Delegate") == "yes"
+    assert guest.systemd("ControlGroup") == f"/syscont.slice/{guest.unit}"
+
+
+def test_the_hardware_address_stays(launch: Launch) -> None:
+    instance = launch()
+    before = instance.sh("cat /sys/class/net/eth0/address")
+    instance.do("restart", "--force")
+    assert instance.sh("cat /sys/class/net/eth0/address") == before
 
 
 def test_the_network_card_is_also_called_host0(debian_guest: Instance) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import platform
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ TTY_GROUP = 5
 RTMIN = 34
 """SIGRTMIN as glibc counts, and as systemd's container interface means it."""
 POWER_OFF_SIGNAL = {Init.SYSTEMD: RTMIN + 3, Init.BUSYBOX: int(signal.SIGUSR2), Init.OTHER: int(signal.SIGPWR)}
+
+HOST_FIELDS = ("ID", "BUILD_ID", "VARIANT_ID", "VERSION_ID")
+"""Those of os-release(5) that systemd's container interface names."""
 
 INFINITY = (1 << 64) - 1
 SECOND = 1_000_000
@@ -95,7 +99,7 @@ def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
         rootfs=str(IMAGE_DIR / image.fingerprint / "rootfs"),
         state_dir=str(state_dir(instance)),
         waits_for_guest=image.init is Init.SYSTEMD,
-        environment=environment(instance.config),
+        environment=host_identity() | environment(instance.config),
         sysctls=sysctls.settings(instance.config),
         core_scheduling=core_scheduling.wanted(instance.config),
         credentials=credentials(instance.config),
@@ -113,6 +117,15 @@ def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
         nesting=get_bool(instance.config, "security.nesting"),
         templates=templates(instance, image),
     )
+
+
+def host_identity() -> dict[str, str]:
+    """What the container interface lets guests know of the system that they run on."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return {}
+    return {f"container_host_{field.lower()}": release[field] for field in HOST_FIELDS if field in release}
 
 
 def environment(config: Mapping[str, str]) -> dict[str, str]:

@@ -81,6 +81,8 @@ HIDDEN = ("/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/timer_list")
 READ_ONLY = ("/proc/sysrq-trigger",)
 READ_ONLY_TO_PRIVILEGED = ("/proc/acpi", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi")
 """As systemd-nspawn has them (nspawn-mount.c)."""
+# S_IFREG and the like of inode(7).
+NODE_KINDS = (("reg", 0o100000), ("fifo", 0o010000), ("sock", 0o140000), ("chr", 0o020000), ("blk", 0o060000))
 DEV_LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -178,11 +180,12 @@ def fill_root(spec: Spec, root: int) -> dict[str, _socket.socket]:
     run = mount_tmpfs(base, mount_point(root, "run"), "0755", "20%")
     os.mkdir("host", 0o755, dir_fd=run)
     host = mount_tmpfs(base, beneath(root, "run/host"), "0755", "1m")
-    write_at(host, "container-manager", MANAGER.encode())
-    write_at(host, "container-uuid", spec["uuid"].encode())
+    write_at(host, "container-manager", f"{MANAGER}\n".encode())
+    write_at(host, "container-uuid", f"{spec['uuid']}\n".encode())
     with open("/etc/os-release", "rb") as stream:
         write_at(host, "os-release", stream.read())
     os.mkdir("incoming", 0o700, dir_fd=host)
+    make_inaccessible(host)
     put_credentials(host, spec["credentials"])
     put_templates(root, spec)
     put_seed(root, spec["seed"])
@@ -195,6 +198,15 @@ def fill_root(spec: Spec, root: int) -> dict[str, _socket.socket]:
     if spec["lxd_socket"]:
         sockets["lxdapi"] = listen(dev, "lxd")
     return sockets
+
+
+def make_inaccessible(host: int) -> None:
+    """One node of each kind that nobody can open: what a guest's systemd mounts over what is to be hidden, and
+    could not make itself."""
+    os.mkdir("inaccessible", 0o755, dir_fd=host)
+    os.mkdir("inaccessible/dir", 0, dir_fd=host)
+    for name, kind in NODE_KINDS:
+        os.mknod(f"inaccessible/{name}", kind, 0, dir_fd=host)
 
 
 def fill_dev(spec: Spec, dev: int) -> None:
