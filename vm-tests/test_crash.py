@@ -176,6 +176,51 @@ def test_daemon_dies_in_the_middle(crash_host: Host, steady: Instance, name: str
     assert "Traceback" not in said, said[-3000:]
 
 
+def test_profile_changes_are_whole_and_in_force(crash_host: Host, steady: Instance) -> None:
+    """With the daemon dying at any moment, a change is made for all that have the profile, or for none."""
+    host, users = crash_host, [Instance(crash_host, name) for name in ("x", "y", "z")]
+    syscont(host, "profile", "create", "p", "-c", "limits.processes=100", "-c", "user.k=100")
+    for user in users:
+        syscont(host, "launch", "busybox", user.name, "-p", "default", "-p", "p")
+    name = "p"
+    try:
+        for point in range(POINTS):
+            wanted = str(101 + point)
+            # It takes about as long as three of these: the command's own start, the change, the units.
+            delay = 0.15 * host.slowness * (point + 0.5) / POINTS
+            change = ["syscont", "profile", "set", name, f"limits.processes={wanted}", f"user.k={wanted}"]
+            crash(host, change, delay, RESTART if point % 4 == 3 else "kill")
+            shown = json.loads(syscont(host, "profile", "show", name, "--format", "json").stdout)
+            held = shown["config"]["limits.processes"]
+            assert shown["config"]["user.k"] == held
+            for user in users:
+                assert user.seen()["expandedConfig"]["user.k"] == held
+                until(host, lambda user=user: user.systemd("TasksMax") == held)  # type: ignore[misc]
+            other = "q" if name == "p" else "p"
+            crash(host, ["syscont", "profile", "rename", name, other], delay, "kill")
+            listed = json.loads(syscont(host, "profile", "list", "--format", "json").stdout)
+            (name,) = {one["name"] for one in listed} - {"default"}
+            assert all(user.seen()["profiles"] == ["default", name] for user in users)
+    finally:
+        for user in users:
+            user.do("delete", "--force", check=False)
+        syscont(host, "profile", "delete", name, check=False)
+
+
+def test_projects_are_whole(crash_host: Host, steady: Instance) -> None:
+    """A project and its default profile come and go together."""
+    host = crash_host
+    for point in range(POINTS):
+        delay = 0.12 * host.slowness * (point + 0.5) / POINTS
+        for argv in (["create", "lab"], ["rename", "lab", "yard"], ["delete", "lab"], ["delete", "yard"]):
+            crash(host, ["syscont", "project", *argv], delay, "kill")
+            projects = {one["name"] for one in json.loads(syscont(host, "project", "list", "--format", "json").stdout)}
+            profiles = json.loads(syscont(host, "profile", "list", "--all-projects", "--format", "json").stdout)
+            assert {one["project"] for one in profiles} == projects
+        for name in projects - {"default"}:
+            syscont(host, "project", "delete", name)
+
+
 def test_command_in_a_guest_outlives_the_daemon(crash_host: Host, steady: Instance) -> None:
     steady.sh("rm -f /ended")
     begun = crash(crash_host, ["syscont", "exec", "steady", "--", "sh", "-c", "sleep 1; echo yes >/ended"], 0.3, "kill")

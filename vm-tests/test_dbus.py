@@ -18,8 +18,9 @@ SHIPPED = Path(__file__).resolve().parent.parent / "data/dbus-1/interfaces"
 READS = {
     "org.syscont.Manager": {
         "ListInstances", "GetInstance", "ListImages", "GetImage", "ListNetworks", "ListOperations",
-        "GetOperation",
+        "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject",
     },
+    "org.syscont.Project": {"GetUsage"},
 }  # fmt: skip
 # Decided by whose operation it is; these have a test of their own.
 OWN = {("org.syscont.Manager", "CancelOperation"), ("org.syscont.Operation", "Cancel")}
@@ -53,7 +54,7 @@ def interfaces() -> dict[str, ET.Element]:
 
 def arguments_for(signature: str) -> list[str]:
     """Some value of a signature, in busctl's words."""
-    values = {"s": "x", "h": "0", "a{sv}": "0", "a{ss}": "0", "as": "0"}
+    values = {"s": "x", "h": "0", "a{sv}": "0", "a{ss}": "0", "as": "0", "a{sa{ss}}": "0"}
     words, rest = [], signature
     while rest:
         part = next(one for one in sorted(values, key=len, reverse=True) if rest.startswith(one))

@@ -268,6 +268,7 @@ class Instances:
                 profiles = self._catalog.check_profiles(project, instance.profiles)
                 await self._lifecycle.forget(instance)
                 renamed = replace(instance, project=project, name=new_name, profiles=profiles)
+                renamed = remember_addresses(renamed, self._table.expand(renamed))
                 self._register.rename(instance, renamed)
                 self._lifecycle.hosts_changed()
                 await self._lifecycle.load([renamed])

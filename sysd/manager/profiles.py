@@ -115,6 +115,7 @@ class Profiles:
         said to be made it is in force where it can be at once. What a crash leaves undone is done at the next start:
         see put_in_force."""
         profile = self._catalog.profile(reference)
+        change(profile)  # bad input is refused before anything is begun
 
         async def work(handle: Handle) -> None:
             async with self._held(profile):

@@ -82,8 +82,8 @@ class Schema:
                 key.check(value)
                 if key.check_member:
                     key.check_member(name[len(key.name) - 1 :], value)
-            except InvalidError as error:
-                raise InvalidError(f"{name}: {error.message}", error.hint) from None
+            except (InvalidError, UnsupportedError) as error:
+                raise type(error)(f"{name}: {error.message}", error.hint) from None
         return dict(values)
 
     def changed(self, config: Mapping[str, str], values: Mapping[str, str], unset: Collection[str]) -> dict[str, str]:
