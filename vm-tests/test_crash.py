@@ -195,7 +195,7 @@ def test_profile_changes_are_whole_and_in_force(crash_host: Host, steady: Instan
             assert shown["config"]["user.k"] == held
             for user in users:
                 assert user.seen()["expandedConfig"]["user.k"] == held
-                until(host, lambda user=user: user.systemd("TasksMax") == held)  # type: ignore[misc]
+                until(host, lambda user=user, held=held: user.systemd("TasksMax") == held)  # type: ignore[misc]
             other = "q" if name == "p" else "p"
             crash(host, ["syscont", "profile", "rename", name, other], delay, "kill")
             listed = json.loads(syscont(host, "profile", "list", "--format", "json").stdout)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sysd.cli.options import Parsed
     from sysd.cli.output import Item
 
-SIZES = ("limits.memory", "limits.disk")
+SIZES = ("limits.memory",)
 
 
 def list_all(parsed: Parsed) -> int:

@@ -105,7 +105,13 @@ KEYS = (
     Key("limits.cpu", _count, "", _TOTAL.format("CPUs", "limits.cpu, as a number of CPUs"), live=True),
     Key("limits.memory", _memory, "", _TOTAL.format("memory", "limits.memory, in bytes"), live=True),
     Key("limits.processes", _count, "", _TOTAL.format("processes", "limits.processes"), live=True),
-    Key("limits.disk", _memory, "", _TOTAL.format("disk space", "a size on its root disk"), live=True),
+    Key(
+        "limits.disk",
+        anything,
+        "",
+        "",
+        refused="the default pool's file system has no quotas that belong to an instance",
+    ),
     Key("limits.networks", _count, "", "", refused=f"projects have no networks of their own: {_SHARED}"),
     Key(
         "restricted",

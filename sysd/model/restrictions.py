@@ -146,15 +146,15 @@ def usages(project: Project, instances: list[Instance]) -> dict[str, Usage]:
     for key, counted in COUNTS.items():
         if most := project.config.get(key):
             found[key] = Usage(sum(map(counted, instances)), int(most))
-    for key, read in _TOTALS.items():
+    for key in _WANTED:
         if most := project.config.get(key):
-            total = sum(_taken(project, key, instance, read) for instance in instances)
+            total = sum(_taken(project, key, instance) for instance in instances)
             found[key] = Usage(total, parse_size(most))
     return found
 
 
-def _taken(project: Project, key: str, instance: Instance, read: Callable[[Instance], str]) -> int:
-    text = read(instance)
+def _taken(project: Project, key: str, instance: Instance) -> int:
+    text = instance.config.get(key, "")
     try:
         return parse_size(text) if key in _SIZES else int(text)
     except (ValueError, InvalidError):
@@ -166,22 +166,12 @@ def _why(project: Project, key: str) -> str:
     return f"project {project.name} has {key}, which holds for all of its instances together"
 
 
-def _root_size(instance: Instance) -> str:
-    return next((device.get("size", "") for device in instance.devices.values() if is_root(device)), "")
-
-
-_TOTALS: dict[str, Callable[[Instance], str]] = {
-    "limits.cpu": lambda instance: instance.config.get("limits.cpu", ""),
-    "limits.memory": lambda instance: instance.config.get("limits.memory", ""),
-    "limits.processes": lambda instance: instance.config.get("limits.processes", ""),
-    "limits.disk": _root_size,
-}
-_SIZES = frozenset({"limits.memory", "limits.disk"})
+_SIZES = frozenset({"limits.memory"})
+# Of these an instance takes what its key of the same name says.
 _WANTED = {
     "limits.cpu": "limits.cpu has to be a number of CPUs",
     "limits.memory": "limits.memory has to be a size in bytes",
     "limits.processes": "limits.processes has to be set",
-    "limits.disk": "its root disk has to have a size",
 }
 
 

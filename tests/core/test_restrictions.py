@@ -121,15 +121,6 @@ def test_each_has_to_say_what_it_takes(key: str, value: str) -> None:
         check_limits(Project("lab", config={key: "10"}), [one])
 
 
-def test_disk_is_that_of_root_disks() -> None:
-    project = Project("lab", config={"limits.disk": "10GiB"})
-    with pytest.raises(InvalidError, match="root disk has to have a size"):
-        check_limits(project, [instance(devices={"root": ROOT})])
-    check_limits(project, [instance(devices={"root": ROOT | {"size": "10GiB"}})])
-    with pytest.raises(DeniedError):
-        check_limits(project, [instance(devices={"root": ROOT | {"size": "11GiB"}})])
-
-
 BAD = [
     ("limits.instances", "-1"), ("limits.instances", "1.5"), ("limits.instances", "1\n"), ("limits.memory", "0"),
     ("limits.memory", "50%"), ("restricted", "perhaps"), ("restricted.devices.usb", "managed"),
@@ -139,7 +130,8 @@ BAD = [
 ]  # fmt: skip
 REFUSED = [
     ("features.images", "true"), ("features.networks", "true"), ("features.storage.volumes", "yes"),
-    ("limits.networks", "1"), ("restricted.cluster.target", "allow"), ("images.auto_update_cached", "true"),
+    ("limits.networks", "1"), ("limits.disk", "1GiB"), ("restricted.cluster.target", "allow"),
+    ("images.auto_update_cached", "true"),
 ]  # fmt: skip
 
 
