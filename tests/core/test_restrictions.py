@@ -107,7 +107,7 @@ def test_limits_are_sums() -> None:
     }
     with pytest.raises(DeniedError, match=r"limits.memory is 1.00GiB"):
         check_limits(project, [two[0], instance("b", limits__memory="513MiB", limits__cpu="1")])
-    with pytest.raises(DeniedError, match="limits.instances is 2"):
+    with pytest.raises(DeniedError, match=r"limits\.instances is 2"):
         check_limits(project, [*two, instance("c", limits__memory="0", limits__cpu="0")])
 
 
@@ -209,7 +209,7 @@ def test_what_is_there_holds_changes_up(store: Store) -> None:
         house.projects.delete("lab")
     with pytest.raises(BusyError, match="not empty"):
         house.projects.rename("lab", "x")
-    with pytest.raises(InvalidError, match="features.profiles"):
+    with pytest.raises(InvalidError, match=r"features\.profiles"):
         house.projects.change("default", {"features.profiles": "false"}, ())
     assert house.again().catalog.project("lab").config["restricted"] == "true"
 
