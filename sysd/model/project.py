@@ -125,7 +125,7 @@ KEYS = (
     _restriction("containers.nesting", "Whether security.nesting may be on: allow or block."),
     _restriction(
         "containers.lowlevel",
-        "Whether raw.*, system call interception and other keys that reach deep may be set: allow or block.",
+        "Whether raw.*, security.syscalls.* and other keys that reach deep may be set: allow or block.",
     ),
     _restriction(
         "containers.privilege",

@@ -30,10 +30,10 @@ LOWLEVEL = frozenset(
         "security.devlxd.images",
         "security.idmap.base",
         "security.idmap.size",
-        "security.syscalls.deny_default",
     }
 )
-LOWLEVEL_FAMILIES = ("raw.", "security.syscalls.intercept.")
+# LXD lets security.syscalls.allow and its like pass. They can undo the default filter, as its raw.seccomp can.
+LOWLEVEL_FAMILIES = ("raw.", "security.syscalls.")
 HARMLESS_DEVICES = frozenset({"none"})
 BLOCKABLE_DEVICES = frozenset({"unix-char", "unix-block", "unix-hotplug", "infiniband", "gpu", "usb", "pci", "proxy"})
 _DEFAULTS = {key.name: key.default for key in KEYS if key.prefix is None}

@@ -9,6 +9,7 @@ import pytest
 
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import EventBus
+from sysd.manager.ids import Ids
 from sysd.manager.projects import Projects, ProjectUpdate
 from sysd.manager.rules import Rules
 from sysd.manager.table import Table
@@ -45,6 +46,8 @@ GUARDS = [
     ("containers.lowlevel", "allow", instance(raw__idmap="both 0 0")),
     ("containers.lowlevel", "allow", instance(raw__anything="x")),
     ("containers.lowlevel", "allow", instance(security__syscalls__intercept__mount="true")),
+    ("containers.lowlevel", "allow", instance(security__syscalls__allow="mount")),
+    ("containers.lowlevel", "allow", instance(security__syscalls__blacklist_default="false")),
     ("containers.lowlevel", "allow", instance(linux__kernel_modules="loop")),
     ("containers.lowlevel", "allow", instance(security__idmap__size="1")),
     ("devices.disk", "allow", instance(devices={"d": {"type": "disk", "source": "/etc", "path": "/mnt"}})),
@@ -163,7 +166,7 @@ class House:
         self.catalog = Catalog(store)
         self.events = EventBus()
         self.table = Table(self.events, self.catalog.expand)
-        self.rules = Rules(self.catalog, self.table)
+        self.rules = Rules(self.catalog, self.table, Ids(self.table))
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
 
     def again(self) -> House:
