@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sysd.manager.table import Live, Table
@@ -36,7 +36,12 @@ class Guests:
         self._machined = machined
         self._launching: dict[str, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started: list[Callable[[str], Coroutine[Any, Any, None]]] = []
         systemd.on_unit_change(self._unit_changed)
+
+    def on_start(self, listener: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        """Have a coroutine run, with the instance's UUID, for each guest that starts or is found to run."""
+        self._started.append(listener)
 
     def expect(self, instance: Instance) -> asyncio.Future[None]:
         """A launch is about to be asked for: the future ends with it, well or with the launcher's own error."""
@@ -113,6 +118,8 @@ class Guests:
         found.when_ended(lambda: self._guest_ended(instance.uuid, found))
         self._table.observe(instance, lambda live: setattr(live, "guest", found))
         self._in_background(self._machined.register(instance.machine, instance.uuid, leader))
+        for listener in self._started:
+            self._in_background(listener(instance.uuid))
 
     def _guest_ended(self, uuid: str, ended: Guest) -> None:
         instance = self._table.find_uuid(uuid)

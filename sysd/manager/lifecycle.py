@@ -15,6 +15,7 @@ from sysd.manager.guests import STOPPED, Guests
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.interfaces import NetworkIndex, links_of
+from sysd.manager.proxies import Proxies
 from sysd.manager.register import Register
 from sysd.manager.table import Live, Table
 from sysd.model import sysctls
@@ -46,6 +47,7 @@ class Lifecycle:
         guests: Guests,
         register: Register,
         ids: Ids,
+        proxies: Proxies,
         network_index: NetworkIndex,
         hosts_changed: Callable[[], None],
     ) -> None:
@@ -55,6 +57,7 @@ class Lifecycle:
         self._guests = guests
         self._register = register
         self._ids = ids
+        self._proxies = proxies
         self._network_index = network_index
         self.hosts_changed = hosts_changed
 
@@ -295,12 +298,15 @@ class Lifecycle:
             # What comes is allowed before it is there; what goes, until it is gone.
             both = {**container.device_policy([*had[0], *spec.shares]), **io_limits}
             await self._systemd.set_properties(instance.unit, both)
+            await self._proxies.sync(expanded)
             await hotplug.change(running, todo)
             await self._systemd.set_properties(instance.unit, container.device_policy(spec.shares))
         except BusError as error:
             raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error
         except FailedError as error:
             await self._systemd.set_properties(instance.unit, container.device_policy(had[0]))
+            with contextlib.suppress(FailedError):
+                await self._proxies.sync(self._table.expanded(self._table.by_uuid(instance.uuid)))
             raise FailedError(f"{instance.name}: {error.message}", error.hint) from None
         spec.write()
 

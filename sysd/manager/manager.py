@@ -28,6 +28,7 @@ from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.profiles import Profiles
 from sysd.manager.projects import Projects
+from sysd.manager.proxies import Proxies
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
 from sysd.manager.schedules import Schedules
@@ -42,6 +43,7 @@ from sysd.model.instance import Instance, Phase, hardware_address
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.operation import Operation
 from sysd.runtime import container
+from sysd.runtime.shares import SOCKETS
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SPEC_DIR
 from sysd.storage.dir import Dir
 from sysd.store.database import Store
@@ -72,6 +74,8 @@ class Manager:
         )
         self.networks = Networks(store, self.events, self.systemd, Resolved(bus), self._host_table)
         self.guests = Guests(self.table, self.systemd, Machined(bus))
+        self.proxies = Proxies(self.table, self.systemd)
+        self.guests.on_start(self.proxies.started)
         self.lifecycle = Lifecycle(
             self.table,
             self.images,
@@ -79,6 +83,7 @@ class Manager:
             self.guests,
             self.register,
             self.ids,
+            self.proxies,
             self.networks.index,
             self.networks.hosts_changed,
         )
@@ -267,7 +272,7 @@ def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:
 def make_directories() -> None:
     """Guests' files are unshifted on disk, setuid bits and all: no host user may reach them (mode 0700)."""
     STATE_ROOT.mkdir(mode=0o711, exist_ok=True)
-    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR, PIN_DIR):
+    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR, PIN_DIR, Path(SOCKETS)):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("image", "state", "root", "devices"):
         (LAUNCH_DIR / name).mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -49,6 +49,7 @@ class UnitInfo:
     name: str
     active_state: str
     sub_state: str
+    description: str
 
 
 def _pairs(properties: Properties) -> list[list[object]]:
@@ -197,7 +198,7 @@ class Systemd:
 
     async def list_units(self, pattern: str) -> list[UnitInfo]:
         (rows,) = await self._call("ListUnitsByPatterns", "asas", [], [pattern])
-        return [UnitInfo(row[0], row[3], row[4]) for row in rows]
+        return [UnitInfo(row[0], row[3], row[4], row[1]) for row in rows]
 
     async def unit_properties(self, unit: str, interface: str = SERVICE) -> dict[str, Any]:
         (values,) = await self._bus.call(

@@ -15,7 +15,7 @@ from sysd.model.devices.proxy import endpoint
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance
 from sysd.network.nics import GUEST, HOST, Nic, requests
-from sysd.runtime import devices
+from sysd.runtime import devices, proxies
 from sysd.runtime.devices import disk, hardware, node
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 
@@ -96,9 +96,10 @@ def test_good_devices(options: dict[str, str]) -> None:
         ({**PROXY, "listen": "unix:/run/%n"}, "not the path of a socket"),
         ({**PROXY, "listen": "unix:/run/../etc/x"}, "not an absolute path"),
         ({**PROXY, "listen": "tcp:0.0.0.0:1,2", "connect": "tcp:127.0.0.1:1-3"}, "different numbers"),
-        ({**PROXY, "listen": "udp:0.0.0.0:1"}, "nat=true only"),
+        ({**PROXY, "listen": "udp:0.0.0.0:1"}, "streams only"),
         ({**PROXY, "connect": "unix:/run/x"}, "abstract name"),
-        ({**PROXY, "proxy_protocol": "true"}, "does not speak it"),
+        ({**PROXY, "nat": "true"}, "can.t be switched on"),
+        ({**PROXY, "proxy_protocol": "true"}, "can.t be switched on"),
     ],
 )
 def test_bad_devices(options: dict[str, str], message: str) -> None:
@@ -248,3 +249,27 @@ def test_a_change_is_the_difference() -> None:
     ]
     assert list(todo[1].undo.add) == [one]
     assert hotplug.steps([one], {"eth0": old}, _spec([one], {"eth0": old})) == []
+
+
+# proxies
+
+
+def test_a_proxy_is_a_socket_and_a_service_on_either_side() -> None:
+    options = {**PROXY, "listen": "tcp:127.0.0.1:80-81"}
+    instance = Instance("u-1", "web", "i", 1000, devices={"a": options, "b": {**options, "bind": "instance"}})
+    into, out = proxies.of_instance(instance, 77)
+    assert (into.unit, out.unit) == ("syscont-proxy@web.a:0", "syscont-proxy@web.b:0")
+    assert into.socket["Listen"].value == [["Stream", "127.0.0.1:80"], ["Stream", "127.0.0.1:81"]]
+    assert into.service["NetworkNamespacePath"].value == out.socket["NetworkNamespacePath"].value == "/proc/77/ns/net"
+    assert "NetworkNamespacePath" not in into.socket
+    assert "NetworkNamespacePath" not in out.service
+    assert proxies.of_instance(instance, 78)[0].description != into.description
+
+
+def test_a_path_in_the_guest_is_a_socket_of_ours() -> None:
+    options = {**PROXY, "listen": "unix:/run/x.sock", "bind": "instance", "uid": "5"}
+    (found,) = proxies.of_instance(Instance("u-1", "web", "i", 1000, devices={"a": options}), 77)
+    assert found.socket["Listen"].value == [["Stream", "/run/syscont/proxies/u-1-a"]]
+    assert found.share
+    assert (found.share.path, found.share.owner) == ("/run/x.sock", (5, 0))
+    assert "NetworkNamespacePath" not in {*found.socket, *found.service}

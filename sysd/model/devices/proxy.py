@@ -79,6 +79,12 @@ def _ports(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+def _off(text: str) -> bool:
+    if boolean(text):
+        raise InvalidError("it can't be switched on", "see 'syscont config keys --device proxy'")
+    return False
+
+
 OPTIONS = (
     Key("listen", endpoint, "", "Where connections come to: tcp:ADDRESS:PORT[-PORT][,PORT] or unix:PATH."),
     Key("connect", endpoint, "", "Where they go to."),
@@ -86,17 +92,11 @@ OPTIONS = (
     Key("uid", integer(0, 65535), "0", "Owner of the socket that listens, when it is a unix one."),
     Key("gid", integer(0, 65535), "0", "Its group."),
     Key("mode", mode, "0644", "Its mode."),
-    Key("nat", boolean, "false", "Pass packets on by the firewall, without a process."),
-    Key("proxy_protocol", lambda text: _off(text), "false", "Not offered: systemd-socket-proxyd does not speak it."),
+    Key("nat", _off, "false", "Only false: instances have no addresses that stay theirs, which nat=true needs."),
+    Key("proxy_protocol", _off, "false", "Only false: systemd-socket-proxyd does not speak it."),
     Key("security.uid", anything, "", "", refused="the proxy runs as a user that is made for it"),
     Key("security.gid", anything, "", "", refused="the proxy runs as a user that is made for it"),
 )
-
-
-def _off(text: str) -> bool:
-    if boolean(text):
-        raise UnsupportedError("proxy_protocol can't be set: systemd-socket-proxyd does not speak it")
-    return False
 
 
 def check(options: Mapping[str, str]) -> None:
@@ -106,24 +106,9 @@ def check(options: Mapping[str, str]) -> None:
     listen, connect = endpoint(options["listen"]), endpoint(options["connect"])
     if len(connect.ports) > 1 and len(connect.ports) != len(listen.ports):
         raise InvalidError("listen and connect have different numbers of ports", "as many, or one to connect to")
-    if boolean(options.get("nat", "false")):
-        _check_nat(options, listen, connect)
-    elif "udp" in (listen.protocol, connect.protocol):
-        raise UnsupportedError("udp is passed on with nat=true only")
-    else:
-        _check_sides(options.get("bind", "host"), listen, connect)
-
-
-def _check_nat(options: Mapping[str, str], listen: Endpoint, connect: Endpoint) -> None:
-    if options.get("bind", "host") != "host":
-        raise InvalidError("nat is for bind=host")
-    if listen.protocol == "unix" or listen.protocol != connect.protocol:
-        raise InvalidError("nat is for tcp to tcp and udp to udp")
-    ends = [ipaddress.ip_address(one.address) for one in (listen, connect)]
-    if any(one.is_unspecified for one in ends):
-        raise InvalidError("nat needs addresses", "not 0.0.0.0 or [::]")
-    if ends[0].version != ends[1].version or ends[1].is_loopback:
-        raise InvalidError("nat needs an address of the guest's of the same kind to connect to")
+    if "udp" in (listen.protocol, connect.protocol):
+        raise UnsupportedError("udp can't be passed on: systemd-socket-proxyd knows streams only")
+    _check_sides(options.get("bind", "host"), listen, connect)
 
 
 def _check_sides(bind: str, listen: Endpoint, connect: Endpoint) -> None:

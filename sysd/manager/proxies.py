@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proxies of instances that run: they come with the guest, change with its devices, and systemd ends them with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+
+from sysd.manager.table import Table
+from sysd.model.errors import FailedError, SyscontError
+from sysd.model.instance import Instance
+from sysd.runtime import proxies
+from sysd.runtime.guest import Guest
+from sysd.runtime.plugging import Change, plug
+from sysd.runtime.proxies import Proxy
+from sysd.runtime.spec import Share
+from sysd.units.bus import BusError
+from sysd.units.systemd import JobError, Systemd
+
+log = logging.getLogger(__name__)
+
+
+class Proxies:
+    def __init__(self, table: Table, systemd: Systemd) -> None:
+        self._table = table
+        self._systemd = systemd
+        self._shown: dict[str, Share] = {}
+        self._served: set[str] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def started(self, uuid: str) -> None:
+        """A guest came up, or was found again."""
+        instance = self._table.find_uuid(uuid)
+        try:
+            if instance:
+                await self.sync(self._table.expanded(instance))
+        except (SyscontError, BusError) as error:
+            log.error("%s: proxies do not work: %s", instance.reference if instance else uuid, error)
+
+    async def sync(self, expanded: Instance) -> None:
+        """Let an instance that runs have the proxies of its configuration: those that are as they should be stay, with
+        all their connections. Raises FailedError when one can't be made; the others are."""
+        guest = self._table.live(expanded).guest
+        if guest is None:
+            return
+        lock = self._locks.setdefault(expanded.uuid, asyncio.Lock())
+        async with lock:
+            wanted = proxies.of_instance(expanded, guest.leader)
+            if not wanted and expanded.uuid not in self._served:
+                return
+            self._served.add(expanded.uuid)
+            running = await self._running(expanded)
+            for unit in [unit for unit in running if unit not in {proxy.unit for proxy in wanted}]:
+                await self._stop(guest, unit)
+            await self._start_all(guest, wanted, running)
+
+    async def _start_all(self, guest: Guest, wanted: Sequence[Proxy], running: dict[str, str]) -> None:
+        failed = []
+        for proxy in wanted:
+            if running.get(proxy.unit) == proxy.description:
+                continue
+            if proxy.unit in running:
+                await self._stop(guest, proxy.unit)
+            try:
+                await self._start(guest, proxy)
+            except FailedError as error:
+                failed.append(error.message)
+        if failed:
+            raise FailedError("; ".join(failed))
+
+    async def _running(self, instance: Instance) -> dict[str, str]:
+        """Names, without suffix, and descriptions of the sockets that there are."""
+        units = await self._systemd.list_units(proxies.pattern(instance))
+        return {
+            unit.name.removesuffix(".socket"): unit.description if unit.active_state == "active" else ""
+            for unit in units
+            if unit.name.endswith(".socket")
+        }
+
+    async def _start(self, guest: Guest, proxy: Proxy) -> None:
+        unit = f"{proxy.unit}.socket"
+        try:
+            job = await self._systemd.start_transient(
+                unit, proxy.socket, auxiliary={f"{proxy.unit}.service": proxy.service}
+            )
+            await self._systemd.finish(unit, job)
+        except (BusError, JobError) as error:
+            raise FailedError(f"{proxy.unit} can't listen: {error}", f"journalctl -u {unit}") from None
+        if proxy.share:
+            os.chown(proxy.share.source, *(guest.confinement.root + number for number in proxy.share.owner))
+            await plug(guest, Change(add=[proxy.share]))
+            self._shown[proxy.unit] = proxy.share
+
+    async def _stop(self, guest: Guest, unit: str) -> None:
+        if share := self._shown.pop(unit, None):
+            with contextlib.suppress(FailedError):  # of the guest before its reboot, or not where it was any more
+                await plug(guest, Change(remove=[share]))
+        for suffix in (".socket", ".service"):
+            with contextlib.suppress(BusError):
+                await self._systemd.wait_job(await self._systemd.stop_unit(unit + suffix))
+            with contextlib.suppress(SyscontError):
+                await self._systemd.forget(unit + suffix)
