@@ -334,3 +334,21 @@ def test_the_bus(host: Host, guest: Instance, data: str) -> None:
     assert guest.exec("cat", "/bus/file").stdout == "hello\n"
     host.run([*call, "a{sa{ss}}as", "0", "1", "data"])
     assert not mounts(guest, "/bus")
+
+
+def test_what_is_not_live_stays_as_it_was_launched(host: Host, launch: Launch, data: str) -> None:
+    """The file that says how a guest is held must not follow its configuration when devices change."""
+    one = launch()
+    held = f"/run/syscont/instances/{one.seen()['uuid']}.json"
+    before = json.loads(host.read_text(held))
+    syscont(host, "config", "set", one.name, "security.nesting=true", "environment.NEW=1")
+    device(one, "add", "data", "disk", f"source={data}", "path=/mnt")
+    after = json.loads(host.read_text(held))
+    assert [share["path"] for share in after["shares"]] == ["/mnt"]
+    assert {**after, "shares": []} == before
+
+
+def test_a_physical_interface_is_for_an_instance_that_is_stopped(launch: Launch, wire: str) -> None:
+    one = launch()
+    done = device(one, "add", "phys", "nic", "nictype=physical", f"parent={wire}", check=False)
+    assert "stop it before" in done

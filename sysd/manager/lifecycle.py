@@ -292,11 +292,13 @@ class Lifecycle:
             raise BusyError(f"{instance.name} is not in a state in which its devices can be changed", "try again")
         expanded = self._table.expand(instance)
         spec = await self._make_spec(expanded)
-        todo = hotplug.steps(*had, spec)
+        if spec.put_back and not had.pin:
+            raise FailedError(f"{instance.name} runs", "stop it before it is given a physical interface")
+        todo = hotplug.steps(had.shares, had.nics, spec)
         io_limits = io_properties(expanded.devices)
         try:
             # What comes is allowed before it is there; what goes, until it is gone.
-            both = {**container.device_policy([*had[0], *spec.shares]), **io_limits}
+            both = {**container.device_policy([*had.shares, *spec.shares]), **io_limits}
             await self._systemd.set_properties(instance.unit, both)
             await self._proxies.sync(expanded)
             await hotplug.change(running, todo)
@@ -304,11 +306,11 @@ class Lifecycle:
         except BusError as error:
             raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error
         except FailedError as error:
-            await self._systemd.set_properties(instance.unit, container.device_policy(had[0]))
+            await self._systemd.set_properties(instance.unit, container.device_policy(had.shares))
             with contextlib.suppress(FailedError):
                 await self._proxies.sync(self._table.expanded(self._table.by_uuid(instance.uuid)))
             raise FailedError(f"{instance.name}: {error.message}", error.hint) from None
-        spec.write()
+        spec.write_devices()
 
     async def forget(self, instance: Instance) -> None:
         """Free the name of a stopped instance's unit, and remove what its last run left in /run."""

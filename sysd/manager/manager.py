@@ -19,6 +19,7 @@ from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
 from sysd.manager.files import Files
 from sysd.manager.guests import Guests
+from sysd.manager.hardware import Hardware
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
@@ -87,6 +88,7 @@ class Manager:
             self.networks.index,
             self.networks.hosts_changed,
         )
+        self.hardware = Hardware(self.table, self.lifecycle)
         self.instances = Instances(
             self.register,
             self.events,
@@ -142,6 +144,7 @@ class Manager:
             await self._finish_change(operation)
             self.operations.forget(operation)
         self.schedules.start()
+        self.hardware.start()
 
     async def _finish_change(self, operation: Operation) -> None:
         if operation.kind == profiles.CHANGE:

@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 RUNTIME_DIR = Path("/run/syscont")
 SPEC_DIR = RUNTIME_DIR / "instances"
@@ -92,15 +93,34 @@ class LaunchSpec:
     def write(self) -> None:
         """Replace the file atomically."""
         SPEC_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".new")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as stream:
-            json.dump(asdict(self), stream)
-        draft.replace(self.path)
+        _write(self.path, asdict(self))
+
+    def write_devices(self) -> None:
+        """Replace what the file of an instance that runs says of its devices; the rest is how it was launched."""
+        ours = asdict(self)
+        parts = ("host_links", "guest_links", "shares", "nics", "put_back")
+        _write(self.path, {**json.loads(self.path.read_bytes()), **{part: ours[part] for part in parts}})
 
 
-def read_devices(uuid: str) -> tuple[list[Share], dict[str, Plugged]] | None:
-    """What an instance that runs was given; None when that is not known."""
+def _write(path: Path, values: dict[str, Any]) -> None:
+    draft = path.with_suffix(".new")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as stream:
+        json.dump(values, stream)
+    draft.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an instance that runs was given. pin: what is lent to it is put back when it ends."""
+
+    shares: list[Share]
+    nics: dict[str, Plugged]
+    pin: bool
+
+
+def read_devices(uuid: str) -> Given | None:
+    """None when it is not known."""
     try:
         written = json.loads(spec_path(uuid).read_bytes())
         shares = [
@@ -108,9 +128,9 @@ def read_devices(uuid: str) -> tuple[list[Share], dict[str, Plugged]] | None:
             for each in written["shares"]
         ]
         nics = {name: Plugged(_steps(each["plug"]), _steps(each["unplug"])) for name, each in written["nics"].items()}
+        return Given(shares, nics, written["pin"] is True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return shares, nics
 
 
 def _steps(rows: list[list[str]]) -> list[tuple[str, str]]:

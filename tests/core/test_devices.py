@@ -17,6 +17,7 @@ from sysd.model.instance import Instance
 from sysd.network.nics import GUEST, HOST, Nic, requests
 from sysd.runtime import devices, proxies
 from sysd.runtime.devices import disk, hardware, node
+from sysd.runtime.devices.uevents import concerns_devices
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 
 NIC = {"type": "nic", "nictype": "macvlan", "parent": "eno1"}
@@ -249,6 +250,20 @@ def test_a_change_is_the_difference() -> None:
     ]
     assert list(todo[1].undo.add) == [one]
     assert hotplug.steps([one], {"eth0": old}, _spec([one], {"eth0": old})) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (b"add@/devices/usb1/1-2\0ACTION=add\0PRODUCT=403/6001/600\0", True),
+        (b"remove@/devices/x/tty/ttyACM0\0ACTION=remove\0DEVNAME=ttyACM0\0", True),
+        (b"add@/devices/virtual/net/veth0\0ACTION=add\0INTERFACE=veth0\0", False),
+        (b"libudev\0\xfe\xed\xca\xfe", False),
+        (b"", False),
+    ],
+)
+def test_uevents(message: bytes, expected: bool) -> None:
+    assert concerns_devices(message) is expected
 
 
 # proxies
