@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import socket
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
@@ -260,6 +264,30 @@ def test_unit_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line
     real: Any = Path
     monkeypatch.setattr(processes, "Path", lambda asked: path if str(asked) == "/proc/7/cgroup" else real(asked))
     assert processes.unit_of(7) == unit
+
+
+@pytest.mark.parametrize("option", [processes.SO_PEERPIDFD, 9999], ids=["pidfd", "before Linux 6.5"])
+def test_whose_the_other_end_is(monkeypatch: pytest.MonkeyPatch, option: int) -> None:
+    monkeypatch.setattr(processes, "SO_PEERPIDFD", option)
+    monkeypatch.setattr(processes, "unit_of", lambda pid: "ours" if pid == os.getpid() else "another's")
+    one, other = socket.socketpair()
+    with one, other:
+        before = len(os.listdir("/proc/self/fd"))
+        assert processes.peer_is_in(one, "ours")
+        assert not processes.peer_is_in(one, "another's")
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_has_gone_is_nobodys(tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        script = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", script, path], check=True)
+        sock, _ = listening.accept()
+        with sock:
+            assert not processes.peer_is_in(sock, "")
 
 
 def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
