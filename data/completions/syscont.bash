@@ -16,7 +16,7 @@ _syscont_candidates() {
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
-        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
+        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo export; echo import; echo publish; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
     esac
 }
 
@@ -71,6 +71,7 @@ _syscont() {
         'project keys --format') words='table compact csv json yaml' ;;
         'device list --format') words='table compact csv json yaml' ;;
         'device show --format') words='yaml json' ;;
+        'export --compression') words='none gzip bzip2 xz lzma zstd lz4' ;;
         'image list --format') words='table compact csv json yaml' ;;
         'image show --format') words='yaml json' ;;
         'image alias list --format') words='table compact csv json yaml' ;;
@@ -124,7 +125,7 @@ _syscont_offer() {
 _syscont_verb() {
     words="" options="" valued="" kinds=()
     case $1 in
-        '') words='file config profile project device image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply monitor completion version help' ;;
+        '') words='file config profile project device image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply export import publish monitor completion version help' ;;
         'file') words='push pull edit mkdir delete' ;;
         'config') words='get set unset show edit keys' ;;
         'profile') words='device list show create copy rename delete edit get set unset assign add remove' ;;
@@ -211,6 +212,9 @@ _syscont_verb() {
         'device remove') options='--project --help' valued=' --project ' kinds=(instance) ;;
         'device list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(instance) ;;
         'device show') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
+        'export') options='--compression --instance-only --project --help' valued=' --compression --project ' kinds=(instance file) ;;
+        'import') options='--target-project --project --help' valued=' --target-project --project ' kinds=(file none) ;;
+        'publish') options='--alias --property --project --help' valued=' --alias --property --project ' kinds=(instance) ;;
         'image build') options='--alias --project --help' valued=' --alias --project ' kinds=(source) ;;
         'image import') options='--alias --project --help' valued=' --alias --project ' kinds=(file file) ;;
         'image list') options='--columns --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(image ...) ;;

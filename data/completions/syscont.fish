@@ -31,7 +31,7 @@ function __syscont_candidates
         case shell
             echo bash; echo zsh; echo fish
         case verb
-            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
+            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo export; echo import; echo publish; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
     end
 end
 
@@ -74,6 +74,9 @@ complete -c syscont -n "__syscont_at ''" -a console -d 'Attach to an instance\'s
 complete -c syscont -n "__syscont_at ''" -a logs -d 'Show what an instance logged'
 complete -c syscont -n "__syscont_at ''" -a edit -d 'Edit what an instance is configured by'
 complete -c syscont -n "__syscont_at ''" -a apply -d 'Make what there is what a file says'
+complete -c syscont -n "__syscont_at ''" -a export -d 'Write a backup of an instance to a file'
+complete -c syscont -n "__syscont_at ''" -a import -d 'Make an instance of a backup'
+complete -c syscont -n "__syscont_at ''" -a publish -d 'Make an image of an instance, or of a snapshot'
 complete -c syscont -n "__syscont_at ''" -a monitor -d 'Print every change as it happens'
 complete -c syscont -n "__syscont_at ''" -a completion -d 'Print the completion of a shell'
 complete -c syscont -n "__syscont_at ''" -a version -d 'Print the versions of this command and of the daemon'
@@ -413,6 +416,18 @@ complete -c syscont -n "__syscont_at 'device list'" -a '(__syscont_candidates in
 complete -c syscont -n "__syscont_at 'device show'" -l format -x -a 'yaml json' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'device show'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'device show'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'export'" -l compression -x -a 'none gzip bzip2 xz lzma zstd lz4' -d 'How to compress it.'
+complete -c syscont -n "__syscont_at 'export'" -l instance-only -d 'Leave the snapshots out.'
+complete -c syscont -n "__syscont_at 'export'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'export'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'export'" -F
+complete -c syscont -n "__syscont_at 'import'" -l target-project -x -d 'Put it into this project.'
+complete -c syscont -n "__syscont_at 'import'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'import'" -F
+complete -c syscont -n "__syscont_at 'publish'" -l alias -x -d 'Give the image this name too; may be given several times.'
+complete -c syscont -n "__syscont_at 'publish'" -l property -x -d 'Set a property of the image; may be given several times.'
+complete -c syscont -n "__syscont_at 'publish'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'publish'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'image build'" -l alias -x -d 'Give the image this name too; may be given several times.'
 complete -c syscont -n "__syscont_at 'image build'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'image build'" -a '(__syscont_candidates source)'

@@ -66,8 +66,9 @@ class Extractor:
     """Puts members of an archive below the directory root, to which nobody else has access meanwhile.
 
     limit is the most that all files together may need in bytes. owners: give each file to whom the archive says, else
-    they stay the caller's. mode_bits: those that are kept of modes. size is what those kept so far have; placed tells
-    whether anything was put into the tree.
+    they stay the caller's. mode_bits: those that are kept of modes. depth: how many folders below root the trees begin
+    that the archive holds, if it holds several. size is what those kept so far have; placed tells whether anything was
+    put into the tree.
     """
 
     root: int
@@ -76,6 +77,7 @@ class Extractor:
     place: Place = lambda parts: parts
     owners: bool = True
     mode_bits: int = MODE_BITS
+    depth: int = 0
     size: int = 0
     placed: bool = False
     _charged: int = 0
@@ -114,7 +116,8 @@ class Extractor:
             raise refuse(member, f"has {format_size(size)}: {needs}")
 
     def _extract(self, parts: Parts, member: Member) -> None:
-        if (member.ischr() or member.isblk()) and parts[:1] == _DEVICES and len(parts) > 1:
+        inner = parts[self.depth :]
+        if (member.ischr() or member.isblk()) and inner[:1] == _DEVICES and len(inner) > 1:
             # The guest's /dev is made by the host; LXD leaves these out of unprivileged containers too.
             return
         try:
@@ -233,8 +236,8 @@ class Extractor:
         source = self.place(split_name(member.linkname)) if member.linkname else None
         if not source:
             raise refuse(member, f"is a hard link to {show(encode(member.linkname))}, which is not in the tree")
-        if source == parts:
-            raise refuse(member, "is a hard link to itself")
+        if source == parts or source[: self.depth] != parts[: self.depth]:
+            raise refuse(member, "is a hard link to itself, or into another tree")
         there = os.dup(self._tree.enter(source[:-1]))
         try:
             info = lstat(source[-1], there)

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def build(parsed: Parsed) -> int:
     """``syscont image build``"""
     parameters = {"source": parsed.args[0], "aliases": parsed.list("alias") or None}
-    return _print_fingerprint(client.run_operation("BuildImage", parameters))
+    return print_fingerprint(client.run_operation("BuildImage", parameters))
 
 
 def import_files(parsed: Parsed) -> int:
     """``syscont image import``"""
-    fds = [_open(path) for path in parsed.args]
+    fds = [open_file(path) for path in parsed.args]
     parameters: Parameters = {"metadataFd": 0, "rootfsFd": 1} if len(fds) == 2 else {"imageFd": 0}
     parameters["aliases"] = parsed.list("alias") or None
-    return _print_fingerprint(client.run_operation("ImportImage", parameters, fds))
+    return print_fingerprint(client.run_operation("ImportImage", parameters, fds))
 
 
 def show(parsed: Parsed) -> int:
@@ -62,7 +62,7 @@ def _named(field: str, names: list[str]) -> list[Parameters]:
     return [{field: name} for name in dict.fromkeys(names)]
 
 
-def _print_fingerprint(operation: Parameters) -> int:
+def print_fingerprint(operation: Parameters) -> int:
     fingerprint = (operation.get("result") or {}).get("fingerprint")
     if not isinstance(fingerprint, str):
         raise CliError("syscontd did not say which image it made", "see 'syscont image list'")
@@ -70,7 +70,7 @@ def _print_fingerprint(operation: Parameters) -> int:
     return 0
 
 
-def _open(path: str) -> int:
+def open_file(path: str) -> int:
     if path == "-":
         return 0
     try:
@@ -78,5 +78,5 @@ def _open(path: str) -> int:
     except OSError as error:
         raise CliError(f"can't open {path}: {error.strerror}", code=USAGE) from None
     if posix.fstat(fd).st_mode & 0o170000 == 0o040000:
-        raise CliError(f"{path} is a directory", "an image comes as an archive, or as two", USAGE)
+        raise CliError(f"{path} is a directory", "an archive is needed", USAGE)
     return fd

@@ -70,6 +70,12 @@ _COPY = (
     _PROJECT,
     Option("storage", "The storage pool to put it into.", "s", VALUE, "POOL"),
 )
+_EXPORT = (
+    Option("compression", "How to compress it.", "", VALUE, "ALGORITHM",
+           ("none", "gzip", "bzip2", "xz", "lzma", "zstd", "lz4")),
+    Option("instance-only", "Leave the snapshots out."),
+)  # fmt: skip
+_PROPERTY = Option("property", "Set a property of the image; may be given several times.", "", PAIRS, "KEY=VALUE")
 _VERSION = (Option("client", "Print only this command's own version."),)
 _MONITOR = (Option("format", "How to print it.", "", VALUE, "FORMAT", ("text", "json")),)
 _CONFIG_SHOW = (
@@ -132,6 +138,7 @@ SECTIONS = (
                   "project switch", "project current")),
     ("Devices", ("device add", "device override", "device set", "device unset", "device get", "device remove",
                  "device list", "device show")),
+    ("Backups", ("export", "import", "publish")),
     ("Images", ("image build", "image import", "image list", "image show", "image delete")),
     ("Image aliases", ("image alias add", "image alias remove", "image alias list")),
     ("The host", ("network list", "operation list", "operation cancel", "monitor")),
@@ -314,6 +321,12 @@ _VERBS = (
     Verb("device list", "device:list_devices", "List the devices of an instance, with those of its profiles", "NAME",
          1, 1, _LIST, ONE),
     Verb("device show", "device:show", "Print the devices of an instance's own", "NAME", 1, 1, (_DATA,), ONE),
+    Verb("export", "backup:export", "Write a backup of an instance to a file", "NAME [FILE]", 1, 2, _EXPORT,
+         ("instance", "file")),
+    Verb("import", "backup:import_file", "Make an instance of a backup", "FILE [NAME]", 1, 2, (_PROJECT,),
+         ("file", "")),
+    Verb("publish", "backup:publish", "Make an image of an instance, or of a snapshot", "NAME[/SNAPSHOT]", 1, 1,
+         (_ALIAS, _PROPERTY), ONE),
     Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
     Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
          1, 2, (_ALIAS,), ("file", "file")),

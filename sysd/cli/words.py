@@ -63,6 +63,17 @@ DETAILS = {
         "system can share data: btrfs, xfs). Without SNAPSHOT the name is made by snapshots.pattern, and printed. "
         "With the key snapshots.schedule systemd takes snapshots by itself; see 'syscont config keys'."
     ),
+    "export": (
+        "The backup has all files, snapshots and the configuration, in a form that LXD and Incus read too. FILE is "
+        "NAME.tar.gz unless given; - is standard output. The instance may run: what is written is what it was when "
+        "export began."
+    ),
+    "import": (
+        "FILE is a backup of syscont's, LXD's or Incus's own (not one with optimized storage), compressed or not; - is "
+        "standard input. What it has that this host does not take is left out, and named. The instance's name is "
+        "printed."
+    ),
+    "publish": "The instance may run. The image's fingerprint is printed.",
     "snapshot restore": (
         "Files and configuration are those of the snapshot afterwards; what came later is lost. An instance that runs "
         "is stopped, and started again."
@@ -187,6 +198,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "snapshot create": (
         ("syscont snapshot create web1 before-upgrade", ""),
         ("syscont snapshot create web1", "snap0, snap1, ..."),
+    ),
+    "export": (
+        ("syscont export web1", "into web1.tar.gz"),
+        ("syscont export web1 - --compression none | ssh backup 'cat >web1.tar'", "as a stream"),
+    ),
+    "import": (("syscont import web1.tar.gz", ""), ("syscont import web1.tar.gz web2", "by another name")),
+    "publish": (
+        ("syscont publish web1/good --alias web/1.0 --property release=1.0", "instances can be made from it"),
     ),
     "snapshot restore": (("syscont snapshot restore web1 before-upgrade", ""),),
     "snapshot list": (("syscont snapshot list web1", ""),),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What org.syscont.Instance has for snapshots, and org.syscont.Manager for copies."""
+"""What org.syscont.Instance has for snapshots and backups, and org.syscont.Manager for copies and imports."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 from sysd.dbus.interface import Call, Method, Property
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.manager.actions import Action
+from sysd.manager.backups import Export
 from sysd.manager.copies import DEFAULT_POOL, NewCopy
 from sysd.manager.manager import Manager
 from sysd.manager.snapshots import NewSnapshot
+from sysd.model.compression import DEFAULT_COMPRESSION
 
 
 class SnapshotMethods:
@@ -26,6 +28,8 @@ class SnapshotMethods:
             Method("RestoreSnapshot", [name], give, self._restore, manage),
             Method("RenameSnapshot", [name, ("s", "new_name")], give, self._rename, manage),
             Method("DeleteSnapshot", [name], give, self._delete, manage),
+            Method("Export", [("h", "backup"), OPTIONS], give, self._export, manage),
+            Method("Publish", [OPTIONS], give, self._publish, Action.MANAGE_IMAGES),
         ]
 
     def properties(self) -> list[Property]:
@@ -33,7 +37,11 @@ class SnapshotMethods:
 
     def manager_methods(self) -> list[Method]:
         takes = [("s", "source"), ("s", "name"), OPTIONS]
-        return [Method("CopyInstance", takes, [OPERATION], self._copy, Action.MANAGE_INSTANCES)]
+        manage, give = Action.MANAGE_INSTANCES, [OPERATION]
+        return [
+            Method("CopyInstance", takes, give, self._copy, manage),
+            Method("ImportInstance", [("h", "backup"), OPTIONS], give, self._import, manage),
+        ]
 
     def _rows(self, name: str) -> list[list[Any]]:
         found = self._manager.snapshots.of(self._manager.table.get(name))
@@ -78,3 +86,30 @@ class SnapshotMethods:
         )
         options.end()
         return operation_path(self._manager.copies.copy(wanted, call.caller.uid))
+
+    async def _export(self, name: str, call: Call) -> list[Any]:
+        """Options: compression (s), instance-only (b). The backup is complete when the operation is done."""
+        options = call.options
+        compression, instance_only = options.text("compression", DEFAULT_COMPRESSION), options.flag("instance-only")
+        options.end()
+        wanted = Export(name, call.take_fd(call.body[0]), compression, instance_only)
+        call.hand_over()
+        return operation_path(self._manager.backups.export(wanted, call.caller.uid))
+
+    async def _publish(self, name: str, call: Call) -> list[Any]:
+        """Options: snapshot (s), aliases (as), properties (a{ss})."""
+        options = call.options
+        snapshot, aliases = options.text("snapshot"), options.take("aliases", "as", [])
+        properties = options.take("properties", "a{ss}", {})
+        options.end()
+        source = f"{name}/{snapshot}" if snapshot else name
+        return operation_path(self._manager.backups.publish(source, aliases, properties, call.caller.uid))
+
+    async def _import(self, _: str, call: Call) -> list[Any]:
+        """Options: name (s)."""
+        options = call.options
+        name = options.text("name")
+        options.end()
+        backup = call.take_fd(call.body[0])
+        call.hand_over()
+        return operation_path(self._manager.backups.import_backup(backup, name, call.caller.uid))

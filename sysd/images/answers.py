@@ -3,21 +3,41 @@
 
 from __future__ import annotations
 
+import json
+import os
+import stat
+from pathlib import Path
 from typing import Any
 
 from sysd.images import metadata, templates
 from sysd.model import names
-from sysd.model.errors import SyscontError
+from sysd.model.errors import FailedError, SyscontError
 from sysd.model.image import Image, Init
 from sysd.units import answers
 from sysd.units.answers import MAX_NUMBER, MAX_STAGE, Progress, number, text
 
+MAX_VOLUMES = 1000
+"""Root file systems in a backup."""
+INDEX_FILE = "index.json"
+MAX_INDEX = 8 << 20
 _FIELDS = frozenset(("fingerprint", "architecture", "init", "size", "properties", "created", "templates"))
 
 
 def parse(line: str) -> Progress | Image | SyscontError:
     """What a line says: how far it is, the finished image, or why there will be none. Raises FailedError for others."""
     return answers.parse(line, _image, "the image's")
+
+
+def read_index(folder: Path) -> Any:
+    """What a backup's worker has found in index.yaml; raises FailedError."""
+    try:
+        fd = os.open(folder / INDEX_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ValueError("it is not a file")
+            return json.loads(stream.read(MAX_INDEX))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FailedError(f"the backup's worker left a wrong index: {answers.clean(str(error))}") from None
 
 
 def _image(facts: Any) -> Image:

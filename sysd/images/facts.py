@@ -35,9 +35,13 @@ def _kind(parts: Parts) -> Init:
 
 def normalise(root: int) -> None:
     """Make the mount points, and take the builder's host name and machine id out."""
+    make_mount_points(root)
+    forget_identity(root)
+
+
+def make_mount_points(root: int) -> None:
     for name in NEEDED_DIRECTORIES:
         _ensure_directory(root, name)
-    forget_identity(root)
 
 
 def forget_identity(root: int) -> None:

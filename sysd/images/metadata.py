@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from sysd.images import nodes
 from sysd.images.templates import Entry
 from sysd.model.errors import InvalidError
 from sysd.units.answers import printable
 
 MAX_SIZE = 1 << 20
 MAX_EVENTS = 20_000
-MAX_DEPTH = 32
 MAX_PROPERTIES = 256
 MAX_KEY = 255
 MAX_VALUE = 8192
@@ -29,9 +29,7 @@ MAX_VALUE = 8192
 MAX_TOTAL = 32 << 10
 MAX_DATE = 1 << 38
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
-_SCALARS = tuple(_TAG + kind for kind in ("str", "int", "float", "bool", "timestamp"))
 _WHOLE = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 _ALIASES = {
@@ -87,7 +85,7 @@ def runnable(name: str) -> str:
 
 def parse(data: bytes) -> Metadata:
     """Read metadata.yaml; raises InvalidError that names the field which is missing or wrong."""
-    fields = _fields(_compose(data))
+    fields = _fields(nodes.compose(data, "metadata.yaml", MAX_SIZE, MAX_EVENTS))
     return Metadata(
         architecture=_runnable(_scalar(_needed(fields, "architecture"), "architecture", ("str",))),
         created=_date(_scalar(_needed(fields, "creation_date"), "creation_date", ("int",))) * 1_000_000,
@@ -116,31 +114,6 @@ def _wrong(name: str, why: str) -> InvalidError:
     return InvalidError(f"metadata.yaml: {name} {why}")
 
 
-def _compose(data: bytes) -> yaml.Node | None:
-    if len(data) > MAX_SIZE:
-        raise InvalidError(f"metadata.yaml has more than {MAX_SIZE} bytes")
-    try:
-        text = data.decode("utf-8")
-        _scan(text)
-        node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
-    except UnicodeDecodeError as error:
-        raise InvalidError("metadata.yaml is not UTF-8") from error
-    except yaml.YAMLError as error:
-        raise InvalidError(f"metadata.yaml is not YAML: {' '.join(str(error).split())[:200]}") from error
-    return node
-
-
-def _scan(text: str) -> None:
-    """Refuse what would grow when it is composed: aliases, depth, sheer number."""
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_LOADER)):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            raise InvalidError("metadata.yaml uses aliases", "write the values out")
-        if count > MAX_EVENTS or depth > MAX_DEPTH:
-            raise InvalidError("metadata.yaml is too large or too deeply nested")
-
-
 def _fields(node: yaml.Node | None) -> dict[str, yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
         raise InvalidError("metadata.yaml is not a mapping of fields to values")
@@ -150,7 +123,7 @@ def _fields(node: yaml.Node | None) -> dict[str, yaml.Node]:
 def _mapping(node: yaml.MappingNode, name: str) -> dict[str, yaml.Node]:
     found: dict[str, yaml.Node] = {}
     for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode) or key.tag not in _SCALARS:
+        if not isinstance(key, yaml.ScalarNode) or key.tag not in nodes.SCALARS:
             raise _wrong(name, "has a key that is not text")
         if key.value in found:
             raise _wrong(name, f"has {key.value[:40]!r} twice")
@@ -188,9 +161,9 @@ def _properties(node: yaml.Node) -> dict[str, str]:
 
 
 def _texts(node: yaml.Node, name: str) -> dict[str, str]:
-    kinds = tuple(tag.removeprefix(_TAG) for tag in _SCALARS)
-    nodes = _mapping(_as_mapping(node, name), name)
-    return {key: _scalar(value, f"{name}.{key[:40]}", kinds) for key, value in nodes.items()}
+    kinds = tuple(tag.removeprefix(_TAG) for tag in nodes.SCALARS)
+    found = _mapping(_as_mapping(node, name), name)
+    return {key: _scalar(value, f"{name}.{key[:40]}", kinds) for key, value in found.items()}
 
 
 def _as_mapping(node: yaml.Node, name: str) -> yaml.MappingNode:

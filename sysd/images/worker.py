@@ -91,15 +91,8 @@ class Worker:
             self._templates[name] = self._content(member, f"template {name[:80]!r}", templates.MAX_TOTAL)
 
     def _content(self, member: Member, what: str, limit: int) -> bytes:
-        if not member.isreg() or member.issparse():
-            raise InvalidError(f"{what} is not a plain file")
-        if not 0 <= member.size <= limit:
-            raise InvalidError(f"{what} has {member.size} bytes", f"at most {limit}")
         assert self._reader is not None
-        data = b""
-        while len(data) < member.size:
-            data += self._reader.tape.read_some(member.size - len(data))
-        return data
+        return read_small(self._reader, member, what, limit)
 
     def _parsed(self) -> metadata.Metadata:
         if self._metadata is None:
@@ -119,6 +112,18 @@ class Worker:
             "created": found.created,
             "templates": [asdict(each) for each in templates.resolve(found.templates, self._templates)],
         }
+
+
+def read_small(reader: TarReader, member: Member, name: str, most: int) -> bytes:
+    """The content of a member that is a plain file of at most that many bytes."""
+    if not member.isreg() or member.issparse():
+        raise InvalidError(f"{name} is not a plain file")
+    if not 0 <= member.size <= most:
+        raise InvalidError(f"{name} has {member.size} bytes", f"at most {most}")
+    data = b""
+    while len(data) < member.size:
+        data += reader.tape.read_some(member.size - len(data))
+    return data
 
 
 def parse_facts(text: str) -> metadata.Metadata:
@@ -179,11 +184,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     raise FailedError("give --image, or --metadata and --rootfs, or --rootfs-stream and --facts")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one import; the exit status is 1 when it was refused."""
+def main(argv: Sequence[str], work: Callable[[Sequence[str]], list[dict[str, Any]]] | None = None) -> int:
+    """Do work, by default one image's import; the exit status is 1 when it was refused."""
     os.umask(0o022)
     try:
-        emit({"result": run(arguments(argv))})
+        for result in work(argv) if work else [run(arguments(argv))]:
+            emit({"result": result})
     except SyscontError as error:
         emit_error(error)
         return 1

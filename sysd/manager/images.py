@@ -10,20 +10,22 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dbus_next import Variant
 
 from sysd.images import answers
-from sysd.images.sources import Source, parse_source
+from sysd.images.sources import parse_source
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.operations import Handle, Operations
 from sysd.model import names
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.image import Image
 from sysd.model.operation import Operation
+from sysd.model.templates import Template
 from sysd.runtime.trees import remove_tree, sync_directory
 from sysd.store.database import Store
 from sysd.units import helper
@@ -37,6 +39,7 @@ DRAFT = ".draft-"
 UNPACK_UNIT = "syscont-image@{}.service"
 BUILD_UNIT = "syscont-build@{}.service"
 WORKER = ("/usr/bin/python3", "-I", "-m", "sysd.images.worker")
+BACKUP_WORKER = ("/usr/bin/python3", "-I", "-m", "sysd.images.backup")
 MAX_METADATA = 16 << 20
 _GRACE = 1.0
 """Seconds that a builder without a reader may take to fail, and to say why."""
@@ -67,6 +70,17 @@ class Upload:
             os.close(fd)
 
 
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """What writes a root file system's tar to its output; facts is what metadata.yaml would say of it, and templates
+    are those that the image gets."""
+
+    name: str
+    facts: dict[str, Any]
+    helper: helper.Helper
+    templates: list[Template] = field(default_factory=list)
+
+
 class Images:
     def __init__(
         self,
@@ -83,7 +97,7 @@ class Images:
         self._operations = operations
         self._systemd = systemd
         self._directory = directory
-        self._users = users
+        self.users = users
         self._images = {image.fingerprint: image for image in store.images()}
         self._aliases = store.aliases()
 
@@ -166,9 +180,10 @@ class Images:
                         await _spool(upload.metadata, metadata)
                         arguments = ["--metadata", str(metadata), "--rootfs", "0"]
                     stdin = upload.rootfs if upload.rootfs >= 0 else upload.unified
-                    image = await self._unpack(handle, draft, arguments, stdin)
+                    (image,) = await self._unpack(handle, draft, (*WORKER, *arguments), stdin)
                     self._check_free(aliases)  # another import may have been faster
-                    self._adopt(handle, draft, image, aliases)
+                    self._adopt(draft, image, aliases)
+                    handle.set_result("fingerprint", image.fingerprint)
             finally:
                 upload.close()
 
@@ -181,11 +196,38 @@ class Images:
             names.check_alias(alias)
 
         async def work(handle: Handle) -> None:
-            async with self._draft(handle) as draft:
-                image = await self._build(handle, draft, source)
-                self._adopt(handle, draft, image, [source.name, *aliases])
+            builder = Builder(
+                source.name,
+                source.facts,
+                helper.Helper(
+                    unit=BUILD_UNIT.format(handle.id),
+                    description=f"Build image {source.name}",
+                    argv=source.argv,
+                    properties={"PrivateTmp": Variant("b", True)},
+                    environment=[f"{key}={value}" for key, value in source.env.items()],
+                ),
+            )
+            await self.build_with(handle, builder, [source.name, *aliases])
 
         return self._operations.begin("build-image", source_name, work, owner)
+
+    async def build_with(self, handle: Handle, builder: Builder, aliases: list[str]) -> None:
+        """Make an image of what a builder writes; aliases move on from older images."""
+        async with self._draft(handle) as draft:
+            image = replace(await self._build(handle, draft, builder), templates=builder.templates)
+            self._adopt(draft, image, aliases)
+        handle.set_result("fingerprint", image.fingerprint)
+
+    async def unpack_backup(self, handle: Handle, backup: int, hold: Callable[[list[Image]], None]) -> Any:
+        """Make an image of each root file system in a backup, and return what its index says (see
+        sysd.images.backup). hold is told of the images before they are there."""
+        async with self._draft(handle) as draft:
+            found = await self._unpack(handle, draft, BACKUP_WORKER, backup)
+            index = answers.read_index(draft)
+            hold(found)
+            for number, image in enumerate(found):
+                self._adopt(draft / str(number), replace(image, own=True), [])
+            return index
 
     def delete(self, reference: str, owner: int) -> Operation:
         image = self.find(reference)
@@ -210,7 +252,7 @@ class Images:
     def _check_unused(self, image: Image) -> None:
         if image.fingerprint not in self._images:
             raise NotFoundError(f"no image {image.fingerprint[:12]!r}")
-        if used := sorted(self._users(image.fingerprint)):
+        if used := sorted(self.users(image.fingerprint)):
             raise BusyError(f"image {image.fingerprint[:12]} is used by {', '.join(used[:5])}", "delete those first")
 
     @contextlib.asynccontextmanager
@@ -223,11 +265,11 @@ class Images:
         finally:
             await helper.see_through(asyncio.to_thread(remove_tree, draft))
 
-    async def _unpack(self, handle: Handle, draft: Path, arguments: list[str], stdin: int) -> Image:
-        """Run the worker; returns the image that it has made in draft, or raises its refusal."""
+    async def _unpack(self, handle: Handle, draft: Path, worker: Sequence[str], stdin: int) -> list[Image]:
+        """Run a worker; returns the images that it has made in draft, or raises its refusal."""
         disk = os.statvfs(self._directory)
         limit = disk.f_bavail * disk.f_frsize * 9 // 10
-        argv = [*WORKER, "--target", str(draft), "--limit", str(limit), *arguments]
+        argv = [*worker, "--target", str(draft), "--limit", str(limit)]
         running = await helper.start(
             self._systemd,
             helper.Helper(
@@ -240,7 +282,7 @@ class Images:
         )
         errors = asyncio.create_task(_log_errors(running))
         try:
-            image = await _follow(handle, running)
+            found = await _follow(handle, running)
             if not await running.wait():
                 raise _worker_error()
         except BaseException:
@@ -248,14 +290,14 @@ class Images:
             raise
         finally:
             await errors
-        return image
+        return found
 
-    async def _build(self, handle: Handle, draft: Path, source: Source) -> Image:
-        async with self._builder(handle, source) as (builder, output):
+    async def _build(self, handle: Handle, draft: Path, wanted: Builder) -> Image:
+        async with self._builder(wanted) as (builder, output):
             stages = asyncio.create_task(_show_stages(handle, builder))
             try:
-                arguments = ["--rootfs-stream", "0", "--facts", json.dumps(source.facts)]
-                image = await self._unpack(handle, draft, arguments, output)
+                arguments = ["--rootfs-stream", "0", "--facts", json.dumps(wanted.facts)]
+                (image,) = await self._unpack(handle, draft, (*WORKER, *arguments), output)
                 if await builder.wait():
                     return image
             except SyscontError:
@@ -266,25 +308,15 @@ class Images:
                 await asyncio.wait([stages], timeout=_GRACE)  # its last words
             finally:
                 stages.cancel()
-            raise _build_error(source, builder) from None
+            raise _build_error(wanted.name, builder) from None
 
     @contextlib.asynccontextmanager
-    async def _builder(self, handle: Handle, source: Source) -> AsyncIterator[tuple[helper.RunningHelper, int]]:
+    async def _builder(self, wanted: Builder) -> AsyncIterator[tuple[helper.RunningHelper, int]]:
         """The running builder and the pipe that its output comes from; neither outlives the block."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
             try:
-                builder = await helper.start(
-                    self._systemd,
-                    helper.Helper(
-                        unit=BUILD_UNIT.format(handle.id),
-                        description=f"Build image {source.name}",
-                        argv=source.argv,
-                        properties={"PrivateTmp": Variant("b", True)},
-                        environment=[f"{key}={value}" for key, value in source.env.items()],
-                    ),
-                    stdout=write_end,
-                )
+                builder = await helper.start(self._systemd, wanted.helper, stdout=write_end)
             finally:
                 os.close(write_end)
             try:
@@ -295,7 +327,7 @@ class Images:
         finally:
             os.close(read_end)
 
-    def _adopt(self, handle: Handle, draft: Path, image: Image, aliases: list[str]) -> None:
+    def _adopt(self, draft: Path, image: Image, aliases: list[str]) -> None:
         """Make a finished draft an image. The row comes last: a tree without one is swept at start."""
         is_new = image.fingerprint not in self._images
         if is_new:
@@ -314,7 +346,6 @@ class Images:
             self._images[image.fingerprint] = image
             self._events.publish(Event(Kind.IMAGE_ADDED, image.fingerprint))
         self._show_aliases(image.fingerprint, aliases)
-        handle.set_result("fingerprint", image.fingerprint)
 
     async def sweep(self) -> None:
         """At start: remove drafts and trees without a row; name images whose tree is gone. Never fails."""
@@ -381,19 +412,19 @@ async def _readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
-async def _follow(handle: Handle, running: helper.RunningHelper) -> Image:
-    image: Image | None = None
+async def _follow(handle: Handle, running: helper.RunningHelper) -> list[Image]:
+    found: list[Image] = []
     async for line in running.lines():
         match answers.parse(line):
             case Progress(stage, done, total):
                 handle.progress(stage, done, total)
             case Image() as image:
-                pass
+                found.append(image)
             case error:
                 raise error
-    if image is None:
+    if not found or len(found) > answers.MAX_VOLUMES:
         raise _worker_error()
-    return image
+    return found
 
 
 def _worker_error() -> FailedError:
@@ -419,6 +450,6 @@ async def _show_stages(handle: Handle, builder: helper.RunningHelper) -> None:
         handle.progress(line.removeprefix("I: ")[:120])
 
 
-def _build_error(source: Source, builder: helper.RunningHelper) -> FailedError:
+def _build_error(name: str, builder: helper.RunningHelper) -> FailedError:
     wrong = [line for line in builder.tail if line.startswith(("E:", "error"))] or builder.tail[-1:]
-    return FailedError(f"building {source.name} failed: {' '.join(wrong)[:500] or 'no message'}")
+    return FailedError(f"building {name} failed: {' '.join(wrong)[:500] or 'no message'}")

@@ -3,7 +3,7 @@
 
     instances/UUID/upper            what the instance has written; work belongs to overlayfs
     instances/UUID/snapshots/UUID/upper
-    instances/UUID/restoring        the layer to be, and upper.old the one that was, while a snapshot is restored
+    instances/UUID/restoring/upper  the layer to be, and upper.old the one that was, while a snapshot is restored
 
 The work is done in threads: system calls on descriptors, nothing that parses. What a crash leaves half done has no row
 in the store yet, or none any more, and is swept at the next start.
@@ -86,11 +86,12 @@ class Layers:
     async def put_restored(self, instance: Instance) -> None:
         """Put the layer that waits in restoring in place of the instance's own. May be done again after a crash."""
         folder = container.state_dir(instance)
-        if (folder / RESTORING).exists():
+        new = folder / RESTORING / UPPER
+        if new.exists():
             if (folder / UPPER).exists():
                 await self.remove(folder / OLD)
                 os.rename(folder / UPPER, folder / OLD)
-            os.rename(folder / RESTORING, folder / UPPER)
+            os.rename(new, folder / UPPER)
             sync_directory(folder)
 
     async def sweep(self, instance: Instance, known: set[str]) -> None:

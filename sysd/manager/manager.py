@@ -13,6 +13,7 @@ from pathlib import Path
 import sysd
 from sysd.manager import profiles
 from sysd.manager.actions import Caller
+from sysd.manager.backups import Backups
 from sysd.manager.catalog import Catalog
 from sysd.manager.copies import Copies
 from sysd.manager.ephemeral import Ephemeral
@@ -118,6 +119,19 @@ class Manager:
             layers,
         )
         self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers)
+        self.backups = Backups(
+            self.events,
+            self.operations,
+            self.systemd,
+            self.catalog,
+            self.table,
+            self.images,
+            self.networks,
+            self.instances,
+            self.snapshots,
+            stillness,
+            layers,
+        )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances
         )
@@ -138,6 +152,7 @@ class Manager:
         await self._finish_interrupted()
         await self.snapshots.finish_interrupted()
         await self.ephemeral.finish()
+        await self.backups.sweep()
         await self.networks.bring_up_all()
         await self.lifecycle.load(self.table.all())
         for operation in interrupted:
@@ -246,7 +261,8 @@ class Manager:
         return self.operations.get(operation_id).owner == caller.uid
 
     def _users_of_image(self, fingerprint: str) -> list[str]:
-        return [i.name for i in self.table.all() if i.image == fingerprint] + self.snapshots.use_image(fingerprint)
+        instances = [i.name for i in self.table.all() if i.image == fingerprint]
+        return [*instances, *self.snapshots.use_image(fingerprint), *self.backups.use_image(fingerprint)]
 
     def _host_table(self, network: str) -> Mapping[str, str]:
         expanded = [self.table.expanded(instance) for instance in self.table.all()]

@@ -23,6 +23,7 @@ from sysd.manager.operations import Handle, Operations
 from sysd.manager.register import Register
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
+from sysd.manager.trees import deletable_layers
 from sysd.model import names, snapshot
 from sysd.model.config import SCHEMA, get_bool
 from sysd.model.errors import ExistsError, NotFoundError, SyscontError
@@ -186,7 +187,8 @@ class Snapshots:
                     await self._lifecycle.stop(current)
                 await self._lifecycle.forget(current)
                 try:
-                    await self._restore(handle, current, found)
+                    async with deletable_layers(current):
+                        await self._restore(handle, current, found)
                 finally:
                     await see_through(self._go_on(current.uuid, start=running))
 
@@ -203,16 +205,12 @@ class Snapshots:
 
     async def _restore(self, handle: Handle, instance: Instance, found: Snapshot) -> None:
         handle.progress("copy")
-        target = container.state_dir(instance) / layers.RESTORING
-        try:
-            await self._layers.clone(self.layer(instance, found), target)
-            await self._layers.settle(target)
+        async with self._layers.draft(container.state_dir(instance) / layers.RESTORING) as place:
+            await self._layers.clone(self.layer(instance, found), place / layers.UPPER)
+            await self._layers.settle(place / layers.UPPER)
             restored = found.applied(instance)
             restored = replace(restored, config=restored.config | {RESTORE: found.name})
             self._register.put(restored)
-        except BaseException:
-            await self._layers.remove(target)
-            raise
         # From here on it is finished, now or at the next start.
         await see_through(self._finish_restore(restored))
 
@@ -223,7 +221,8 @@ class Snapshots:
         self._register.commit((remember_interfaces(restored, self._table.expand(restored)),))
         self._events.publish(Event(Kind.INSTANCE_CHANGED, instance.name, instance.project, _RESTORED))
         self._lifecycle.hosts_changed()
-        await self._layers.remove(container.state_dir(instance) / layers.OLD)
+        for left in (layers.OLD, layers.RESTORING):
+            await self._layers.remove(container.state_dir(instance) / left)
 
     # renaming and deleting
 

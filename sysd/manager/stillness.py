@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from sysd.manager.guests import STOPPED
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.table import Table
+from sysd.manager.trees import deletable_layers
 from sysd.model.errors import BusyError
 from sysd.model.instance import Instance, State
 from sysd.store.database import Store
@@ -36,7 +37,11 @@ class Stillness:
         """In the block nothing of the instance runs. The caller holds its lock. One that its user has paused stays
         so afterwards."""
         state = await self._lifecycle.refresh(instance)
-        if state in STOPPED or state is State.FROZEN:
+        if state in STOPPED:
+            async with deletable_layers(instance):  # nobody pushes files there
+                yield
+            return
+        if state is State.FROZEN:
             yield
             return
         if state is not State.RUNNING:

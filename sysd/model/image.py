@@ -20,7 +20,8 @@ class Init(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """size is that of the unpacked tree in bytes; created and imported are microseconds since the epoch."""
+    """size is that of the unpacked tree in bytes; created and imported are microseconds since the epoch. own: it was
+    made for an instance that was imported, and goes with the last one that uses it."""
 
     fingerprint: str
     architecture: str
@@ -31,3 +32,4 @@ class Image:
     created: int = 0
     imported: int = field(default_factory=lambda: time.time_ns() // 1000)
     templates: list[Template] = field(default_factory=list)
+    own: bool = False

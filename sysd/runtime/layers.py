@@ -70,6 +70,8 @@ def mount_layers(name: str, rootfs: str, state_dir: str, id_base: int, userns: i
             "upperdir": f"{LAUNCH_DIR}/state/upper",
             "workdir": f"{LAUNCH_DIR}/state/work",
             "redirect_dir": "on",
+            # Layers are copied (snapshots): with an index, the kernel would take a copy for a damaged one.
+            "index": "off",
         },
     )
     place = os.open(f"{LAUNCH_DIR}/root", os.O_PATH | os.O_DIRECTORY)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots and copies on varlink."""
+"""Snapshots, copies and backups on varlink."""
 
 from __future__ import annotations
 
 from sysd.manager.actions import Action
+from sysd.manager.backups import Export
 from sysd.manager.copies import DEFAULT_POOL, NewCopy
 from sysd.manager.manager import Manager
 from sysd.manager.snapshots import NewSnapshot
+from sysd.model.compression import DEFAULT_COMPRESSION
+from sysd.model.errors import InvalidError
 from sysd.varlink import encode
 from sysd.varlink.follow import follow
 from sysd.varlink.service import Call, Method
@@ -26,6 +29,9 @@ class SnapshotMethods:
             Method("RenameSnapshot", self.rename, manage),
             Method("DeleteSnapshot", self.delete, manage),
             Method("CopyInstance", self.copy, manage),
+            Method("ExportInstance", self.export, manage),
+            Method("ImportInstance", self.import_backup, manage),
+            Method("PublishInstance", self.publish, Action.MANAGE_IMAGES),
         ]
 
     async def list(self, call: Call) -> None:
@@ -70,3 +76,27 @@ class SnapshotMethods:
             call.text("pool", DEFAULT_POOL),
         )
         await follow(self._manager, call, self._manager.copies.copy(wanted, call.caller.uid))
+
+    async def export(self, call: Call) -> None:
+        name, compression = call.text("name"), call.text("compression", DEFAULT_COMPRESSION)
+        wanted = Export(name, call.fd("backupFd"), compression, call.flag("instanceOnly"))
+        _check_given(wanted.target)
+        call.hand_over()
+        await follow(self._manager, call, self._manager.backups.export(wanted, call.caller.uid))
+
+    async def import_backup(self, call: Call) -> None:
+        name, backup = call.text("name", ""), call.fd("backupFd")
+        _check_given(backup)
+        call.hand_over()
+        await follow(self._manager, call, self._manager.backups.import_backup(backup, name, call.caller.uid))
+
+    async def publish(self, call: Call) -> None:
+        operation = self._manager.backups.publish(
+            call.text("name"), call.texts("aliases"), call.mapping("properties"), call.caller.uid
+        )
+        await follow(self._manager, call, operation)
+
+
+def _check_given(fd: int) -> None:
+    if fd < 0:
+        raise InvalidError("parameter backupFd is missing")

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backups, and images made of instances: whole root file systems as one archive through a descriptor, and back.
+
+What is packed is a copy that was taken while the guest stood still, so it goes on meanwhile. What is unpacked becomes
+images of the instance's own: the instance and its snapshots are layers above them, as always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sysd.manager import layers
+from sysd.manager.catalog import Catalog
+from sysd.manager.events import Event, EventBus, Kind
+from sysd.manager.images import Builder, Images
+from sysd.manager.instances import Instances, NewInstance, StartOptions, make_folder
+from sysd.manager.layers import Layers
+from sysd.manager.networks import Networks
+from sysd.manager.operations import Handle, Operations
+from sysd.manager.snapshots import Snapshots
+from sysd.manager.stillness import Stillness
+from sysd.manager.table import Table
+from sysd.model import backup as form
+from sysd.model import names
+from sysd.model.compression import DEFAULT_COMPRESSION, PROGRAMS, check_compression
+from sysd.model.config import check_config
+from sysd.model.devices.check import check_device
+from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
+from sysd.model.image import Image
+from sysd.model.instance import Instance, new_uuid
+from sysd.model.operation import Operation
+from sysd.model.profile import DEFAULT_PROFILE
+from sysd.model.restrictions import check_allowed, is_root
+from sysd.model.snapshot import Snapshot
+from sysd.runtime import container
+from sysd.storage.packer import Plan, packer
+from sysd.units import helper
+from sysd.units.bus import BusError
+from sysd.units.systemd import Systemd
+
+log = logging.getLogger(__name__)
+
+UNIT = "syscont-pack@{}.service"
+ROOTFS = "rootfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """target: the descriptor that the backup is written to. instance_only: without snapshots."""
+
+    reference: str
+    target: int
+    compression: str = DEFAULT_COMPRESSION
+    instance_only: bool = False
+
+
+@dataclass(slots=True)
+class _LeftOut:
+    """What a backup has and this host does not take; the user is told."""
+
+    names: list[str] = field(default_factory=list)
+
+    def config(self, config: Mapping[str, str]) -> dict[str, str]:
+        kept: dict[str, str] = {}
+        for key, value in config.items():
+            if key.startswith((form.VOLATILE, "image.")):
+                continue  # what another daemon remembers
+            try:
+                kept |= check_config({key: value})
+            except SyscontError:
+                self.names.append(key)
+        return kept
+
+    def devices(self, devices: Mapping[str, Mapping[str, str]], networks: Networks) -> dict[str, dict[str, str]]:
+        kept: dict[str, dict[str, str]] = {}
+        for name, options in devices.items():
+            fitting = {**options, "pool": form.POOL} if is_root(options) else options
+            try:
+                if "network" in options and not networks.has(options["network"]):
+                    raise InvalidError("no such network")
+                kept[name] = check_device(name, fitting)
+            except SyscontError:
+                self.names.append(f"device {name[:64]}")
+        return kept
+
+
+class Backups:
+    def __init__(
+        self,
+        events: EventBus,
+        operations: Operations,
+        systemd: Systemd,
+        catalog: Catalog,
+        table: Table,
+        images: Images,
+        networks: Networks,
+        instances: Instances,
+        snapshots: Snapshots,
+        stillness: Stillness,
+        work: Layers,
+    ) -> None:
+        self._operations = operations
+        self._systemd = systemd
+        self._catalog = catalog
+        self._table = table
+        self._images = images
+        self._networks = networks
+        self._instances = instances
+        self._snapshots = snapshots
+        self._stillness = stillness
+        self._layers = work
+        self._held: list[str] = []
+        events.subscribe(self._look)
+
+    # exporting
+
+    def export(self, wanted: Export, owner: int) -> Operation:
+        """Write a backup to a descriptor, which is closed, also when this raises."""
+        try:
+            return self._export(wanted, owner)
+        except BaseException:
+            os.close(wanted.target)
+            raise
+
+    def _export(self, wanted: Export, owner: int) -> Operation:
+        check_compression(wanted.compression)
+        check_stream(wanted.target)
+        instance = self._table.get(wanted.reference)
+        check_allowed(self._catalog.project(instance.project), "backups", "a backup")
+
+        async def work(handle: Handle) -> None:
+            try:
+                handle.progress("copy")
+                async with self._copied(instance.uuid) as (current, upper):
+                    taken = [] if wanted.instance_only else self._snapshots.of(current)
+                    plan = self._plan(current, upper, taken, wanted.compression)
+                    await self._pack(handle, plan, wanted.target)
+                    self._check_there(current, taken)
+            finally:
+                os.close(wanted.target)
+
+        return self._operations.begin("export-instance", wanted.reference, work, owner)
+
+    @contextlib.asynccontextmanager
+    async def _copied(self, uuid: str) -> AsyncIterator[tuple[Instance, Path]]:
+        """The instance, and a copy of its layer, for the block; as it has no row it is swept after a crash."""
+        async with self._table.lock(uuid):
+            current = self._table.ready(uuid)
+            place = layers.snapshots_folder(current) / new_uuid()
+            async with self._layers.draft(place), self._stillness.still(current):
+                await self._layers.clone(layers.upper(current), place / layers.UPPER)
+        try:
+            yield current, place / layers.UPPER
+        finally:
+            await self._layers.remove(place)
+
+    def _plan(self, instance: Instance, upper: Path, taken: list[Snapshot], compression: str) -> Plan:
+        image = self._images.find(instance.image)
+        index = form.index(instance, taken, image.architecture, self._table.expand(instance))
+        described = json.dumps({"architecture": image.architecture, "creation_date": image.created // 1_000_000,
+                                "properties": image.properties})  # fmt: skip
+        # JSON is YAML.
+        files = {"backup/index.yaml": json.dumps(index), "backup/container/backup.yaml": json.dumps(index["config"])}
+        trees = {f"backup/container/{ROOTFS}": self._tree(instance.image, upper)}
+        for each in taken:
+            layer = self._snapshots.layer(instance, each)
+            trees[f"backup/snapshots/{each.name}/{ROOTFS}"] = self._tree(each.image, layer)
+        for tree in trees:
+            files[f"{tree.removesuffix(ROOTFS)}metadata.yaml"] = described
+        members = ["backup/index.yaml", "backup/container", *(["backup/snapshots"] if taken else [])]
+        return Plan(members, files=files, trees=trees, compress=PROGRAMS[compression])
+
+    def _tree(self, image: str, layer: Path) -> list[str]:
+        return [str(layer), str(container.IMAGE_DIR / image / ROOTFS)]
+
+    async def _pack(self, handle: Handle, plan: Plan, target: int) -> None:
+        stdin = plan.open()
+        try:
+            wanted = packer(UNIT.format(handle.id), "Pack a backup", plan, stdin)
+            running = await helper.start(self._systemd, wanted, stdout=target)
+        finally:
+            os.close(stdin)
+        said = asyncio.create_task(_show_bytes(handle, running))
+        try:
+            if not await running.wait():
+                await asyncio.wait([said], timeout=1)
+                raise FailedError(f"the backup could not be written: {_complaint(running)}")
+        except BaseException:
+            await running.stop()
+            raise
+        finally:
+            said.cancel()
+
+    def _check_there(self, instance: Instance, taken: Sequence[Snapshot]) -> None:
+        """What was deleted while it was read is in the archive in part only."""
+        now = self._table.find_uuid(instance.uuid)
+        if now is None or {each.uuid for each in taken} - {each.uuid for each in self._snapshots.of(now)}:
+            raise BusyError("what was being exported was deleted meanwhile", "the backup is of no use")
+
+    # publishing
+
+    def publish(self, source: str, aliases: list[str], properties: Mapping[str, str], owner: int) -> Operation:
+        """Make an image of an instance or a snapshot. Properties come over those of the image that it was made of."""
+        instance, snapshot = self._snapshots.find(source)
+        for alias in aliases:
+            names.check_alias(alias)
+
+        async def work(handle: Handle) -> None:
+            if snapshot:
+                current, layer = instance, self._snapshots.layer(instance, snapshot)
+                await self._publish(handle, source, snapshot.image, layer, aliases, properties)
+                self._check_there(current, [snapshot])
+                return
+            handle.progress("copy")
+            async with self._copied(instance.uuid) as (current, upper):
+                await self._publish(handle, source, current.image, upper, aliases, properties)
+
+        return self._operations.begin("publish-instance", source, work, owner)
+
+    async def _publish(
+        self, handle: Handle, source: str, base: str, layer: Path, aliases: list[str], properties: Mapping[str, str]
+    ) -> None:
+        image = self._images.find(base)
+        plan = Plan(["."], first=ROOTFS, trees={ROOTFS: self._tree(base, layer)})
+        facts = {
+            "architecture": image.architecture,
+            "properties": {**image.properties, "description": f"Made of {source}", **properties},
+        }
+        stdin = plan.open()
+        try:
+            builder = packer(UNIT.format(handle.id), f"Publish {source}", plan, stdin)
+            await self._images.build_with(handle, Builder(source, facts, builder, image.templates), aliases)
+        finally:
+            os.close(stdin)
+
+    # importing
+
+    def import_backup(self, source: int, reference: str, owner: int) -> Operation:
+        """Make an instance of the backup that is read from source, which is closed, also when this raises. reference:
+        its name, that in the backup when empty; ``PROJECT:`` alone is that one in another project. The operation's
+        result has the name, and what was left out."""
+        try:
+            check_stream(source)
+            project, name = names.split(reference) if reference else (names.DEFAULT_PROJECT, "")
+            names.check_project_name(project)
+            self._catalog.project(project)
+            if name:
+                names.check_instance_name(name)
+        except BaseException:
+            os.close(source)
+            raise
+
+        async def work(handle: Handle) -> None:
+            found: list[Image] = []
+
+            def hold(images: list[Image]) -> None:
+                found.extend(images)
+                self._held += [image.fingerprint for image in images]
+
+            try:
+                made = form.read(await self._images.unpack_backup(handle, source, hold))
+                await self._make(handle, names.qualified(project, name or made.instance.name), made, found, owner)
+            finally:
+                os.close(source)
+                for image in found:
+                    self._held.remove(image.fingerprint)
+                self._drop_unused()
+
+        return self._operations.begin("import-instance", reference or "backup", work, owner)
+
+    async def _make(
+        self, handle: Handle, reference: str, made: form.Backup, images: list[Image], owner: int
+    ) -> None:
+        project, _ = names.split(reference)
+        left, own = _LeftOut(), made.instance
+        by_volume = {image.properties.get("volume", ""): image.fingerprint for image in images}
+        left.names += [f"snapshot {name[:63]}" for name in made.snapshots if name not in by_volume]
+        new = NewInstance(
+            reference,
+            by_volume[""],
+            left.config(own.config),
+            left.devices(own.devices, self._networks),
+            self._profiles(project, own.profiles),
+            own.description,
+            own.ephemeral,
+        )
+        snapshots = {name: fingerprint for name, fingerprint in by_volume.items() if name}
+        described = {name: made.snapshots.get(name, replace(own, name=name, created=0)) for name in snapshots}
+
+        async def fill(_: Handle, instance: Instance, folder: Path) -> None:
+            make_folder(folder / layers.UPPER)
+            for name, fingerprint in snapshots.items():
+                snapshot = self._snapshot(instance, described[name], name, fingerprint)
+                place = folder / layers.SNAPSHOTS / snapshot.uuid
+                place.mkdir(mode=0o700, parents=True)
+                make_folder(place / layers.UPPER)
+                await self._layers.settle(place / layers.UPPER)
+                self._snapshots.put(snapshot)
+
+        operation = self._instances.create(new, StartOptions(), owner, fill=fill)
+        await self._operations.wait(operation.id)
+        handle.set_result("name", reference)
+        if left.names:
+            handle.set_result("left-out", ", ".join(dict.fromkeys(left.names)))
+
+    def _snapshot(self, instance: Instance, said: form.Described, name: str, fingerprint: str) -> Snapshot:
+        left = _LeftOut()
+        made = Snapshot(
+            new_uuid(),
+            instance.uuid,
+            name,
+            fingerprint,
+            left.config(said.config),
+            left.devices(said.devices, self._networks),
+            self._profiles(instance.project, said.profiles),
+            said.description[:1000],
+            said.ephemeral,
+            expires=said.expires,
+        )
+        return replace(made, created=said.created) if said.created else made
+
+    def _profiles(self, project: str, wanted: list[str]) -> list[str]:
+        """Those that are there; the default one when none of several is."""
+        found = []
+        for name in wanted:
+            with contextlib.suppress(SyscontError):
+                found += self._catalog.check_profiles(project, [name])
+        return found or ([DEFAULT_PROFILE] if wanted else [])
+
+    # images of instances' own
+
+    def use_image(self, fingerprint: str) -> list[str]:
+        """An import that is under way needs the image."""
+        return ["an import"] if fingerprint in self._held else []
+
+    def _look(self, event: Event) -> None:
+        if event.kind is Kind.INSTANCE_REMOVED or "Snapshots" in event.changed:
+            self._drop_unused()
+
+    def _drop_unused(self) -> None:
+        for image in self._images.all():
+            if image.own and not self._images.users(image.fingerprint):
+                self._images.delete(image.fingerprint, 0)
+
+    async def sweep(self) -> None:
+        """At start: end packers that outlived the daemon, and remove images that an interrupted import left."""
+        try:
+            await helper.stop_all(self._systemd, UNIT.format("*"))
+        except BusError as error:
+            log.error("units %s can't be stopped: %s", UNIT.format("*"), error)
+        self._drop_unused()
+
+
+def check_stream(fd: int) -> None:
+    mode = os.fstat(fd).st_mode if fd >= 0 else 0
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise InvalidError("a backup goes to, or comes from, a regular file or a pipe")
+
+
+async def _show_bytes(handle: Handle, running: helper.RunningHelper) -> None:
+    async for line in running.errors():
+        if line.isascii() and line.isdigit():
+            handle.progress("pack", int(line))
+        else:
+            log.info("pack: %s", line)
+
+
+def _complaint(running: helper.RunningHelper) -> str:
+    return next((line[:300] for line in reversed(running.tail) if not line.isdigit()), "no reason given")

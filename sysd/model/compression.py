@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How backups may be compressed, by LXD's names."""
+
+from __future__ import annotations
+
+from sysd.model.errors import InvalidError
+
+DEFAULT_COMPRESSION = "gzip"
+PROGRAMS = {
+    "none": "",
+    "gzip": "gzip",
+    "bzip2": "bzip2",
+    "xz": "xz -T0",
+    "lzma": "xz --format=lzma",
+    "zstd": "zstd -q -T0",
+    "lz4": "lz4 -q",
+}
+"""The program that compresses from its standard input to its output, as tar's --use-compress-program takes it."""
+
+
+def check_compression(name: str) -> str:
+    if name not in PROGRAMS:
+        raise InvalidError(f"unknown compression {name[:40]!r}", f"one of {', '.join(PROGRAMS)}")
+    return name

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The unit that packs archives of root file systems (sysd.storage.pack): what it is told, and what it may do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from dbus_next import Variant
+
+from sysd.units import helper
+from sysd.units.systemd import Properties
+
+COMMAND = ("/usr/bin/python3", "-I", "-m", "sysd.storage.pack")
+CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN = 2, 21
+TIME_LIMIT = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """See sysd.storage.pack."""
+
+    members: Sequence[str]
+    first: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    trees: dict[str, list[str]] = field(default_factory=dict)
+    compress: str = ""
+
+    def open(self) -> int:
+        """A descriptor to read it from, the caller's to close."""
+        fd = os.memfd_create("plan", os.MFD_CLOEXEC)
+        with os.fdopen(os.dup(fd), "w") as stream:
+            json.dump(asdict(self), stream)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
+    def layers(self) -> list[str]:
+        return sorted({layer for layers in self.trees.values() for layer in layers})
+
+
+def packer(unit: str, description: str, plan: Plan, stdin: int) -> helper.Helper:
+    return helper.Helper(unit, description, COMMAND, _sandbox(plan.layers()), stdin=stdin)
+
+
+def _sandbox(layers: Sequence[str]) -> Properties:
+    """It reads all of some layers, mounts them in a mount namespace of its own, and nothing else."""
+    return {
+        **helper.hardened(),
+        "TemporaryFileSystem": Variant("a(ss)", [[path, "mode=0755,ro"] for path in ("/run", "/var/lib")]),
+        "BindReadOnlyPaths": Variant("a(ssbt)", [[path, path, False, 0] for path in layers]),
+        "CapabilityBoundingSet": Variant("t", 1 << CAP_DAC_READ_SEARCH | 1 << CAP_SYS_ADMIN),
+        "SystemCallFilter": Variant("(bas)", [True, ["@system-service", "@mount"]]),
+        "PrivateNetwork": Variant("b", True),
+        "RestrictAddressFamilies": Variant("(bas)", [True, []]),
+        "InaccessiblePaths": Variant("as", helper.SECRETS),
+        "TasksMax": Variant("t", 64),
+        "TimeoutStartUSec": Variant("t", TIME_LIMIT * 1_000_000),
+    }
