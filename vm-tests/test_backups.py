@@ -139,8 +139,8 @@ def test_incus_reads_what_we_write_and_we_what_it_writes(make_host: MakeHost) ->
     syscont(host, "export", "ours", "/root/ours.tar.gz")
     host.sh("incus admin init --minimal; incus profile device remove default eth0", timeout=60)
     host.sh("incus import /root/ours.tar.gz theirs && incus start theirs", timeout=60)
-    look = "cat /data; stat -c '%u %g' /data"
-    assert host.sh(f"incus exec theirs -- sh -c '{look}'") == "second\n12 34\n"
+    look = "cat /data; stat -c %u:%g /data"
+    assert host.sh(f"incus exec theirs -- sh -c '{look}'") == "second\n12:34\n"
     assert host.sh("incus config get theirs user.note") == "kept\n"
     assert "s" in host.sh("incus snapshot list theirs --format csv").split(",")[0]
     host.sh("incus config set theirs raw.lxc lxc.log.level=1; incus export theirs /root/theirs.tar.gz", timeout=60)
@@ -148,7 +148,7 @@ def test_incus_reads_what_we_write_and_we_what_it_writes(make_host: MakeHost) ->
     assert done.stdout == "theirs\n"
     back = Instance(host, "theirs")
     back.do("start")
-    assert back.sh(look) == "second\n12 34\n"
+    assert back.sh(look) == "second\n12:34\n"
     assert back.seen()["config"]["user.note"] == "kept"
     syscont(host, "snapshot", "restore", "theirs", "s")
-    assert back.sh(look) == "first\n12 34\n"
+    assert back.sh(look) == "first\n12:34\n"
