@@ -22,7 +22,7 @@ from bench.contests import RIVALS, Contests, MemoryResult, Result
 from bench.measure import Stopwatch
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ALL = ("launch", "boot", "start", "create", "remove", "many", "exec", "list", "memory")
+ALL = ("launch", "boot", "start", "create", "remove", "snapshot", "many", "exec", "list", "memory")
 
 
 def parse() -> argparse.Namespace:

@@ -127,6 +127,18 @@ class Contests:
 
         yield self._compare("stop and delete", 1 / 2, one)
 
+    def snapshot(self) -> Iterator[Result]:
+        """Of a stopped Debian that has booted once: another one each time, as backups are made."""
+        for rival in RIVALS:
+            self._watch.seconds(*rival.launch("deb", "kept", wait=True))
+            self._watch.seconds(*rival.stop("kept"))
+        yield self._compare("snapshot", 1 / 5, self._snapshot_of)
+        for rival in RIVALS:
+            self._watch.seconds(*rival.delete("kept"))
+
+    def _snapshot_of(self, rival: Rival) -> Callable[[int], float]:
+        return lambda number: self._watch.seconds(*rival.snapshot("kept", f"snap{number}"))
+
     def many(self) -> Iterator[Result]:
         """That many commands, all started at once."""
         names = [f"many{number}" for number in range(MANY)]

@@ -34,6 +34,9 @@ class Rival(ABC):
     def delete(self, name: str) -> list[str]:
         return [self.name, "delete", "--force", name]
 
+    def snapshot(self, name: str, snapshot: str) -> list[str]:
+        return [self.name, "snapshot", "create", name, snapshot]
+
     def exec(self, name: str, *argv: str) -> list[str]:
         return [self.name, "exec", name, "--", *argv]
 

@@ -28,6 +28,8 @@ Call = tuple[str, dict[str, Any]]
 
 # What syscontd remembers of an instance for itself.
 OWN = "volatile."
+# How a device is called in a plan; devices come and go while guests run.
+DEVICE = "device "
 ALIVE = ("starting", "running", "frozen")
 
 
@@ -69,7 +71,7 @@ class Kind:
 
     def is_live(self, key: str) -> bool:
         """Whether a change, by its name in a plan, is in force at once in what runs."""
-        if key in self.fields:
+        if key in self.fields or key.startswith(DEVICE):
             return True
         try:
             return self.schema.find(key).live

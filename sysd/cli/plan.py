@@ -9,7 +9,7 @@ from typing import Any
 
 from sysd.cli.document import Node
 from sysd.cli.errors import CliError, UsageError
-from sysd.cli.objects import ALIVE, KINDS, Call, Kind, Values
+from sysd.cli.objects import ALIVE, DEVICE, KINDS, Call, Kind, Values
 from sysd.cli.output import clean
 from sysd.model.errors import SyscontError
 from sysd.model.secrets import PRIVATE
@@ -144,7 +144,7 @@ def _flat(values: Values) -> Iterator[tuple[str, str]]:
             yield from (value or {}).items()
         elif name == "devices":
             for device, options in (value or {}).items():
-                yield f"device {device}", " ".join(f"{key}={text}" for key, text in sorted(options.items()))
+                yield DEVICE + device, " ".join(f"{key}={text}" for key, text in sorted(options.items()))
         elif isinstance(value, list):
             yield name, ", ".join(value)
         elif isinstance(value, bool):

@@ -170,8 +170,9 @@ class Instances:
             make_folder(folder)
             await fill(handle, instance, folder)
             make_folder(folder / "work")
-            sync_directory(folder)
-            sync_directory(folder.parent)
+            # In threads: with many at once, nobody waits for more than his own.
+            await asyncio.to_thread(sync_directory, folder)
+            await asyncio.to_thread(sync_directory, folder.parent)
             # Not what was asked for: a profile may have changed meanwhile.
             self._register.put(replace(self._table.by_uuid(instance.uuid), phase=Phase.READY))
         except BaseException:
