@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysd.cli import client
-from sysd.cli.errors import NOT_FOUND, CliError, UsageError
-from sysd.cli.output import STDOUT, clean, out, yaml
+from sysd.cli.config import assignments, print_value
+from sysd.cli.errors import NOT_FOUND, CliError
+from sysd.cli.output import out, yaml
 from sysd.cli.output import show as show_list
 
 TYPE_CHECKING = False
@@ -25,7 +24,7 @@ def add(parsed: Parsed) -> int:
     name, device, kind, *words = parsed.args
     if device in _devices(name):
         raise CliError(f"{name} has a device '{device}' already", f"syscont device set {name} {device} KEY=VALUE")
-    return _put(name, device, {"type": kind, **_pairs(parsed, words)})
+    return _put(name, device, {"type": kind, **assignments(parsed, words, "")})
 
 
 def override(parsed: Parsed) -> int:
@@ -35,16 +34,13 @@ def override(parsed: Parsed) -> int:
         raise CliError(f"{name} has a device '{device}' of its own already", f"syscont device set {name} {device} ...")
     if device not in _devices(name, "expandedDevices"):
         raise CliError(f"no profile gives {name} a device '{device}'", f"syscont device list {name}", NOT_FOUND)
-    return _put(name, device, _pairs(parsed, words))
+    return _put(name, device, assignments(parsed, words, ""))
 
 
 def set_options(parsed: Parsed) -> int:
     """``syscont device set``"""
     name, device, *words = parsed.args
-    # lxc takes KEY VALUE too; hands that learned it go on working.
-    if len(words) == 2 and "=" not in words[0]:
-        words = ["=".join(words)]
-    return _put(name, device, {**_own(name, device), **_pairs(parsed, words)})
+    return _put(name, device, {**_own(name, device), **assignments(parsed, words, "")})
 
 
 def unset(parsed: Parsed) -> int:
@@ -60,8 +56,7 @@ def get(parsed: Parsed) -> int:
     if device not in devices:
         raise CliError(f"{name} has no device '{device}'", f"syscont device list {name}", NOT_FOUND)
     if key in devices[device]:
-        value = str(devices[device][key])
-        out((clean(value, "\n\t") if posix.isatty(STDOUT) else value) + "\n")
+        print_value(str(devices[device][key]))
     return 0
 
 
@@ -127,12 +122,3 @@ def _devices(name: str, field: str = "devices") -> Devices:
     found = instance.get(field) if isinstance(instance, dict) else None
     return found if isinstance(found, dict) else {}
 
-
-def _pairs(parsed: Parsed, words: Iterable[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise UsageError(f"not of the form KEY=VALUE: '{word}'", f"usage: {parsed.verb.usage}")
-        values[key] = value
-    return values

@@ -113,7 +113,7 @@ HANDLERS: dict[str, Handler] = {
             "CreateInstance StartInstance StopInstance RestartInstance PauseInstance ResumeInstance DeleteInstance "
             "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
             "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
-            "CreateProject ChangeProject RenameProject DeleteProject"
+            "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices"
         ).split(),
         fine,
     ),
@@ -193,6 +193,31 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("config set a k=v l=1=2", [("ChangeConfig", {"name": "a", "set": {"k": "v", "l": "1=2"}})]),
     ("config set a k v", [("ChangeConfig", {"name": "a", "set": {"k": "v"}})]),
     ("config unset a k l", [("ChangeConfig", {"name": "a", "unset": ["k", "l"]})]),
+    (
+        "launch busybox c1 -d data,type=disk,path=/x -n net1",
+        [
+            (
+                "CreateInstance",
+                {
+                    "name": "c1",
+                    "image": "busybox",
+                    "devices": {
+                        "eth0": {"type": "nic", "network": "net1", "name": "eth0"},
+                        "data": {"type": "disk", "path": "/x"},
+                    },
+                    "start": True,
+                },
+            )
+        ],
+    ),
+    (
+        "device add a data disk path=/x source=/y",
+        [
+            ("GetInstance", {"name": "a"}),
+            ("ChangeDevices", {"name": "a", "set": {"data": {"type": "disk", "path": "/x", "source": "/y"}}}),
+        ],
+    ),
+    ("device remove a data more", [("ChangeDevices", {"name": "a", "unset": ["data", "more"]})]),
     ("image build busybox", [("BuildImage", {"source": "busybox"})]),
     ("image build busybox --alias a --alias b", [("BuildImage", {"source": "busybox", "aliases": ["a", "b"]})]),
     ("image delete a", [("DeleteImage", {"name": "a"})]),
