@@ -38,6 +38,11 @@ CONFIG = {
     "overflow": ("limits.memory", "9" * 40 + "GiB"), "percent": ("limits.memory", "-5%"),
     "newline in environment": ("environment.A", "1\nLD_PRELOAD=/x"), "environment without name": ("environment.", "x"),
     "environment with =": ("environment.A=B", "x"), "huge": ("user.big", "x" * 70_000),
+    "bad YAML": ("cloud-init.network-config", "["),
+    "deep YAML": ("cloud-init.user-data", "#cloud-config\n" + "[" * 60_000),
+    "credential that leads out": ("systemd.credential.../x", "x"),
+    "credential of lines": ("systemd.credential.a\nb", "x"),
+    "not base64": ("systemd.credential-binary.x", "%"),
 }  # fmt: skip
 
 

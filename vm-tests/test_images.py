@@ -101,6 +101,7 @@ class Lxd:
             info = tarfile.TarInfo("metadata.yaml")
             info.size = len(data)
             out.addfile(info, io.BytesIO(data))
+            out.add(self.folder / "image/templates", "templates")
         make = {
             "squashfs": ["mksquashfs", str(self.tree), str(rootfs), "-all-root", "-no-progress"],
             "tar.xz": ["tar", "-C", str(self.tree), "--owner=0", "--group=0", "-cJf", str(rootfs), "."],
