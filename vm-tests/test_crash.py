@@ -210,13 +210,14 @@ def test_profile_changes_are_whole_and_in_force(crash_host: Host, steady: Instan
 def test_projects_are_whole(crash_host: Host, steady: Instance) -> None:
     """A project and its default profile come and go together."""
     host = crash_host
+    verbs = (["create", "new"], ["rename", "lab", "yard"], ["delete", "lab"])
     for point in range(POINTS):
+        syscont(host, "project", "create", "lab")
         delay = 0.12 * host.slowness * (point + 0.5) / POINTS
-        for argv in (["create", "lab"], ["rename", "lab", "yard"], ["delete", "lab"], ["delete", "yard"]):
-            crash(host, ["syscont", "project", *argv], delay, "kill")
-            projects = {one["name"] for one in json.loads(syscont(host, "project", "list", "--format", "json").stdout)}
-            profiles = json.loads(syscont(host, "profile", "list", "--all-projects", "--format", "json").stdout)
-            assert {one["project"] for one in profiles} == projects
+        crash(host, ["syscont", "project", *verbs[point % len(verbs)]], delay, "kill")
+        projects = {one["name"] for one in json.loads(syscont(host, "project", "list", "--format", "json").stdout)}
+        profiles = json.loads(syscont(host, "profile", "list", "--all-projects", "--format", "json").stdout)
+        assert {one["project"] for one in profiles} == projects
         for name in projects - {"default"}:
             syscont(host, "project", "delete", name)
 
