@@ -20,6 +20,7 @@ READS = {
         "ListInstances", "GetInstance", "ListImages", "GetImage", "ListNetworks", "ListOperations",
         "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject",
     },
+    "org.syscont.Instance": {"ListSnapshots"},
     "org.syscont.Project": {"GetUsage"},
 }  # fmt: skip
 # Decided by whose operation it is; these have a test of their own.
@@ -248,7 +249,8 @@ def test_changes_are_refused_without_polkits_yes(
 
 
 def gvariants(signature: str) -> list[str]:
-    words = {"s": "'x'", "a{sv}": "@a{sv} {}", "a{ss}": "@a{ss} {}", "as": "@as []"}
+    empty = {one: f"@{one} {{}}" for one in ("a{sv}", "a{ss}", "a{sa{ss}}")}
+    words = {"s": "'x'", "h": "handle 0", "as": "@as []", **empty}
     texts, rest = [], signature
     while rest:
         part = next(one for one in sorted(words, key=len, reverse=True) if rest.startswith(one))
