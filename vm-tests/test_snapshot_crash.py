@@ -70,7 +70,7 @@ def state_of(host: Host, name: str) -> str:
     return one.sh(SUM)
 
 
-HEAVY = ("replace", "delete", "copy")
+HEAVY = ("create", "replace", "delete", "copy")
 
 
 @pytest.mark.parametrize(
