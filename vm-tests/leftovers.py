@@ -45,7 +45,7 @@ def workers():
             words = open(f"/proc/{pid}/cmdline").read().replace("\0", " ").strip()
         except OSError:
             continue
-        if re.search(r"sysd\.images|libexec/syscont/(launch|attach)", words):
+        if re.search(r"sysd\.images|libexec/syscont/(launch|attach|files)", words):
             found.append(words)
     return sorted(found)
 

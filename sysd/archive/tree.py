@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -115,7 +115,8 @@ def _times(fd: int) -> tuple[int, int]:
 
 def _put_times_back(level: _Level) -> None:
     if level.touched:
-        os.utime(level.fd, ns=level.times)
+        with suppress(PermissionError):  # someone else's folder, in which the caller may write
+            os.utime(level.fd, ns=level.times)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.register import Register
 from sysd.manager.table import Table
-from sysd.manager.trees import deletable_layers
+from sysd.manager.trees import exclusive_layers
 from sysd.model import names
 from sysd.model.config import SCHEMA, check_config, find_key, get_bool
 from sysd.model.devices.check import Devices, check_devices
@@ -302,7 +302,7 @@ class Instances:
 
     async def destroy(self, instance: Instance) -> None:
         """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""
-        async with deletable_layers(instance):
+        async with exclusive_layers(instance):
             await self._lifecycle.forget(instance)
             gone = replace(instance, phase=Phase.DELETING)
             self._register.put(gone)

@@ -23,7 +23,7 @@ from sysd.manager.operations import Handle, Operations
 from sysd.manager.register import Register
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
-from sysd.manager.trees import deletable_layers
+from sysd.manager.trees import exclusive_layers
 from sysd.model import names, snapshot
 from sysd.model.config import SCHEMA, get_bool
 from sysd.model.errors import ExistsError, NotFoundError, SyscontError
@@ -187,7 +187,7 @@ class Snapshots:
                     await self._lifecycle.stop(current)
                 await self._lifecycle.forget(current)
                 try:
-                    async with deletable_layers(current):
+                    async with exclusive_layers(current):
                         await self._restore(handle, current, found)
                 finally:
                     await see_through(self._go_on(current.uuid, start=running))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from sysd.manager.guests import STOPPED
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.table import Table
-from sysd.manager.trees import deletable_layers
+from sysd.manager.trees import exclusive_layers
 from sysd.model.errors import BusyError
 from sysd.model.instance import Instance, State
 from sysd.store.database import Store
@@ -34,14 +34,15 @@ class Stillness:
 
     @contextlib.asynccontextmanager
     async def still(self, instance: Instance) -> AsyncIterator[None]:
-        """In the block nothing of the instance runs. The caller holds its lock. One that its user has paused stays
-        so afterwards."""
+        """In the block nothing of the instance runs, and nobody else works on its files. The caller holds its lock. One
+        that its user has paused stays so afterwards."""
+        async with exclusive_layers(instance), self._frozen_if_running(instance):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _frozen_if_running(self, instance: Instance) -> AsyncIterator[None]:
         state = await self._lifecycle.refresh(instance)
-        if state in STOPPED:
-            async with deletable_layers(instance):  # nobody pushes files there
-                yield
-            return
-        if state is State.FROZEN:
+        if state in STOPPED or state is State.FROZEN:
             yield
             return
         if state is not State.RUNNING:

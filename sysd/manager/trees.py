@@ -60,8 +60,9 @@ async def wait_for_lock(instance: Instance, fd: int, how: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def deletable_layers(instance: Instance) -> AsyncIterator[None]:
-    """While it lasts nobody works in the layers of a stopped instance, of which there may be none."""
+async def exclusive_layers(instance: Instance) -> AsyncIterator[None]:
+    """While it lasts nobody works in the layers of an instance, and it can't be started: for who copies, replaces or
+    removes them. There may be none."""
     async with contextlib.AsyncExitStack() as stack:
         with contextlib.suppress(FileNotFoundError):
             fd = await stack.enter_async_context(open_layers(instance))
@@ -108,13 +109,15 @@ class Trees:
     async def _lock(self, instance: Instance, fd: int) -> bool:
         """Whether the instance is stopped, and the layers so locked for a mount; else the lock is shared with others
         in the running guest, so that its next start waits for all of them to be gone."""
-        stopped = self._table.status(instance).state in STOPPED
-        while True:
-            await wait_for_lock(instance, fd, fcntl.LOCK_EX if stopped else fcntl.LOCK_SH)
-            # Only systemd knows whether others started or stopped it before we had the lock.
-            was, stopped = stopped, await self._lifecycle.refresh(instance) in STOPPED
-            if was is stopped:
-                return stopped
+        # Not between the two halves of a restart, which would then fail.
+        async with self._table.lock(instance.uuid):
+            stopped = self._table.status(instance).state in STOPPED
+            while True:
+                await wait_for_lock(instance, fd, fcntl.LOCK_EX if stopped else fcntl.LOCK_SH)
+                # Only systemd knows whether others started or stopped it before we had the lock.
+                was, stopped = stopped, await self._lifecycle.refresh(instance) in STOPPED
+                if was is stopped:
+                    return stopped
 
     def _guest(self, instance: Instance) -> Guest:
         guest, state = self._table.live(instance).guest, self._table.status(instance).state

@@ -7,12 +7,14 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sysd.model.errors import CancelledError, ExistsError, InvalidError, NotFoundError, SyscontError
 from sysd.model.files import Action, FileRequest
+from sysd.runtime.files import archives
 from sysd.runtime.files.actions import MAX_UNSIZED, Tree
 from sysd.runtime.files.worker import explained
 
@@ -40,11 +42,11 @@ def do(root: Path, tmp_path: Path) -> Iterator[Do]:
     def run(action: Action, path: str, data: bytes | int = b"", **options: object) -> dict[str, str]:
         request = FileRequest(action, path, **options)  # type: ignore[arg-type]
         tree = Tree(fd, lambda done, total: None)
-        method = {
+        method: dict[Action, Callable[[FileRequest, int], dict[str, str]]] = {
             Action.PUSH: tree.push,
             Action.PULL: tree.pull,
-            Action.PUSH_TREE: tree.push_tree,
-            Action.PULL_TREE: tree.pull_tree,
+            Action.PUSH_TREE: partial(archives.push_tree, tree),
+            Action.PULL_TREE: partial(archives.pull_tree, tree),
         }
         source = tmp_path / "data"
         if isinstance(data, bytes):

@@ -129,9 +129,32 @@ async def descriptors(bus: MessageBus, path: str, times: str) -> None:
                 os.close(fd)
 
 
+async def files(bus: MessageBus, path: str, text: str) -> None:
+    """Push a file from one pipe and pull it to another."""
+    instance = "org.syscont.Instance"
+    in_read, in_write = os.pipe()
+    out_read, out_write = os.pipe()
+    os.write(in_write, text.encode())
+    os.close(in_write)
+    options = {"mode": Variant("u", 0o600), "uid": Variant("u", 7), "create-dirs": Variant("b", True)}
+    body = ["/srv/by/bus", 0, options]
+    (operation,) = await call(bus, path, instance, "PushFile", "sha{sv}", *body, fds=(in_read,))
+    os.close(in_read)
+    pushed = await finish(bus, operation)
+    (operation,) = await call(bus, path, instance, "PullFile", "sh", "/srv/by/bus", 0, fds=(out_write,))
+    os.close(out_write)
+    pulled = await finish(bus, operation)
+    found = os.read(out_read, 1000).decode()
+    closed = os.read(out_read, 1) == b""
+    (operation,) = await call(bus, path, instance, "DeleteFile", "sa{sv}", "/srv/by", {"recursive": Variant("b", True)})
+    deleted = await finish(bus, operation)
+    ended = [one["Status"] for one in (pushed, pulled, deleted)]
+    print(json.dumps({"found": found, "closed": closed, "ended": ended, "result": pulled["Result"]}))
+
+
 async def main() -> None:
     bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-    await {"life": life, "run": run, "descriptors": descriptors}[sys.argv[1]](bus, *sys.argv[2:])
+    await {"life": life, "run": run, "files": files, "descriptors": descriptors}[sys.argv[1]](bus, *sys.argv[2:])
 
 
 asyncio.run(main())

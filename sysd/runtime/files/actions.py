@@ -10,15 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import select
 import stat
 from collections.abc import Callable, Iterator
 
 from sysd import _cext as c
-from sysd.archive.extract import Extractor
-from sysd.archive.pack import Packer
-from sysd.archive.tape import TarReader
 from sysd.archive.tree import Parts, directory, resolve
 from sysd.model.errors import CancelledError, ExistsError, InvalidError, NotFoundError
 from sysd.model.files import FileRequest, split
@@ -48,7 +44,7 @@ class Tree:
 
     def __init__(self, root: int, progress: Progress) -> None:
         self._root = root
-        self._progress = progress
+        self.progress = progress
 
     # files
 
@@ -69,12 +65,12 @@ class Tree:
 
     def pull(self, request: FileRequest, data: int) -> Result:
         """Copy a file to data; what is none is refused before anything is written."""
-        look = self._open(request.path, os.O_PATH)
+        look = self.open(request.path, os.O_PATH)
         try:
             _check_file(request.path, os.fstat(look))
         finally:
             os.close(look)
-        fd = self._open(request.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = self.open(request.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             info = os.fstat(fd)
             _check_file(request.path, info)
@@ -93,7 +89,7 @@ class Tree:
         parts = split(request.path)
         if not parts:
             raise InvalidError("an instance's root folder can't be deleted", "'syscont delete' deletes the instance")
-        parent = self._open("/".join(parts[:-1]), os.O_RDONLY | os.O_DIRECTORY)
+        parent = self.open("/".join(parts[:-1]), os.O_RDONLY | os.O_DIRECTORY)
         try:
             info = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(info.st_mode):
@@ -113,11 +109,11 @@ class Tree:
         if not parts:
             raise ExistsError("the root folder exists already")
         if request.parents:
-            self._make_parents(parts)
+            self.make_parents(parts)
             if resolve(self._root, _encode(request.path)):
-                os.close(self._open(request.path, os.O_PATH | os.O_DIRECTORY))
+                os.close(self.open(request.path, os.O_PATH | os.O_DIRECTORY))
                 return {}
-        parent = self._open("/".join(parts[:-1]), os.O_RDONLY | os.O_DIRECTORY)
+        parent = self.open("/".join(parts[:-1]), os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.mkdir(parts[-1], 0o700, dir_fd=parent)
             fd = os.open(parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -131,44 +127,17 @@ class Tree:
         os.close(fd)
         return {}
 
-    def push_tree(self, request: FileRequest, data: int) -> Result:
-        """Extract an archive into a folder."""
-        if request.parents:
-            self._make_parents([*split(request.path), ""])
-        target = self._open(request.path, os.O_RDONLY | os.O_DIRECTORY)
-        disk = os.fstatvfs(target)
-        count = _Count(data, self._progress)
-        try:
-            extractor = Extractor(target, TarReader(count.read), disk.f_bavail * disk.f_frsize)
-            extractor.run(lambda parts, member: None)
-        finally:
-            os.close(target)
-        return {"size": str(extractor.size)}
-
-    def pull_tree(self, request: FileRequest, data: int) -> Result:
-        """Pack a folder, under its own name, into an archive. Other file systems are left out."""
-        top = self._open(request.path, os.O_RDONLY | os.O_DIRECTORY)
-        packer = Packer(
-            lambda chunk: _write_all(data, chunk),
-            open_directory=_open_on_same_mount,
-            progress=lambda done: self._progress(done, 0),
-        )
-        try:
-            packer.run(top, _encode(split(request.path)[-1]) if split(request.path) else b"")
-        finally:
-            os.close(top)
-        return {"size": str(packer.done), "skipped": str(packer.skipped)}
-
     # ways
 
-    def _open(self, path: str, flags: int) -> int:
+    def open(self, path: str, flags: int) -> int:
+        """What path leads to in the tree, links followed as the guest's kernel would."""
         return c.openat2(self._root, path.lstrip("/") or ".", flags, _RESOLVE)
 
     def _destination(self, request: FileRequest) -> str:
         """Where a file that comes goes: to path itself, or below it when that is a folder."""
         parts = split(request.path)
         if request.parents:
-            self._make_parents([*parts, ""] if request.path.endswith("/") else parts)
+            self.make_parents([*parts, ""] if request.path.endswith("/") else parts)
         found = resolve(self._root, _encode(request.path))
         is_directory = found is not None and stat.S_ISDIR(found[1].st_mode)
         if request.path.endswith("/") and not is_directory:
@@ -177,14 +146,14 @@ class Tree:
             raise InvalidError(f"{request.path} is a directory", "name the file in it")
         return "/".join([*parts, request.name] if is_directory else parts)
 
-    def _make_parents(self, parts: list[str]) -> None:
+    def make_parents(self, parts: list[str]) -> None:
         """The folders on the way to the last of parts, links followed as the guest's kernel would."""
         for count in range(1, len(parts)):
             path = "/".join(parts[:count])
             try:
-                os.close(self._open(path, os.O_PATH | os.O_DIRECTORY))
+                os.close(self.open(path, os.O_PATH | os.O_DIRECTORY))
             except FileNotFoundError:
-                parent = self._open("/".join(parts[: count - 1]), os.O_RDONLY | os.O_DIRECTORY)
+                parent = self.open("/".join(parts[: count - 1]), os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     os.mkdir(parts[count - 1], DIRECTORY_MODE, dir_fd=parent)
                 except FileExistsError:
@@ -219,34 +188,19 @@ class Tree:
                 os.ftruncate(target, os.lseek(target, hole, os.SEEK_CUR))
                 done += hole
                 continue
-            data = _read(source, CHUNK if left is None else min(CHUNK, left - done))
+            data = read_some(source, CHUNK if left is None else min(CHUNK, left - done))
             if not data:
                 break
-            _write_all(target, data)
+            write_all(target, data)
             done += len(data)
-            self._progress(done, size or 0)
+            self.progress(done, size or 0)
         return done
-
-
-class _Count:
-    """Reads an archive, and tells how much of it has come."""
-
-    def __init__(self, fd: int, progress: Progress) -> None:
-        self._fd = fd
-        self._progress = progress
-        self._done = 0
-
-    def read(self, size: int) -> bytes:
-        data = _read(self._fd, size)
-        self._done += len(data)
-        self._progress(self._done, 0)
-        return data
 
 
 @contextlib.contextmanager
 def _draft(parent: int) -> Iterator[tuple[int, str]]:
     """A new file in a folder, which is either renamed or gone at the end."""
-    name = f".syscont-{secrets.token_hex(8)}"
+    name = f".syscont-{os.urandom(8).hex()}"
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
     try:
         yield fd, name
@@ -256,11 +210,6 @@ def _draft(parent: int) -> Iterator[tuple[int, str]]:
         raise
     finally:
         os.close(fd)
-
-
-def _open_on_same_mount(name: bytes, parent: int) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-    return c.openat2(parent, os.fsdecode(name), flags, c.RESOLVE_NO_XDEV | c.RESOLVE_BENEATH)
 
 
 def _wanted(request: FileRequest, found: os.stat_result | None, mode: int) -> tuple[int, int, int]:
@@ -305,7 +254,8 @@ def _ends_here(fd: int) -> bool:
     return os.lseek(fd, 0, os.SEEK_CUR) >= info.st_size
 
 
-def _read(fd: int, size: int) -> bytes:
+def read_some(fd: int, size: int) -> bytes:
+    """At most size bytes, as soon as there are some; none at the end."""
     while True:
         try:
             return os.read(fd, size)
@@ -313,7 +263,7 @@ def _read(fd: int, size: int) -> bytes:
             select.select([fd], [], [])
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:

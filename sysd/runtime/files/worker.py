@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from sysd.model.errors import (
@@ -33,6 +33,8 @@ MEMORY = 1 << 30
 """Bytes of address space: none of the work needs more, whatever the tree is like."""
 DATA = 0
 
+Work = Callable[[Tree, FileRequest, int], Result]
+
 
 def main(argv: Sequence[str]) -> int:
     """Do one request; the exit status is 1 when it was refused or failed."""
@@ -40,10 +42,11 @@ def main(argv: Sequence[str]) -> int:
     request = FileRequest(**{**message["request"], "action": Action(message["request"]["action"])})
     signal.signal(signal.SIGTERM, _stop)
     try:
+        work = _action(request.action)
         _limit()
         _enter(inside.from_message(message["way"]))
         root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        emit({"result": _work(Tree(root, Reporter(request.action.value)), request)})
+        emit({"result": work(Tree(root, Reporter(request.action.value)), request, DATA)})
     except SyscontError as error:
         emit_error(error)
         return 1
@@ -72,20 +75,20 @@ def _enter(way: inside.Way) -> None:
         raise FailedError(f"the instance's files can't be reached: {error}") from None
 
 
-def _work(tree: Tree, request: FileRequest) -> Result:
-    match request.action:
+def _action(action: Action) -> Work:
+    """What does it, with all modules that it needs: once inside none can be loaded."""
+    match action:
         case Action.PUSH:
-            return tree.push(request, DATA)
+            return Tree.push
         case Action.PULL:
-            return tree.pull(request, DATA)
-        case Action.PUSH_TREE:
-            return tree.push_tree(request, DATA)
-        case Action.PULL_TREE:
-            return tree.pull_tree(request, DATA)
+            return Tree.pull
         case Action.MAKE_DIRECTORY:
-            return tree.make_directory(request)
+            return lambda tree, request, data: tree.make_directory(request)
         case Action.DELETE:
-            return tree.delete(request)
+            return lambda tree, request, data: tree.delete(request)
+    from sysd.runtime.files import archives
+
+    return archives.push_tree if action is Action.PUSH_TREE else archives.pull_tree
 
 
 _ERRORS: dict[int, tuple[type[SyscontError], str, str]] = {
