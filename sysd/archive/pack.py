@@ -83,6 +83,8 @@ class Packer:
                 self._other(level.fd, name, path, info)
         except FileNotFoundError:
             pass  # the tree is in use
+        except BrokenPipeError:
+            raise  # of who takes the archive
         except OSError as error:
             raise FailedError(f"{show(path)} can't be read: {error.strerror}") from error
         return None
