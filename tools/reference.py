@@ -35,10 +35,10 @@ Keys and values are LXD's. They are set with `syscont project set NAME KEY=VALUE
 project together, restrictions for each of them with all that its profiles give it; a change of an instance, of a
 profile or of the project that goes against them is refused.
 
-Instances are of a project, and profiles where `features.profiles` is on; a new project gets a default profile like that of
-a new installation (LXD's is empty). Images, networks and storage are the host's, and all projects share them. In DNS an
-instance has its plain name in any project. Where two of one name are in one network, the default project's is known by
-it, else the older one; the other has addresses only, and gets the name once it is free.
+Instances are of a project, and profiles where `features.profiles` is on; a new project gets a default profile like that
+of a new installation (LXD's is empty). Images, networks and storage are the host's, and all projects share them. In DNS
+an instance has its plain name in any project. Where two of one name are in one network, the default project's is known
+by it, else the older one; the other has addresses only, and gets the name once it is free.
 """
 REFUSED = "What LXD has and syscont can't offer; to set it is an error that says the same:"
 
