@@ -263,3 +263,11 @@ def test_nested_proc_and_sysfs(launch: Launch) -> None:
     assert launch().exec("sh", "-c", script, check=False).returncode != 0
     nesting = launch("", "--config", "security.nesting=true")
     assert nesting.sh(script) == "/proc/1/status\n"
+
+
+def test_nested_container(debian: str, launch: Launch) -> None:
+    """A copy of a Debian guest's files, with namespaces of its own and a proc and sysfs of its own."""
+    one = launch(debian, "--wait", "--config", "security.nesting=true")
+    one.sh("mkdir -p /mnt/tree/proc /mnt/tree/sys; cp -a /bin /lib /lib64 /usr /mnt/tree/")
+    script = "chroot /mnt/tree /bin/sh -c 'mount -t proc proc /proc; mount -t sysfs none /sys; echo $$ $(id -u)'"
+    assert one.sh(f"unshare --user --map-root-user --mount --pid --net --fork {script}") == "1 0\n"

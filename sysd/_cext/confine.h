@@ -57,10 +57,10 @@ static inline int clear_inheritable(void)
 static inline int bound_capabilities(bool privileged)
 {
     static const int host_only[] = { CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_PACCT, CAP_SYS_TIME, CAP_MAC_OVERRIDE,
-                                     CAP_MAC_ADMIN, CAP_SYSLOG, CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND,
+                                     CAP_MAC_ADMIN, CAP_SYSLOG, CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND, CAP_BPF,
                                      /* Auditing knows no containers: systemd.io CONTAINER_INTERFACE. */
                                      CAP_AUDIT_CONTROL, CAP_AUDIT_READ, CAP_AUDIT_WRITE };
-    static const int kernel_wide[] = { CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE };
+    static const int kernel_wide[] = { CAP_PERFMON, CAP_CHECKPOINT_RESTORE };
     if (clear_inheritable() < 0 || drop_bounding(host_only, sizeof host_only / sizeof *host_only) < 0)
         return -1;
     return privileged ? drop_bounding(kernel_wide, sizeof kernel_wide / sizeof *kernel_wide) : 0;
