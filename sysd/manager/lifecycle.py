@@ -236,10 +236,9 @@ class Lifecycle:
                 await self._guests.refresh(instance)
             return
         try:
-            if self._table.live(instance).freezer_state.startswith("fr"):
-                await self._systemd.thaw(instance.unit)
             if force:
                 await self._kill(instance)
+            await self._thaw_to_stop(instance)
             job = await self._systemd.stop_unit(instance.unit)
             waiting = asyncio.ensure_future(self._systemd.wait_job(job))
             if timeout is not None:
@@ -256,6 +255,15 @@ class Lifecycle:
         if self._table.status(instance).state not in STOPPED:
             raise FailedError(f"{instance.name} did not stop")
         self._guests.drop(instance)
+
+    async def _thaw_to_stop(self, instance: Instance) -> None:
+        """Let a frozen guest run, so that it can be asked to stop. One that was killed, which the frozen can be too,
+        may end meanwhile; then systemd breaks the thaw off, and there is nothing left to stop."""
+        if self._table.live(instance).freezer_state.startswith("fr"):
+            try:
+                await self._systemd.thaw(instance.unit)
+            except BusError as error:
+                log.info("%s was not thawed: %s", instance.name, error.message)
 
     async def freeze(self, instance: Instance, *, freeze: bool) -> None:
         state = self._table.status(instance).state
