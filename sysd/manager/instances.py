@@ -129,9 +129,7 @@ class Instances:
         return self._register.begin(kind, instance, work, owner)
 
     def _new(self, wanted: NewInstance) -> Instance:
-        project, name = names.split(wanted.name)
-        names.check_project_name(project)
-        names.check_instance_name(name)
+        project, name = names.split_new(wanted.name)
         self._check_free(project, name)
         instance = Instance(
             uuid=new_uuid(),
@@ -257,8 +255,8 @@ class Instances:
         """Give a stopped instance another name, or with ``PROJECT:NAME`` another project."""
         found = self._table.get(reference)
         uuid = found.uuid
-        project, new_name = names.split(new_reference) if ":" in new_reference else (found.project, new_reference)
-        names.check_instance_name(new_name)
+        here = new_reference if ":" in new_reference else names.qualified(found.project, new_reference)
+        project, new_name = names.split_new(here)
 
         async def work(handle: Handle) -> None:
             async with self._table.lock(uuid):

@@ -141,6 +141,12 @@ def split(reference: str) -> tuple[str, str]:
     return (project if colon else DEFAULT_PROJECT, name)
 
 
+def split_new(reference: str) -> tuple[str, str]:
+    """(project, name) for an instance to be made or renamed; raises InvalidError when one of them can't be."""
+    project, name = split(reference)
+    return check_project_name(project), check_instance_name(name)
+
+
 def unit_name(project: str, name: str) -> str:
     return f"syscont@{qualified(project, name)}.service"
 
