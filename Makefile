@@ -74,15 +74,15 @@ RAN = build/vm-tests-ran.json
 vm-test: $(READY) native deb
 	@rm -f $(RAN)
 	@echo '==> integration tests on container hosts'
-	@$(PYTEST) vm-tests --host-kind container --every-test-ran $(RAN)
+	@$(PYTEST) vm-tests --host-kind container --every-test-ran $(RAN) --durations=10
 	@echo '==> integration tests on VM hosts'
-	@$(PYTEST) vm-tests --host-kind vm --needs-only --every-test-ran $(RAN)
+	@$(PYTEST) vm-tests --host-kind vm --needs-only --every-test-ran $(RAN) --durations=10
 
 # An hour or more; run before a release and before a change to what they test is called done.
 .PHONY: vm-test-heavy
 vm-test-heavy: $(READY) native deb
 	CRASH_POINTS=24 $(PYTEST) vm-tests/test_crash.py --host-kind container
-	$(PYTEST) vm-tests --host-kind container --heavy
+	CRASH_POINTS=24 $(PYTEST) vm-tests --host-kind container --heavy
 	$(PYTEST) vm-tests --host-kind vm --needs-only --heavy
 
 # The tests hold these equal to what they are made from. Each is made whole before it takes its place.

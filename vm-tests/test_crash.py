@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon, and what it depends on, dies at any moment: guests do not notice, and every object is whole or gone.
 
-CRASH_POINTS=24 pytest vm-tests/test_crash.py sweeps each operation with as many moments (4 if not set).
+CRASH_POINTS=24 pytest vm-tests/test_crash.py sweeps each operation with as many moments (2 if not set).
 """
 
 import json
@@ -17,7 +17,7 @@ import pytest
 from guests import Instance, python, syscont, until
 from hosts import Host
 
-POINTS = int(os.environ.get("CRASH_POINTS", "4"))
+POINTS = int(os.environ.get("CRASH_POINTS", "2"))
 CLIENT_LIMIT = 20.0
 RESTART = "systemctl restart syscontd"
 
