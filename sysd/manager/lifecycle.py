@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 LOAD_AT_ONCE = 256
 FAILURE_TIMEOUT = 5
 STARTS = 3
+THAW_TIMEOUT = 5
+"""Seconds for systemd to thaw a guest that is to stop; it takes milliseconds."""
 LAUNCH_TIMEOUT = 60
 """Seconds that a launcher may take to bring the guest's PID 1 to life; what the guest takes to boot is not in it."""
 
@@ -217,7 +219,9 @@ class Lifecycle:
             await self._kill(instance)
 
     async def _kill(self, instance: Instance) -> None:
-        """Its main process, with which its PID namespace ends; what tidies up after it is to run to its end."""
+        """Its main process, with which its PID namespace ends; what tidies up after it is to run to its end. Never
+        while it is frozen: systemd would wait for ever for the thaw of what died meanwhile."""
+        await self._thaw_to_stop(instance)
         with contextlib.suppress(BusError):
             await self._systemd.kill_unit(instance.unit, signal.SIGKILL, "main")
 
@@ -236,9 +240,9 @@ class Lifecycle:
                 await self._guests.refresh(instance)
             return
         try:
+            await self._thaw_to_stop(instance)
             if force:
                 await self._kill(instance)
-            await self._thaw_to_stop(instance)
             job = await self._systemd.stop_unit(instance.unit)
             waiting = asyncio.ensure_future(self._systemd.wait_job(job))
             if timeout is not None:
@@ -257,13 +261,17 @@ class Lifecycle:
         self._guests.drop(instance)
 
     async def _thaw_to_stop(self, instance: Instance) -> None:
-        """Let a frozen guest run, so that it can be asked to stop. One that was killed, which the frozen can be too,
-        may end meanwhile; then systemd breaks the thaw off, and there is nothing left to stop."""
-        if self._table.live(instance).freezer_state.startswith("fr"):
-            try:
+        """Let a frozen guest run, so that it can be asked to stop. When it ends meanwhile, systemd breaks the thaw off,
+        or never answers; then there is nothing left to stop."""
+        live = self._table.live(instance)
+        if not live.freezer_state.startswith("fr"):
+            return
+        try:
+            async with asyncio.timeout(THAW_TIMEOUT):
                 await self._systemd.thaw(instance.unit)
-            except BusError as error:
-                log.info("%s was not thawed: %s", instance.name, error.message)
+        except (BusError, TimeoutError) as error:
+            log.info("%s was not thawed: %s", instance.name, error or "no answer")
+        self._table.observe(instance, lambda live: setattr(live, "freezer_state", "running"))
 
     async def freeze(self, instance: Instance, *, freeze: bool) -> None:
         state = self._table.status(instance).state
