@@ -18,7 +18,8 @@ dd if=/dev/zero of=/srv/sparse bs=1 count=1 seek=30M 2>/dev/null
 """
 LOOK = (
     "cd /srv; stat -c '%n %a %u %g %h %s %Y' file link pipe sparse sub/second; cat file; readlink link; "
-    "cd /; ls -d /etc/* /[a-z]* | md5sum"
+    # DHCP writes resolv.conf when it comes to it.
+    "cd /; ls -d /etc/* /[a-z]* | grep -v resolv.conf | md5sum"
 )
 
 

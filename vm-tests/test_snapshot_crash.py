@@ -13,7 +13,7 @@ from typing import Any
 
 import leftovers
 import pytest
-from guests import Instance, syscont
+from guests import Instance, syscont, until
 from hosts import Host
 from test_crash import RESTART, crash
 
@@ -63,9 +63,9 @@ def snapshots(host: Host, name: str) -> list[str]:
 def state_of(host: Host, name: str) -> str:
     """The sum of what it holds; it is started when it does not run."""
     one = Instance(host, name)
-    state = one.state
-    assert state in ("running", "stopped", "failed"), f"{name} is {state}"
-    if state != "running":
+    # The guest that a dead daemon had asked to stop takes its time.
+    until(host, lambda: one.state in ("running", "stopped", "failed"))
+    if one.state != "running":
         one.do("start")
     return one.sh(SUM)
 
