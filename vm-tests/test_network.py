@@ -19,6 +19,10 @@ def network(host: Host, guest: Instance) -> dict[str, Any]:
     return dict(found)
 
 
+def test_a_network_knows_who_uses_it(network: dict[str, Any], guest: Instance) -> None:
+    assert guest.name in network["usedBy"]  # by its profile
+
+
 def resolved(host: Host, name: str) -> set[str]:
     """What systemd-resolved, which all programs of the host ask, says of a name."""
     done = host.run(["resolvectl", "query", "--legend=no", name], check=False)

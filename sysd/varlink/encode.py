@@ -72,7 +72,8 @@ def image(manager: Manager, value: Image) -> dict[str, Any]:
 
 
 def network(manager: Manager, value: Network) -> dict[str, Any]:
-    used_by = [i.name for i in manager.table.all() if any(d.get("network") == value.name for d in i.devices.values())]
+    instances = map(manager.table.expanded, manager.table.all())
+    used_by = [i.reference for i in instances if any(d.get("network") == value.name for d in i.devices.values())]
     return {"name": value.name, "ipv4": value.ipv4, "ipv6": value.ipv6, "domain": value.domain, "usedBy": used_by}
 
 
