@@ -207,7 +207,9 @@ def test_a_bridge_made_anew_is_served(fresh_host: Host) -> None:
     fresh_host.run(["ip", "link", "delete", "syscontbr0"])
     fresh_host.run(["ip", "link", "add", "syscontbr0", "type", "bridge"])
     syscont(fresh_host, "launch", "busybox", "two")
-    assert Instance(fresh_host, "two").address()
+    one, two = Instance(fresh_host, "one"), Instance(fresh_host, "two")
+    assert two.address()
+    assert reaches(two, one.address()), "who was there before is on it again"
 
 
 def test_dnsmasq_reaches_no_bus(host: Host, guest: Instance) -> None:

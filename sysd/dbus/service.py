@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from dbus_next import Message, MessageFlag, Variant
 
 from sysd.dbus.interface import DOCTYPE, OBJECT_MANAGER, STANDARD, Call, Interface, Method
 from sysd.manager.actions import Authority, Caller
+from sysd.manager.background import Background
 from sysd.model.errors import BusyError, FailedError, SyscontError
 from sysd.model.names import path_decode, path_encode
 from sysd.units.bus import DBUS, Bus, BusError, take_fds
@@ -58,7 +58,7 @@ class Service:
         self._authority = authority
         self._uids: OrderedDict[str, int] = OrderedDict()
         self._calls: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         bus.on_call(self._incoming)
 
     # objects
@@ -137,9 +137,7 @@ class Service:
             self._fail(message, BusyError("too many calls at once").dbus_name, "too many calls at once")
             return True
         self._calls[sender] = self._calls.get(sender, 0) + 1
-        task = asyncio.create_task(self._answer(message, sender, take_fds(message)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.run(self._answer(message, sender, take_fds(message)))
         return True
 
     async def _answer(self, message: Message, sender: str, fds: list[int]) -> None:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from sysd.manager.background import Background
 from sysd.manager.table import Live, Table
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance, State
@@ -35,7 +36,7 @@ class Guests:
         self._systemd = systemd
         self._machined = machined
         self._launching: dict[str, asyncio.Future[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._started: list[Callable[[str], Coroutine[Any, Any, None]]] = []
         systemd.on_unit_change(self._unit_changed)
 
@@ -117,9 +118,9 @@ class Guests:
         found.adopt(fds)
         found.when_ended(lambda: self._guest_ended(instance.uuid, found))
         self._table.observe(instance, lambda live: setattr(live, "guest", found))
-        self._in_background(self._machined.register(instance.machine, instance.uuid, leader))
+        self._background.run(self._machined.register(instance.machine, instance.uuid, leader))
         for listener in self._started:
-            self._in_background(listener(instance.uuid))
+            self._background.run(listener(instance.uuid))
 
     def _guest_ended(self, uuid: str, ended: Guest) -> None:
         instance = self._table.find_uuid(uuid)
@@ -132,12 +133,7 @@ class Guests:
             return
         self._table.observe(instance, lambda live: setattr(live, "guest", None))
         found.close()
-        self._in_background(self._machined.unregister(instance.machine))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.run(self._machined.unregister(instance.machine))
 
     # finding out, at start and when it has to be sure
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import sysd
@@ -41,7 +41,7 @@ from sysd.manager.table import Table
 from sysd.manager.trees import Trees
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
-from sysd.model.instance import Instance, Phase, hardware_address
+from sysd.model.instance import Instance, Phase, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.operation import Operation
 from sysd.runtime import container
@@ -74,7 +74,9 @@ class Manager:
         self.images = Images(
             store, self.events, self.operations, self.systemd, container.IMAGE_DIR, self._users_of_image
         )
-        self.networks = Networks(store, self.events, self.systemd, Resolved(bus), self._host_table)
+        self.networks = Networks(
+            store, self.events, self.systemd, Resolved(bus), self._host_table, self._host_ends
+        )
         self.guests = Guests(self.table, self.systemd, Machined(bus))
         self.proxies = Proxies(self.table, self.systemd)
         self.guests.on_start(self.proxies.started)
@@ -265,14 +267,17 @@ class Manager:
         return [*instances, *self.snapshots.use_image(fingerprint), *self.backups.use_image(fingerprint)]
 
     def _host_table(self, network: str) -> Mapping[str, str]:
-        expanded = [self.table.expanded(instance) for instance in self.table.all()]
-        on_it = {
-            hardware_address(instance, name): instance
-            for instance in expanded
-            for name, device in instance.devices.items()
-            if device.get("type") == "nic" and device.get("network") == network
-        }
-        return named_once(on_it)
+        return named_once({hardware_address(instance, name): instance for instance, name in self._interfaces(network)})
+
+    def _host_ends(self, network: str) -> list[str]:
+        return [host_interface_name(instance, name) for instance, name in self._interfaces(network)]
+
+    def _interfaces(self, network: str) -> Iterator[tuple[Instance, str]]:
+        """On a network: expanded instances and names of their devices."""
+        for instance in map(self.table.expanded, self.table.all()):
+            for name, device in instance.devices.items():
+                if device.get("type") == "nic" and device.get("network") == network:
+                    yield instance, name
 
 
 def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:

@@ -9,9 +9,10 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sysd.manager.background import Background
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.model.errors import FailedError, NotFoundError
 from sysd.model.network import DEFAULT_NETWORK, Network
@@ -27,23 +28,32 @@ RULE_LOADERS = ("nftables.service", "firewalld.service")
 
 HostTable = Callable[[str], Mapping[str, str]]
 """MAC address to name of all instances on a network."""
+HostEnds = Callable[[str], Iterable[str]]
+"""Names of the host's ends of the interfaces that instances have on a network, should they run."""
 
 
 class Networks:
     def __init__(
-        self, store: Store, events: EventBus, systemd: Systemd, resolved: Resolved, host_table: HostTable
+        self,
+        store: Store,
+        events: EventBus,
+        systemd: Systemd,
+        resolved: Resolved,
+        host_table: HostTable,
+        host_ends: HostEnds,
     ) -> None:
         self._store = store
         self._events = events
         self._systemd = systemd
         self._resolved = resolved
         self._host_table = host_table
+        self._host_ends = host_ends
         self._networks = {network.name: network for network in store.networks()}
         self._up: dict[str, int] = {}
         self._serving: set[str] = set()
         self._lock = asyncio.Lock()
         self._refresh: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         systemd.on_unit_change(self._unit_changed)
 
     def all(self) -> list[Network]:
@@ -81,7 +91,7 @@ class Networks:
         state = changed.get("ActiveState")
         if unit in RULE_LOADERS and state == "active":
             # It may have flushed all tables, ours too.
-            self._in_background(self._restore_rules())
+            self._background.run(self._restore_rules())
         elif state is not None and (name := dnsmasq.network_of(unit)) in self._networks:
             # dnsmasq that was stopped by hand stays so until an instance needs it.
             (self._serving.add if state == "active" else self._serving.discard)(name)
@@ -115,12 +125,14 @@ class Networks:
     async def _bring_up(self, network: Network) -> int:
         addresses = [network.ipv4, *([network.ipv6] if network.ipv6 else [])]
         index = await asyncio.to_thread(links.ensure_bridge, network.name, addresses)
+        # A bridge that somebody deleted has lost the guests that were on it.
+        await asyncio.to_thread(links.put_into_bridge, index, list(self._host_ends(network.name)))
         await asyncio.to_thread(links.enable_forwarding)
         await firewall.apply(firewall.nat_transaction(network))
         dnsmasq.write_hosts(network.name, self._host_table(network.name))
         await self._start_dnsmasq(network, index)
         # Not waited for: a resolved that hangs, or comes up later than we do, must not hold instances up.
-        self._in_background(self._resolved.set_link(index, [network.ipv4_interface.ip], network.domain))
+        self._background.run(self._resolved.set_link(index, [network.ipv4_interface.ip], network.domain))
         self._up[network.name] = index
         return index
 
@@ -160,12 +172,7 @@ class Networks:
 
     def _start_refresh(self) -> None:
         self._refresh = None
-        self._in_background(self._write_hosts())
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.run(self._write_hosts())
 
     async def _write_hosts(self) -> None:
         for name in self._up:

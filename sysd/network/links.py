@@ -7,7 +7,7 @@ import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -66,6 +66,14 @@ def ensure_bridge(name: str, addresses: list[str]) -> int:
                 route.addr("add", index=index, address=str(interface.ip), prefixlen=length, **flags)
         route.link("set", index=index, state="up")
     return index
+
+
+def put_into_bridge(index: int, names: Collection[str]) -> None:
+    """Those of the links that are there and in no bridge; who put one elsewhere meant it."""
+    with IPRoute() as route:
+        for message in route.get_links() if names else ():
+            if message.get_attr("IFLA_IFNAME") in names and not message.get_attr("IFLA_MASTER"):
+                route.link("set", index=message["index"], master=index)
 
 
 def used_networks() -> Iterator[ipaddress.IPv4Network]:
