@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sysd.model import project
+from sysd.model import project, server
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.schema import Key
@@ -20,7 +20,10 @@ def test_page_in_the_tree_is_up_to_date(name: str) -> None:
     assert text == reference.PAGES[name](), "run: make generate"
 
 
-@pytest.mark.parametrize(("page", "keys"), [(reference.config, KEYS), (reference.projects, project.KEYS)])
+@pytest.mark.parametrize(
+    ("page", "keys"),
+    [(reference.config, KEYS), (reference.projects, project.KEYS), (reference.of_server, server.KEYS)],
+)
 def test_each_key_is_there_once_with_what_is_to_know(page: Callable[[], str], keys: tuple[Key, ...]) -> None:
     lines = page().splitlines()
     for key in keys:
@@ -36,7 +39,7 @@ def test_each_type_of_device_has_its_options() -> None:
 
 
 def test_each_key_explains_itself() -> None:
-    for schema_keys in (KEYS, project.KEYS, *(schema.keys for schema in SCHEMAS.values())):
+    for schema_keys in (KEYS, project.KEYS, server.KEYS, *(schema.keys for schema in SCHEMAS.values())):
         for key in schema_keys:
             assert key.help or key.refused, key.name
             assert "\n" not in key.help + key.refused, key.name

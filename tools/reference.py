@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sysd.model import project
+from sysd.model import project, server
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.schema import Key
@@ -40,6 +40,12 @@ of a new installation (LXD's is empty). Images, networks and storage are the hos
 an instance has its plain name in any project. Where two of one name are in one network, the default project's is known
 by it, else the older one; the other has addresses only, and gets the name once it is free.
 """
+SERVER = """# Configuration of the host
+
+Keys and values are LXD's. They are set with `syscont config set KEY=VALUE`, without the name of an instance;
+`syscont config show` and `syscont info` print what is set. `instances.KEY` gives KEY to all instances that do not say
+otherwise, and whose profiles do not; a key that is not *live* takes effect at an instance's next start.
+"""
 REFUSED = "What LXD has and syscont can't offer; to set it is an error that says the same:"
 
 
@@ -51,6 +57,11 @@ def config() -> str:
 def projects() -> str:
     """The page of projects' keys."""
     return "\n".join([HEAD, PROJECTS, *_sections(project.KEYS)])
+
+
+def of_server() -> str:
+    """The page of the host's keys."""
+    return "\n".join([HEAD, SERVER, *_sections(server.KEYS)])
 
 
 def devices() -> str:
@@ -90,7 +101,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-PAGES = {"config.md": config, "devices.md": devices, "projects.md": projects}
+PAGES = {"config.md": config, "devices.md": devices, "projects.md": projects, "server.md": of_server}
 
 
 def main() -> None:

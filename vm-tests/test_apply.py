@@ -146,4 +146,4 @@ def test_edit(host: Host, launch: Launch) -> None:
 def test_the_example_of_the_manual_is_planned(host: Host, busybox: str) -> None:
     text = (Path(__file__).parent.parent / "docs/examples/lab.yaml").read_text()
     steps = json.loads(apply(host, text, "--dry-run", "--format", "json").stdout)
-    assert [step["action"] for step in steps] == ["create"] * 4
+    assert [step["action"] for step in steps] == ["change", *["create"] * 4]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Launch
-from guests import Instance, python
+from guests import Instance, python, syscont
 from hosts import Host
 
 pytestmark = pytest.mark.needs_smt
@@ -123,13 +123,14 @@ def test_an_instance_may_go_without(host: Host, launch: Launch) -> None:
     instance.exec("true")
 
 
-def test_default_of_the_server(host: Host, launch: Launch) -> None:
-    folder = "/run/systemd/system/syscontd.service.d"
-    host.sh(f"mkdir -p {folder}")
-    host.write_text(f"{folder}/cores.conf", "[Service]\nEnvironment=SYSCONT_CORE_SCHEDULING=no\n")
-    host.sh("systemctl daemon-reload; systemctl restart syscontd.service")
+def test_default_of_the_host(host: Host, launch: Launch) -> None:
+    """Also of an instance that was there before, and is started by systemctl."""
+    before = launch(verb="create")
+    syscont(host, "config", "set", "instances.security.core_scheduling=false")
     try:
-        assert shown(launch()) == "off"
+        host.run(["systemctl", "start", before.unit])
+        assert [shown(before), shown(launch())] == ["off", "off"]
         assert only_cookie(launch("", "--config", "security.core_scheduling=true"))
     finally:
-        host.sh(f"rm -r {folder}; systemctl daemon-reload; systemctl restart syscontd.service")
+        syscont(host, "config", "unset", "instances.security.core_scheduling")
+    assert only_cookie(launch())

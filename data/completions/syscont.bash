@@ -11,6 +11,7 @@ _syscont_candidates() {
         project-key) syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         image) syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n' ;;
         operation) syscont operation list --format csv 2>/dev/null | cut -d, -f1 ;;
+        instance-or-key) syscont list --format csv -c n 2>/dev/null; syscont config keys --server --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         key) syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         device-type) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f1 | sort -u ;;
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
@@ -127,7 +128,7 @@ _syscont_verb() {
     case $1 in
         '') words='file config profile project device image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply export import publish monitor completion version help' ;;
         'file') words='push pull edit mkdir delete' ;;
-        'config') words='get set unset show edit keys' ;;
+        'config') words='get set unset show keys' ;;
         'profile') words='device list show create copy rename delete edit get set unset assign add remove' ;;
         'profile device') words='list add set unset remove' ;;
         'project') words='list show info create rename delete edit get set unset keys switch current' ;;
@@ -159,12 +160,11 @@ _syscont_verb() {
         'file edit') options='--project --help' valued=' --project ' kinds=(instance) ;;
         'file mkdir') options='--create-dirs --mode --uid --gid --project --help' valued=' --mode --uid --gid --project ' kinds=(instance ...) ;;
         'file delete') options='--recursive --project --help' valued=' --project ' kinds=(instance ...) ;;
-        'config get') options='--project --help' valued=' --project ' kinds=(instance key) ;;
-        'config set') options='--project --help' valued=' --project ' kinds=(instance key ...) ;;
-        'config unset') options='--project --help' valued=' --project ' kinds=(instance key ...) ;;
+        'config get') options='--project --help' valued=' --project ' kinds=(instance-or-key key) ;;
+        'config set') options='--project --help' valued=' --project ' kinds=(instance-or-key key ...) ;;
+        'config unset') options='--project --help' valued=' --project ' kinds=(instance-or-key key ...) ;;
         'config show') options='--expanded --all --format --no-legend --project --help' valued=' --format --project ' kinds=(instance) ;;
-        'config edit') options='--project --help' valued=' --project ' kinds=(instance) ;;
-        'config keys') options='--device --refused --format --no-legend --project --help' valued=' --device --format --project ' kinds=() ;;
+        'config keys') options='--device --server --refused --format --no-legend --project --help' valued=' --device --format --project ' kinds=() ;;
         'edit') options='--project --help' valued=' --project ' kinds=(instance) ;;
         'apply') options='--dry-run --yes --restart --exit-code --quiet --format --project --help' valued=' --format --project ' kinds=(file) ;;
         'snapshot create') options='--reuse --no-expiry --scheduled --project --help' valued=' --project ' kinds=(instance none) ;;

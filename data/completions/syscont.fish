@@ -20,6 +20,8 @@ function __syscont_candidates
             syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n'
         case operation
             syscont operation list --format csv 2>/dev/null | cut -d, -f1
+        case instance-or-key
+            syscont list --format csv -c n 2>/dev/null; syscont config keys --server --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'
         case key
             syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'
         case device-type
@@ -47,7 +49,7 @@ end
 
 complete -c syscont -f
 complete -c syscont -n "__syscont_at ''" -a file -d 'Move files between here and instances, running or stopped.'
-complete -c syscont -n "__syscont_at ''" -a config -d 'Look at and change the configuration of instances.'
+complete -c syscont -n "__syscont_at ''" -a config -d 'Look at and change the configuration of instances, and of the host.'
 complete -c syscont -n "__syscont_at ''" -a profile -d 'Configuration and devices that instances have in common.'
 complete -c syscont -n "__syscont_at ''" -a project -d 'Namespaces of instances, with limits and restrictions.'
 complete -c syscont -n "__syscont_at ''" -a device -d 'Give instances devices: disks, network interfaces, device nodes, proxies.'
@@ -72,7 +74,7 @@ complete -c syscont -n "__syscont_at ''" -a exec -d 'Run a command in an instanc
 complete -c syscont -n "__syscont_at ''" -a shell -d 'Open a login shell in an instance'
 complete -c syscont -n "__syscont_at ''" -a console -d 'Attach to an instance\'s console'
 complete -c syscont -n "__syscont_at ''" -a logs -d 'Show what an instance logged'
-complete -c syscont -n "__syscont_at ''" -a edit -d 'Edit what an instance is configured by'
+complete -c syscont -n "__syscont_at ''" -a edit -d 'Edit what an instance, or the host, is configured by'
 complete -c syscont -n "__syscont_at ''" -a apply -d 'Make what there is what a file says'
 complete -c syscont -n "__syscont_at ''" -a export -d 'Write a backup of an instance to a file'
 complete -c syscont -n "__syscont_at ''" -a import -d 'Make an instance of a backup'
@@ -89,8 +91,7 @@ complete -c syscont -n "__syscont_at 'file'" -a delete -d 'Delete files in an in
 complete -c syscont -n "__syscont_at 'config'" -a get -d 'Print the value of a key'
 complete -c syscont -n "__syscont_at 'config'" -a set -d 'Set keys: all of them or none'
 complete -c syscont -n "__syscont_at 'config'" -a unset -d 'Remove keys, so that their defaults hold'
-complete -c syscont -n "__syscont_at 'config'" -a show -d 'Print an instance\'s configuration'
-complete -c syscont -n "__syscont_at 'config'" -a edit -d 'Edit what an instance is configured by'
+complete -c syscont -n "__syscont_at 'config'" -a show -d 'Print the configuration of an instance, or of the host'
 complete -c syscont -n "__syscont_at 'config'" -a keys -d 'List the keys that there are'
 complete -c syscont -n "__syscont_at 'profile'" -a device -d 'Devices that profiles give to instances.'
 complete -c syscont -n "__syscont_at 'profile'" -a list -d 'List profiles'
@@ -259,13 +260,13 @@ complete -c syscont -n "__syscont_at 'file delete'" -s r -l recursive -d 'Direct
 complete -c syscont -n "__syscont_at 'file delete'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'file delete'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'config get'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
-complete -c syscont -n "__syscont_at 'config get'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'config get'" -a '(__syscont_candidates instance-or-key)'
 complete -c syscont -n "__syscont_at 'config get'" -a '(__syscont_candidates key)'
 complete -c syscont -n "__syscont_at 'config set'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
-complete -c syscont -n "__syscont_at 'config set'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'config set'" -a '(__syscont_candidates instance-or-key)'
 complete -c syscont -n "__syscont_at 'config set'" -a '(__syscont_candidates key)'
 complete -c syscont -n "__syscont_at 'config unset'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
-complete -c syscont -n "__syscont_at 'config unset'" -a '(__syscont_candidates instance)'
+complete -c syscont -n "__syscont_at 'config unset'" -a '(__syscont_candidates instance-or-key)'
 complete -c syscont -n "__syscont_at 'config unset'" -a '(__syscont_candidates key)'
 complete -c syscont -n "__syscont_at 'config show'" -s e -l expanded -d 'With what its profiles give it.'
 complete -c syscont -n "__syscont_at 'config show'" -s a -l all -d 'List every key with the value in force and where it comes from, defaults too.'
@@ -273,9 +274,8 @@ complete -c syscont -n "__syscont_at 'config show'" -l format -x -a 'table compa
 complete -c syscont -n "__syscont_at 'config show'" -l no-legend -d 'Print neither the header nor the count.'
 complete -c syscont -n "__syscont_at 'config show'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'config show'" -a '(__syscont_candidates instance)'
-complete -c syscont -n "__syscont_at 'config edit'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
-complete -c syscont -n "__syscont_at 'config edit'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'config keys'" -l device -x -a '(__syscont_candidates device-type)' -d 'List the options of this type of device, or of all, instead.'
+complete -c syscont -n "__syscont_at 'config keys'" -l server -d 'List the host\'s own instead.'
 complete -c syscont -n "__syscont_at 'config keys'" -l refused -d 'List what LXD has and syscont can\'t offer, and why.'
 complete -c syscont -n "__syscont_at 'config keys'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'config keys'" -l no-legend -d 'Print neither the header nor the count.'

@@ -26,6 +26,8 @@ SOURCES = {
     "project-key": "syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "image": "syscont image list --format csv -c L 2>/dev/null | tr ' ' '\\n'",
     "operation": "syscont operation list --format csv 2>/dev/null | cut -d, -f1",
+    "instance-or-key": "syscont list --format csv -c n 2>/dev/null; "
+    "syscont config keys --server --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "key": "syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "device-type": "syscont config keys --device all --format csv 2>/dev/null | cut -d, -f1 | sort -u",
     "device-option": "syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u",

@@ -11,6 +11,8 @@ from sysd.cli.output import STDOUT, clean, out, yaml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sysd.cli.client import Parameters
     from sysd.cli.options import Parsed
     from sysd.cli.output import Item
@@ -21,12 +23,31 @@ STDIN = 0
 MOST = 1 << 20
 
 
+def _subject(parsed: Parsed) -> tuple[str, list[str]]:
+    """The instance that the arguments begin with and the rest of them, or no name and all when they are about the host:
+    its keys have dots, which no instance's name has."""
+    first, *rest = parsed.args
+    key = first.partition("=")[0]
+    if "=" in first or ("." in key and ":" not in key):
+        return "", parsed.args
+    if not rest:
+        raise UsageError(f"{parsed.verb.name}: too few arguments", f"usage: {parsed.verb.usage}")
+    return parsed.qualified(first), rest
+
+
+def _keys_of(name: str) -> str:
+    """Where the schema is, as check_key() wants it."""
+    return "config" if name else "server"
+
+
 def get(parsed: Parsed) -> int:
     """``syscont config get``"""
-    name, key = parsed.args
+    name, (key, *more) = _subject(parsed)
+    if more:
+        raise UsageError("config get: too many arguments", f"usage: {parsed.verb.usage}")
     config = _config(name)
     if key not in config:
-        check_key(key)
+        check_key(key, _keys_of(name))
         return 0
     print_value(str(config[key]))
     return 0
@@ -38,7 +59,15 @@ def print_value(value: str) -> None:
 
 def set_keys(parsed: Parsed) -> int:
     """``syscont config set``"""
-    client.call("ChangeConfig", {"name": parsed.args[0], "set": assignments(parsed, parsed.args[1:])})
+    name, words = _subject(parsed)
+    return _change(name, {"set": assignments(parsed, words, _keys_of(name))})
+
+
+def _change(name: str, change: Parameters) -> int:
+    if name:
+        client.call("ChangeConfig", {"name": name, **change})
+    else:
+        client.call("ChangeServerConfig", change)
     return 0
 
 
@@ -78,22 +107,15 @@ def _read_value(key: str, of: str) -> str:
 
 def unset(parsed: Parsed) -> int:
     """``syscont config unset``"""
-    name, *keys = parsed.args
-    client.call("ChangeConfig", {"name": name, "unset": keys})
-    return 0
+    name, keys = _subject(parsed)
+    return _change(name, {"unset": keys})
 
 
 def show(parsed: Parsed) -> int:
     """``syscont config show``"""
     if parsed.flag("all") or parsed.value("format") in ("table", "compact", "csv"):
         return _list_values(parsed)
-    name = parsed.args[0]
-    instance, answer = _instance(name), _answer(name)
-    expanded = parsed.flag("expanded")
-    fields = ("name", "project", "type", "image", "description", "ephemeral", "profiles")
-    shown = {field: instance.get(field) for field in fields}
-    shown["config"] = answer.get("expanded" if expanded else "config") or {}
-    shown["devices"] = instance.get("expandedDevices" if expanded else "devices") or {}
+    shown = _shown(parsed.args[0], parsed.flag("expanded")) if parsed.args else {"config": _config("")}
     if parsed.value("format") == "json":
         from sysd.codec import pretty
 
@@ -103,10 +125,19 @@ def show(parsed: Parsed) -> int:
     return 0
 
 
+def _shown(name: str, expanded: bool) -> Parameters:
+    instance, answer = _instance(name), _answer(name)
+    fields = ("name", "project", "type", "image", "description", "ephemeral", "profiles")
+    shown = {field: instance.get(field) for field in fields}
+    shown["config"] = answer.get("expanded" if expanded else "config") or {}
+    shown["devices"] = instance.get("expandedDevices" if expanded else "devices") or {}
+    return shown
+
+
 def _list_values(parsed: Parsed) -> int:
     from sysd.cli.output import show as show_list
 
-    found = in_force(_answer(parsed.args[0]))
+    found = in_force(_answer(parsed.args[0])) if parsed.args else of_server(_config(""))
     if not parsed.flag("all"):
         found = [item for item in found if item["from"] != "default"]
     columns = (
@@ -123,17 +154,31 @@ def in_force(answer: Parameters) -> list[Item]:
     from sysd.model.config import KEYS
 
     own, expanded, origins = (answer.get(part) or {} for part in ("config", "expanded", "origins"))
-    defaults = {key.name: key.default for key in KEYS if key.prefix is None and not key.refused}
+    defaults = _defaults(KEYS)
     found: list[Item] = []
     for key in sorted({**defaults, **expanded, **own}):
         if key in own:
             source = "syscontd" if key.startswith("volatile.") else "instance"
         elif key in expanded:
-            source = f"profile {origins.get(key, '')}".strip()
+            source = f"profile {origins[key]}" if key in origins else "server"
         else:
             source = "default"
         found.append({"key": key, "value": expanded.get(key, defaults.get(key, "")), "from": source})
     return found
+
+
+def of_server(config: Parameters) -> list[Item]:
+    """The same of the host."""
+    from sysd.model.server import KEYS
+
+    values = {**_defaults(KEYS), **config}
+    return [
+        {"key": key, "value": values[key], "from": "server" if key in config else "default"} for key in sorted(values)
+    ]
+
+
+def _defaults(keys: Iterable[Key]) -> dict[str, str]:
+    return {key.name: key.default for key in keys if key.prefix is None and not key.refused}
 
 
 def _instance(name: str) -> Parameters:
@@ -144,13 +189,13 @@ def _instance(name: str) -> Parameters:
 
 
 def _config(name: str) -> Parameters:
-    """All of it: that of an instance leaves out what is private."""
+    """All of an instance's own, or of the host's."""
     config = _answer(name).get("config")
     return config if isinstance(config, dict) else {}
 
 
 def _answer(name: str) -> Parameters:
-    return client.call("GetConfig", {"name": name})
+    return client.call("GetConfig", {"name": name}) if name else client.call("GetServerConfig")
 
 
 def check_key(key: str, of: str = "config") -> Key:

@@ -19,9 +19,9 @@ STDIN = 0
 
 def instance(parsed: Parsed) -> int:
     """``syscont edit``"""
-    from sysd.cli.objects import INSTANCES
+    from sysd.cli.objects import CONFIG, INSTANCES, SERVER
 
-    return _edit(INSTANCES, parsed.args[0])
+    return _edit(INSTANCES, parsed.args[0]) if parsed.args else _edit(SERVER, CONFIG)
 
 
 def profile(parsed: Parsed) -> int:

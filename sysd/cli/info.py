@@ -78,13 +78,15 @@ def _cookie(item: Parameters) -> str:
 
 
 def host_rows(item: Parameters) -> Rows:
-    return [
+    rows = [
         ("syscontd", _text(item, "version")),
         ("systemd", _text(item, "systemdVersion")),
         ("Kernel", _text(item, "kernel")),
         ("Instances", _text(item, "instances")),
         ("Images", _text(item, "images")),
+        ("Config", _pairs(item.get("config"))),
     ]
+    return [(label, value) for label, value in rows if value]
 
 
 def _text(item: Parameters, field: str) -> str:

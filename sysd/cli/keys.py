@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""config keys: what can be set on instances and their devices, and what can't be and why."""
+"""config keys: what can be set on instances, their devices and the host, and what can't be and why."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ EVERY = "all"
 
 def run(parsed: Parsed) -> int:
     """``syscont config keys``"""
+    if parsed.flag("server"):
+        from sysd.model.server import KEYS
+
+        return _show(parsed, [_item(key) for key in KEYS])
     device = parsed.value("device")
     return _show(parsed, _options(device) if device else _keys(), device)
 

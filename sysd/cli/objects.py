@@ -8,13 +8,13 @@ document does not have is not in its values, and stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sysd.cli import client
 from sysd.cli.document import Node
 from sysd.cli.errors import CliError, UsageError
-from sysd.model import names, project
+from sysd.model import names, project, server
 from sysd.model.config import SCHEMA
 from sysd.model.devices.check import check_device
 from sysd.model.errors import InvalidError, SyscontError
@@ -28,6 +28,8 @@ Call = tuple[str, dict[str, Any]]
 
 # What syscontd remembers of an instance for itself.
 OWN = "volatile."
+# What there is of the host: the one object of its kind.
+CONFIG = "config"
 # How a device is called in a plan; devices come and go while guests run.
 DEVICE = "device "
 ALIVE = ("starting", "running", "frozen")
@@ -78,6 +80,12 @@ class Kind:
         except InvalidError:
             return False
 
+    def read_all(self, section: Node) -> Iterator[tuple[Node, Values]]:
+        """What a document's section says of each object, with the place of that."""
+        for item in section.items():
+            node = _named(item)
+            yield node, self.read(node)
+
     def read(self, node: Node) -> Values:
         """What a document says of one object; raises UsageError with the place of the first mistake."""
         fields = node.fields(self.fields, ("name",))
@@ -111,6 +119,28 @@ class Kind:
             case "state":
                 return node.choice("running", "stopped")
         return node.text()
+
+
+class Server(Kind):
+    """The host: its section is its configuration itself."""
+
+    name = "server"
+    section = "config"
+    fields = ("config",)
+    fixed = ()
+    schema = server.SCHEMA
+
+    def reference(self, values: Values) -> str:
+        return CONFIG
+
+    def read_all(self, section: Node) -> Iterator[tuple[Node, Values]]:
+        yield section, {"config": read_config(section, self.schema)}
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        return {CONFIG: {"config": client.call("GetServerConfig").get("config") or {}}}
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        return ("UpdateServerConfig", changed)
 
 
 class Projects(Kind):
@@ -210,15 +240,23 @@ class Instances(Kind):
         return [reference] if current.get("state") in ALIVE else []
 
 
-PROJECTS, PROFILES, INSTANCES = Projects(), Profiles(), Instances()
+SERVER, PROJECTS, PROFILES, INSTANCES = Server(), Projects(), Profiles(), Instances()
 # In the order in which they need each other.
-KINDS: tuple[Kind, ...] = (PROJECTS, PROFILES, INSTANCES)
+KINDS: tuple[Kind, ...] = (SERVER, PROJECTS, PROFILES, INSTANCES)
 
 
 def own_config(reference: str) -> dict[str, str]:
     """An instance's own configuration as people set it, all of it."""
     config = client.call("GetConfig", {"name": reference}).get("config") or {}
     return {key: value for key, value in config.items() if not key.startswith(OWN)}
+
+
+def _named(item: Node) -> Node:
+    """An item of a list, called by its name if it has one."""
+    try:
+        return item.named(item.members()["name"].text())
+    except (KeyError, UsageError):
+        return item
 
 
 def checked(node: Node, check: Callable[[str], str]) -> str:

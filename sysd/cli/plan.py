@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sysd.cli.document import Node
-from sysd.cli.errors import CliError, UsageError
+from sysd.cli.errors import CliError
 from sysd.cli.objects import ALIVE, DEVICE, KINDS, Call, Kind, Values
 from sysd.cli.output import clean
 from sysd.model.errors import SyscontError
@@ -79,22 +79,12 @@ def make_plan(document: Node) -> list[Step]:
 def _objects(kind: Kind, section: Node) -> dict[str, tuple[Values, Node]]:
     """All objects of a section, read whole before anything is asked or done."""
     found: dict[str, tuple[Values, Node]] = {}
-    for item in section.items():
-        node = _named(item)
-        values = kind.read(node)
+    for node, values in kind.read_all(section):
         reference = kind.reference(values)
         if reference in found:
             raise node.error(f"{kind.name} {reference} is there twice")
         found[reference] = (values, node)
     return found
-
-
-def _named(item: Node) -> Node:
-    """An item of a list, called by its name if it has one."""
-    try:
-        return item.named(item.members()["name"].text())
-    except (KeyError, UsageError):
-        return item
 
 
 def _make(kind: Kind, reference: str, wanted: Values, node: Node) -> Step:

@@ -88,6 +88,7 @@ _REFUSED = Option("refused", "List what LXD has and syscont can't offer, and why
 _KEYS = (
     Option("device", "List the options of this type of device, or of all, instead.", "", VALUE, "TYPE",
            complete="device-type"),
+    Option("server", "List the host's own instead."),
     _REFUSED,
 )  # fmt: skip
 
@@ -116,6 +117,8 @@ _ALL_PROJECTS = Option("all-projects", "List those of all projects.")
 _NEW = (_CONFIG, _DEVICE, _NETWORK, _PROFILE, _NO_PROFILES, _EPHEMERAL)
 
 ONE = ("instance",)
+# An instance and its keys, or keys of the host.
+_KEYS_OF = ("instance-or-key", "key")
 MANY = ("instance", "...")
 
 # In the order in which help shows them.
@@ -124,8 +127,7 @@ SECTIONS = (
     ("Running them", ("start", "stop", "restart", "pause", "resume")),
     ("Inside them", ("exec", "shell", "console", "logs")),
     ("Files in them", ("file push", "file pull", "file edit", "file mkdir", "file delete")),
-    ("Configuration", ("config get", "config set", "config unset", "config show", "config edit", "config keys",
-                       "edit", "apply")),
+    ("Configuration", ("config get", "config set", "config unset", "config show", "config keys", "edit", "apply")),
     ("Snapshots", ("snapshot create", "snapshot restore", "snapshot list", "snapshot show", "snapshot rename",
                    "snapshot delete")),
     ("Profiles", ("profile list", "profile show", "profile create", "profile copy", "profile rename", "profile delete",
@@ -147,7 +149,7 @@ SECTIONS = (
 
 GROUPS = {
     "file": "Move files between here and instances, running or stopped.",
-    "config": "Look at and change the configuration of instances.",
+    "config": "Look at and change the configuration of instances, and of the host.",
     "profile": "Configuration and devices that instances have in common.",
     "profile device": "Devices that profiles give to instances.",
     "project": "Namespaces of instances, with limits and restrictions.",
@@ -173,6 +175,7 @@ ALIASES = {
     "snapshot rm": "snapshot delete",
     "snapshot mv": "snapshot rename",
     "file rm": "file delete",
+    "config edit": "edit",
     "config device add": "device add",
     "config device get": "device get",
     "config device list": "device list",
@@ -239,15 +242,15 @@ _VERBS = (
     Verb("file mkdir", "file:make_directory", "Make directories in an instance", "NAME/PATH...", 1, -1,
          (_CREATE_DIRS, *_ATTRIBUTES), MANY),
     Verb("file delete", "file:delete", "Delete files in an instance", "NAME/PATH...", 1, -1, (_RECURSIVE,), MANY),
-    Verb("config get", "config:get", "Print the value of a key", "NAME KEY", 2, 2, (), ("instance", "key")),
-    Verb("config set", "config:set_keys", "Set keys: all of them or none", "NAME KEY=VALUE...", 2, -1, (),
-         ("instance", "key", "...")),
-    Verb("config unset", "config:unset", "Remove keys, so that their defaults hold", "NAME KEY...", 2, -1, (),
-         ("instance", "key", "...")),
-    Verb("config show", "config:show", "Print an instance's configuration", "NAME", 1, 1, _CONFIG_SHOW, ONE),
-    Verb("config edit", "edit:instance", "Edit what an instance is configured by", "NAME", 1, 1, (), ONE),
+    Verb("config get", "config:get", "Print the value of a key", "[NAME] KEY", 1, 2, (), _KEYS_OF),
+    Verb("config set", "config:set_keys", "Set keys: all of them or none", "[NAME] KEY=VALUE...", 1, -1, (),
+         (*_KEYS_OF, "...")),
+    Verb("config unset", "config:unset", "Remove keys, so that their defaults hold", "[NAME] KEY...", 1, -1, (),
+         (*_KEYS_OF, "...")),
+    Verb("config show", "config:show", "Print the configuration of an instance, or of the host", "[NAME]", 0, 1,
+         _CONFIG_SHOW, ONE),
     Verb("config keys", "keys:run", "List the keys that there are", "", 0, 0, (*_KEYS, *_LIST)),
-    Verb("edit", "edit:instance", "Edit what an instance is configured by", "NAME", 1, 1, (), ONE),
+    Verb("edit", "edit:instance", "Edit what an instance, or the host, is configured by", "[NAME]", 0, 1, (), ONE),
     Verb("apply", "apply:run", "Make what there is what a file says", "FILE", 1, 1, _APPLY, ("file",)),
     Verb("snapshot create", "snapshot:create", "Take a snapshot", "NAME [SNAPSHOT]", 1, 2, _SNAPSHOT,
          ("instance", "")),

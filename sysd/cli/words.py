@@ -28,6 +28,7 @@ _EDIT_HELP = (
     "is saved and puts all of it in force or nothing; after a mistake the editor opens again, with the error on top. "
     "When standard input is no terminal, the YAML is read from there. What changed is printed."
 )
+_HOST_HELP = "Without NAME: of the host as a whole, whose keys 'syscont config keys --server' lists."
 
 _APPLY_HELP = (
     "FILE is YAML, - standard input; the manual's page on apply says what stands in it. What it does not name is left "
@@ -97,17 +98,17 @@ DETAILS = {
     "file edit": "Nothing happens when you change nothing. Without a terminal, standard input is the new content.",
     "file mkdir": "With --create-dirs a directory may be there already.",
     "file delete": "A directory must be empty, or else --recursive be given. Of a link, the link is deleted.",
-    "config get": "Prints nothing when the key is not set.",
+    "config get": f"Prints nothing when the key is not set. {_HOST_HELP}",
     "config set": (
         "The value takes effect at once where 'syscont config keys' says that the key is live. A value of - is read "
-        "from standard input."
+        f"from standard input. {_HOST_HELP}"
     ),
+    "config unset": _HOST_HELP,
     "config show": (
         "In YAML unless said otherwise. As a table, and with --all in any format: the keys with the value in force, "
-        "and whether that comes from the instance, from a profile or is the default."
+        "and whether that comes from the instance, from a profile, from the host (server) or is the default."
     ),
-    "config edit": _EDIT_HELP,
-    "edit": _EDIT_HELP,
+    "edit": f"{_EDIT_HELP} Without NAME: the configuration of the host as a whole.",
     "apply": _APPLY_HELP,
     "profile create": "Afterwards 'profile set' and 'profile device add' say what it gives to instances.",
     "profile set": (
@@ -282,11 +283,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "file edit": (("syscont file edit web1/etc/hosts", ""),),
     "file mkdir": (("syscont file mkdir -p web1/srv/www/html --uid 33 --gid 33", ""),),
     "file delete": (("syscont file delete web1/etc/motd", ""), ("syscont file delete -r web1/srv/old", "")),
-    "config get": (("syscont config get web1 limits.memory", ""),),
+    "config get": (
+        ("syscont config get web1 limits.memory", ""),
+        ("syscont config get instances.security.core_scheduling", "of the host"),
+    ),
     "config set": (
         ("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),
         ("syscont config set web1 user.notes=- <notes.txt", "the value from a file"),
         ("syscont config set web1 snapshots.schedule=@daily snapshots.expiry=2w", "a snapshot a day, for two weeks"),
+        ("syscont config set instances.security.core_scheduling=false", "what instances have that do not say it"),
     ),
     "config unset": (("syscont config unset web1 limits.memory", ""),),
     "config show": (
@@ -296,13 +301,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "config keys": (
         ("syscont config keys", ""),
         ("syscont config keys --refused", "what can't be set, and why"),
+        ("syscont config keys --server", "what can be set of the host"),
         ("syscont config keys --device nic", "the options of network interfaces"),
     ),
-    "config edit": (("syscont config edit web1", ""),),
     "edit": (
         ("syscont edit web1", ""),
         ("EDITOR='code --wait' syscont edit web1", "in the editor that you like"),
         ("syscont edit web1 <web1.yaml", "without one"),
+        ("syscont edit", "the configuration of the host"),
     ),
     "apply": (
         ("syscont apply lab.yaml", "show the plan, ask, and do it"),

@@ -20,6 +20,7 @@ from sysd.manager.instances import NewInstance, StartOptions
 from sysd.manager.manager import Manager
 from sysd.model.errors import InvalidError
 from sysd.model.profile import DEFAULT_PROFILE
+from sysd.model.secrets import public
 from sysd.units.bus import Bus
 
 NAME = "org.syscont.Manager"
@@ -51,11 +52,14 @@ class ManagerObject:
 
     def interface(self) -> Interface:
         instances, images = Action.MANAGE_INSTANCES, Action.MANAGE_IMAGES
-        profiles, projects = Action.MANAGE_PROFILES, Action.MANAGE_PROJECTS
-        give = [OPERATION]
+        profiles, projects, server = Action.MANAGE_PROFILES, Action.MANAGE_PROJECTS, Action.MANAGE_SERVER
+        give, change = [OPERATION], [("a{ss}", "set"), ("as", "unset")]
         return Interface(
             NAME,
             [
+                Method("GetServerConfig", [], [("a{ss}", "config")], self._get_server_config, server),
+                Method("ChangeServerConfig", change, [], self._change_server_config, server),
+                Method("UpdateServerConfig", [("a{ss}", "config")], [], self._update_server_config, server),
                 Method("ListInstances", [], [("a(sssso)", "instances")], self._list_instances),
                 Method("GetInstance", [("s", "name")], [("o", "instance")], self._get_instance),
                 Method("CreateInstance", [("s", "name"), OPTIONS], give, self._create_instance, instances),
@@ -80,6 +84,7 @@ class ManagerObject:
             ],
             [
                 Property("Version", "s", lambda _: sysd.__version__, changes=False),
+                Property("ServerConfig", "a{ss}", lambda _: public(self._manager.server.config)),
             ],
             [
                 Signal("InstanceNew", [("s", "name"), ("o", "instance")]),
@@ -88,6 +93,20 @@ class ManagerObject:
                 Signal("OperationRemoved", [("s", "id"), ("o", "operation")]),
             ],
         )
+
+    # the host
+
+    async def _get_server_config(self, _: str, call: Call) -> list[Any]:
+        """All of it; the property, which everybody may read, leaves out what is private."""
+        return [self._manager.server.config]
+
+    async def _change_server_config(self, _: str, call: Call) -> list[Any]:
+        await self._manager.server.change(call.body[0], call.body[1], call.caller.uid)
+        return []
+
+    async def _update_server_config(self, _: str, call: Call) -> list[Any]:
+        await self._manager.server.update(call.body[0], call.caller.uid)
+        return []
 
     # instances
 
@@ -199,7 +218,9 @@ OPERATION_PROPERTIES = ("Status", "Stage", "Done", "Total", "Error", "Message", 
 def _tell(service: Service, event: Event) -> None:
     """Events as D-Bus signals."""
     noun, _, what = event.kind.partition("-")
-    if what == "added":
+    if event.kind is EventKind.SERVER_CHANGED:
+        service.manager_changed(event.changed)
+    elif what == "added":
         service.added(noun, event.reference)
     elif what == "removed":
         service.removed(noun, event.reference)

@@ -109,6 +109,11 @@ class Service:
                 found.path(name), PROPERTIES, "PropertiesChanged", "sa{sv}as", [found.interface.name, values, []]
             )
 
+    def manager_changed(self, properties: Iterable[str]) -> None:
+        """Tell the new values of properties of the main object."""
+        values = self._manager.values("", list(properties))
+        self._bus.emit(ROOT, PROPERTIES, "PropertiesChanged", "sa{sv}as", [self._manager.name, values, []])
+
     def added(self, kind: str, name: str) -> None:
         found = self._kinds[kind]
         values = {found.interface.name: found.interface.values(name)}

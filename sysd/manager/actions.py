@@ -19,6 +19,7 @@ class Action(StrEnum):
     MANAGE_IMAGES = "org.syscont.manage-images"
     MANAGE_PROFILES = "org.syscont.manage-profiles"
     MANAGE_PROJECTS = "org.syscont.manage-projects"
+    MANAGE_SERVER = "org.syscont.manage-server"
     MANAGE_OPERATIONS = "org.syscont.manage-operations"
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The profiles and projects that there are: looked up here, and remembered from here only."""
+"""The profiles and projects that there are, and the host's configuration: looked up here, and remembered from here
+only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sysd.model import names
+from sysd.model import names, server
 from sysd.model.errors import NotFoundError
 from sysd.model.instance import Instance
 from sysd.model.names import DEFAULT_PROJECT
@@ -20,6 +21,7 @@ Lookup = Callable[[str, str], Profile | None]
 class Catalog:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.server_config = store.server_config()
         self._projects = {project.name: project for project in store.projects()}
         self._profiles = {(profile.project, profile.name): profile for profile in store.profiles()}
         if DEFAULT_PROJECT not in self._projects:
@@ -78,11 +80,11 @@ class Catalog:
         return project.profile_project if project else DEFAULT_PROJECT
 
     def expand(self, instance: Instance, look: Lookup | None = None) -> Instance:
-        """The instance with what its profiles say. One that is gone gives nothing. look: where profiles are to be
-        found when not in the catalog, for trying changes out."""
+        """The instance with what the host and its profiles say. A profile that is gone gives nothing. look: where
+        profiles are to be found when not in the catalog, for trying changes out."""
         home, look = self.home_of(instance), look or self.find_profile
         found = (look(home, name) for name in instance.profiles)
-        return expand(instance, [profile for profile in found if profile])
+        return expand(instance, [profile for profile in found if profile], server.defaults(self.server_config))
 
     def origins(self, instance: Instance) -> dict[str, str]:
         """Which of its profiles each key comes from that the instance does not set itself."""
@@ -93,6 +95,10 @@ class Catalog:
         return {key: name for key, name in found.items() if key not in instance.config}
 
     # the store and what is in memory change together; within a transaction, memory changes by what it returns
+
+    def remember_server_config(self, config: dict[str, str]) -> None:
+        self._store.put_server_config(config)
+        self.server_config = config
 
     def remember(self, value: Profile | Project) -> None:
         self.write(value)

@@ -35,6 +35,8 @@ class Chronicle:
                 log.info("%s %s", event.kind, event.reference, extra=fields)
             case "project":
                 log.info("%s %s", event.kind, event.name, extra=_fields(event, SYSCONT_PROJECT=event.name))
+            case "server":
+                log.info("%s", event.kind, extra=_fields(event))
 
     def _instance(self, event: Event) -> None:
         fields = _fields(

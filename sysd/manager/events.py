@@ -27,6 +27,7 @@ class Kind(StrEnum):
     PROJECT_ADDED = "project-added"
     PROJECT_CHANGED = "project-changed"
     PROJECT_REMOVED = "project-removed"
+    SERVER_CHANGED = "server-changed"
     OPERATION_ADDED = "operation-added"
     OPERATION_CHANGED = "operation-changed"
     OPERATION_REMOVED = "operation-removed"
@@ -34,7 +35,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """name: an instance's, network's, profile's or project's name, an image's fingerprint or an operation's id.
+    """name: an instance's, network's, profile's or project's name, an image's fingerprint or an operation's id; nothing
+    for the host as a whole.
     changed: names of the D-Bus properties that have new values."""
 
     kind: Kind

@@ -90,14 +90,16 @@ class Images:
         systemd: Systemd,
         directory: Path,
         users: Callable[[str], Iterable[str]],
+        proxies: Callable[[], dict[str, str]],
     ) -> None:
-        """users gives the names of the instances made from a fingerprint."""
+        """users gives the names of the instances made from a fingerprint, proxies variables for what is fetched."""
         self._store = store
         self._events = events
         self._operations = operations
         self._systemd = systemd
         self._directory = directory
         self.users = users
+        self._proxies = proxies
         self._images = {image.fingerprint: image for image in store.images()}
         self._aliases = store.aliases()
 
@@ -204,7 +206,7 @@ class Images:
                     description=f"Build image {source.name}",
                     argv=source.argv,
                     properties={"PrivateTmp": Variant("b", True)},
-                    environment=[f"{key}={value}" for key, value in source.env.items()],
+                    environment=[f"{key}={value}" for key, value in (source.env | self._proxies()).items()],
                 ),
             )
             await self.build_with(handle, builder, [source.name, *aliases])

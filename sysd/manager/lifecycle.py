@@ -286,6 +286,12 @@ class Lifecycle:
             raise FailedError(f"{instance.name} can't be {verb}: {error.message}") from error
         await self._guests.refresh(instance)
 
+    async def put_in_force(self, instance: Instance) -> None:
+        """Let an instance be what it is configured to be now, but for what waits for its next start."""
+        await self.apply_limits(instance)
+        await self.apply_devices(instance)
+        await self.reload(instance)
+
     async def apply_limits(self, instance: Instance) -> None:
         """Put the limits of a changed configuration in force if the instance runs; the rest waits for a start."""
         expanded = self._table.expand(instance)

@@ -34,6 +34,7 @@ from sysd.manager.proxies import Proxies
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
 from sysd.manager.schedules import Schedules
+from sysd.manager.server import Server
 from sysd.manager.sessions import Sessions
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
@@ -44,6 +45,7 @@ from sysd.model.errors import SyscontError
 from sysd.model.instance import Instance, Phase, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.operation import Operation
+from sysd.model.server import proxies
 from sysd.runtime import container
 from sysd.runtime.shares import SOCKETS
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SPEC_DIR
@@ -72,7 +74,13 @@ class Manager:
         self.rules = Rules(self.catalog, self.table, self.ids)
         self.register = Register(store, self.events, self.operations, self.table, self.rules)
         self.images = Images(
-            store, self.events, self.operations, self.systemd, container.IMAGE_DIR, self._users_of_image
+            store,
+            self.events,
+            self.operations,
+            self.systemd,
+            container.IMAGE_DIR,
+            self._users_of_image,
+            lambda: proxies(self.catalog.server_config),
         )
         self.networks = Networks(
             store, self.events, self.systemd, Resolved(bus), self._host_table, self._host_ends
@@ -105,6 +113,7 @@ class Manager:
         self.profiles = Profiles(
             self.catalog, self.events, self.operations, self.table, self.register, self.rules, self.lifecycle
         )
+        self.server = Server(self.catalog, self.events, self.operations, self.table, self.lifecycle)
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
         layers = Layers(Dir())

@@ -141,7 +141,7 @@ class Profiles:
         others = tuple(new for new, old in zip(changed, users, strict=True) if new != old)
         self._register.commit(others, lambda: self._catalog.write(after))
         self._catalog.take(after)
-        self._table.profiles_changed()
+        self._table.forget_expanded()
         parts = [name for part, name in _PROPERTIES.items() if getattr(before, part) != getattr(after, part)]
         self._publish(Kind.PROFILE_CHANGED, after, *parts)
         return changed
@@ -155,9 +155,7 @@ class Profiles:
             progress(user.name, done, len(users))
             if user.phase is Phase.READY:
                 try:
-                    await self._lifecycle.apply_limits(user)
-                    await self._lifecycle.apply_devices(user)
-                    await self._lifecycle.reload(user)
+                    await self._lifecycle.put_in_force(user)
                 except SyscontError as error:
                     failed.append(error.message)
             changed = ("Config", "ExpandedConfig", "ExpandedDevices")

@@ -77,7 +77,7 @@ class Table:
             found = self._expanded[instance.uuid] = self.expand(instance)
         return found
 
-    def profiles_changed(self) -> None:
+    def forget_expanded(self) -> None:
         self._expanded.clear()
 
     def by_uuid(self, uuid: str) -> Instance:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sysd.model import names
@@ -36,10 +36,10 @@ def default_profile() -> Profile:
     return Profile(DEFAULT_PROFILE, description="What instances have unless they say otherwise", devices=devices)
 
 
-def expand(instance: Instance, profiles: Iterable[Profile]) -> Instance:
-    """The instance with all that its profiles, in order, give it: later ones win, its own values over all; a device
-    is taken as a whole, and one of type none hides those of its name."""
-    config: dict[str, str] = {}
+def expand(instance: Instance, profiles: Iterable[Profile], defaults: Mapping[str, str]) -> Instance:
+    """The instance with all that its profiles, in order, give it: later ones win over earlier ones and over defaults,
+    its own values over all; a device is taken as a whole, and one of type none hides those of its name."""
+    config = dict(defaults)
     devices: dict[str, dict[str, str]] = {}
     for each in profiles:
         config |= each.config

@@ -22,7 +22,7 @@ from sysd.model.image import Image, Init
 from sysd.model.instance import Instance
 from sysd.model.keys.linux import kernel_modules
 from sysd.model.syscalls import policy_of
-from sysd.runtime import core_scheduling, limits
+from sysd.runtime import limits
 from sysd.runtime.devices import shares
 from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.devices.node import allowed
@@ -101,7 +101,7 @@ def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
         waits_for_guest=image.init is Init.SYSTEMD,
         environment=host_identity() | environment(instance.config),
         sysctls=sysctls.settings(instance.config),
-        core_scheduling=core_scheduling.wanted(instance.config),
+        core_scheduling=get_bool(instance.config, "security.core_scheduling"),
         credentials=credentials(instance.config),
         seed=cloudinit.seed(instance),
         # cloud-init and others choose by whether it is there. Ours is always, so that it can be switched on live.

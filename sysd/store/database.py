@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -49,6 +49,9 @@ CREATE TABLE snapshots (
     uuid TEXT PRIMARY KEY, instance TEXT NOT NULL, name TEXT NOT NULL, image TEXT NOT NULL, body TEXT NOT NULL,
     UNIQUE (instance, name)
 ) WITHOUT ROWID;
+""",
+    """
+CREATE TABLE server_config (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """,
 )
 """One step each; a database says how many it has taken. Steps that were released never change."""
@@ -114,6 +117,16 @@ class Store:
 
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # the host's configuration
+
+    def server_config(self) -> dict[str, str]:
+        return dict(self._db.execute("SELECT key, value FROM server_config ORDER BY key"))
+
+    def put_server_config(self, config: Mapping[str, str]) -> None:
+        with self.transaction():
+            self._db.execute("DELETE FROM server_config")
+            self._db.executemany("INSERT INTO server_config VALUES (?, ?)", config.items())
 
     # instances
 

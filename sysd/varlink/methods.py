@@ -12,6 +12,7 @@ from sysd.manager.instances import NewInstance, StartOptions, Update
 from sysd.manager.manager import Manager
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
+from sysd.model.secrets import public
 from sysd.runtime.execute import Command
 from sysd.varlink import encode
 from sysd.varlink.catalog import CatalogMethods
@@ -32,6 +33,9 @@ class Methods:
         instances, images = Action.MANAGE_INSTANCES, Action.MANAGE_IMAGES
         return [
             Method("GetInfo", self.get_info),
+            Method("GetServerConfig", self.get_server_config, Action.MANAGE_SERVER),
+            Method("ChangeServerConfig", self.change_server_config, Action.MANAGE_SERVER),
+            Method("UpdateServerConfig", self.update_server_config, Action.MANAGE_SERVER),
             Method("ListInstances", self.list_instances),
             Method("GetInstance", self.get_instance),
             Method("CreateInstance", self.create_instance, instances),
@@ -66,10 +70,25 @@ class Methods:
             *SnapshotMethods(self._manager).table(),
         ]
 
-    # instances
+    # the host
 
     async def get_info(self, call: Call) -> None:
-        call.reply(await self._manager.info())
+        config = self._manager.server.config
+        call.reply({**await self._manager.info(), "config": public(config) if call.caller.uid else config})
+
+    async def get_server_config(self, call: Call) -> None:
+        call.reply({"config": self._manager.server.config})
+
+    async def change_server_config(self, call: Call) -> None:
+        await self._manager.server.change(call.mapping("set"), call.texts("unset"), call.caller.uid)
+        call.reply({})
+
+    async def update_server_config(self, call: Call) -> None:
+        if call.has("config"):
+            await self._manager.server.update(call.mapping("config"), call.caller.uid)
+        call.reply({})
+
+    # instances
 
     async def list_instances(self, call: Call) -> None:
         call.reply({"instances": [encode.instance(self._manager, i, call.caller) for i in self._manager.table.all()]})

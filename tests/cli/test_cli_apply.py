@@ -35,10 +35,11 @@ HANDLERS: dict[str, Handler] = {
     "ListInstances": lambda call: call.reply({"instances": [WEB, {**WEB, "name": "db1", "state": "stopped"}]}),
     "GetConfig": lambda call: call.reply({"config": CONFIG if call.parameters["name"] == "web1" else {}}),
     "ListProjects": lambda call: call.reply({"projects": [{"name": "lab", "description": "", "config": LAB}]}),
+    "GetServerConfig": lambda call: call.reply({"config": {"user.secret": "hush", "core.proxy_http": "http://old"}}),
     "GetProfile": lambda call: get_profile(call),
     "GetProfileConfig": lambda call: call.reply({"config": {"user.secret": "hush"}}),
     **dict.fromkeys(
-        ("UpdateInstance", "CreateProfile", "UpdateProfile", "CreateProject", "UpdateProject"),
+        ("UpdateInstance", "CreateProfile", "UpdateProfile", "CreateProject", "UpdateProject", "UpdateServerConfig"),
         lambda call: call.reply({}),
     ),
     **dict.fromkeys(
@@ -46,7 +47,7 @@ HANDLERS: dict[str, Handler] = {
         lambda call: call.reply({"operation": {"status": "done"}}),
     ),
 }
-READS = ("ListInstances", "GetConfig", "ListProjects", "GetProfile", "GetProfileConfig")
+READS = ("GetServerConfig", "ListInstances", "GetConfig", "ListProjects", "GetProfile", "GetProfileConfig")
 
 
 def get_profile(call: Call) -> None:
@@ -237,6 +238,9 @@ REFUSED = [
     ("projects: [{name: a, config: {limits.memory.swap: 1}}]", "limits.memory.swap: unknown project key"),
     ("profiles: [{name: a/b}]", "profiles[a/b].name: invalid profile name"),
     ("profiles: [{name: a, state: running}]", "profiles[a].state: unknown field"),
+    ("config: []", "standard input:1: config: not a map"),
+    ("config: {limits.memory: 1GiB}", "config.limits.memory: unknown server key"),
+    ('config: {core.https_address: ":8443"}', "config.core.https_address: core.https_address can't be set: it comes"),
     ("instances: [{name: a}]", "instances[a]: there is no instance a, and no image to make it from"),
 ]
 
@@ -330,8 +334,21 @@ def test_edit_from_standard_input(daemon: FakeDaemon, syscont: Command) -> None:
     assert len(asked(daemon)) == 1
 
 
+def test_the_configuration_of_the_host(daemon: FakeDaemon, syscont: Command) -> None:
+    text = "config: {core.proxy_http: http://new, user.secret: other}\n"
+    done = apply(syscont, text, "--yes")
+    lines = ["change     server config", "core.proxy_http: http://old -> http://new", "user.secret: changes"]
+    assert [line.strip() for line in done.stdout.splitlines()[:3]] == lines
+    assert syscont("edit", stdin=text).returncode == 0
+    wanted = {"config": {"core.proxy_http": "http://new", "user.secret": "other"}}
+    assert asked(daemon) == [("UpdateServerConfig", wanted)] * 2
+    same = apply(syscont, "config: {core.proxy_http: http://old, user.secret: hush}\n", "--yes")
+    assert same.stdout.startswith("unchanged  server config\n")
+
+
 def test_the_manuals_example_is_read(daemon: FakeDaemon, syscont: Command) -> None:
     path = Path(__file__).resolve().parents[2] / "docs/examples/lab.yaml"
     done = syscont("apply", str(path), "--dry-run", "--format", "json")
     steps = {step["name"]: step["action"] for step in json.loads(done.stdout)}
-    assert steps == {"lab": "change", "lab:web": "create", "lab:web1": "create", "lab:db1": "create"}
+    made = dict.fromkeys(("lab:web", "lab:web1", "lab:db1"), "create")
+    assert steps == {"config": "change", "lab": "change", **made}

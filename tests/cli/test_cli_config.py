@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from sysd.cli import keys
 from sysd.cli.config import in_force
@@ -22,6 +23,7 @@ ANSWER = {
     "expanded": {
         "limits.memory": "1GiB",
         "limits.processes": "50",
+        "security.core_scheduling": "false",
         "user.note": "of all\n",
         "volatile.eth0.hwaddr": "02:00:00:00:00:01",
     },
@@ -34,6 +36,7 @@ def test_each_key_is_shown_with_where_its_value_comes_from() -> None:
     assert found["limits.memory"] == ("1GiB", "instance")
     assert found["limits.processes"] == ("50", "profile small")
     assert found["user.note"] == ("of all\n", "profile default")
+    assert found["security.core_scheduling"] == ("false", "server")
     assert found["volatile.eth0.hwaddr"] == ("02:00:00:00:00:01", "syscontd")
     assert found["boot.host_shutdown_timeout"] == ("30", "default")
     offered = {key.name for key in KEYS if key.prefix is None and not key.refused}
@@ -49,6 +52,21 @@ def test_show_all(serve: Serve, syscont: Command) -> None:
     short = syscont("config", "show", "web1", "--format", "csv").stdout
     assert "limits.processes,50,profile small\n" in short
     assert "default\n" not in short.replace("profile default\n", "")
+
+
+def test_the_hosts_own(serve: Serve, syscont: Command) -> None:
+    serve({**HANDLERS, "GetServerConfig": lambda call: call.reply({"config": {"user.a": "x"}})})
+    assert yaml.safe_load(syscont("config", "show").stdout) == {"config": {"user.a": "x"}}
+    assert syscont("config", "show", "--format", "csv").stdout == "user.a,x,server\n"
+    lines = [line.split() for line in syscont("config", "show", "--all").stdout.splitlines()]
+    assert ["instances.security.core_scheduling", "true", "default"] in lines
+    assert syscont("config", "get", "user.a").stdout == "x\n"
+    assert syscont("config", "get", "core.proxy_http").stdout == ""
+    assert syscont("config", "get", "core.x").returncode == 2
+    listed = syscont("config", "keys", "--server", "--format", "csv").stdout
+    assert listed.startswith("core.proxy_http,")
+    refused = syscont("config", "keys", "--server", "--refused").stdout
+    assert "core.https_address" in refused
 
 
 def test_show_expanded(serve: Serve, syscont: Command) -> None:

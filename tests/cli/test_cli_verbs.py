@@ -84,7 +84,14 @@ HANDLERS: dict[str, Handler] = {
     "GetConfig": lambda call: call.reply({"config": INSTANCES[1]["config"]}),
     "GetImage": lambda call: call.reply({"image": IMAGES[0]}),
     "GetInfo": lambda call: call.reply(
-        {"version": "9.9", "systemdVersion": "257", "kernel": "6.12", "instances": 3, "images": 1}
+        {
+            "version": "9.9",
+            "systemdVersion": "257",
+            "kernel": "6.12",
+            "instances": 3,
+            "images": 1,
+            "config": {"core.x": "y"},
+        }
     ),
     "ListNetworks": lambda call: call.reply(
         {"networks": [{"name": "br0", "ipv4": "10.1.2.1/24", "ipv6": "", "domain": "d", "usedBy": ["a", "b"]}]}
@@ -113,7 +120,7 @@ HANDLERS: dict[str, Handler] = {
             "CreateInstance StartInstance StopInstance RestartInstance PauseInstance ResumeInstance DeleteInstance "
             "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
             "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
-            "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices"
+            "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig"
         ).split(),
         fine,
     ),
@@ -192,6 +199,12 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("rename a b", [("RenameInstance", {"name": "a", "newName": "b"})]),
     ("config set a k=v l=1=2", [("ChangeConfig", {"name": "a", "set": {"k": "v", "l": "1=2"}})]),
     ("config set a k v", [("ChangeConfig", {"name": "a", "set": {"k": "v"}})]),
+    ("config set core.x=a.b=c user.y=1", [("ChangeServerConfig", {"set": {"core.x": "a.b=c", "user.y": "1"}})]),
+    ("config set core.x [::]:8443", [("ChangeServerConfig", {"set": {"core.x": "[::]:8443"}})]),
+    ("config set core.x y --project lab", [("ChangeServerConfig", {"set": {"core.x": "y"}})]),
+    ("config unset core.x core.y", [("ChangeServerConfig", {"unset": ["core.x", "core.y"]})]),
+    ("config set a core.x=y --project lab", [("ChangeConfig", {"name": "lab:a", "set": {"core.x": "y"}})]),
+    ("config set la.b:a k=v", [("ChangeConfig", {"name": "la.b:a", "set": {"k": "v"}})]),
     ("config unset a k l", [("ChangeConfig", {"name": "a", "unset": ["k", "l"]})]),
     (
         "launch busybox c1 -d data,type=disk,path=/x -n net1",
@@ -306,6 +319,7 @@ def test_info(serve: Serve, syscont: Command) -> None:
     assert "Unit: syscont@web1.service\n" in shown
     assert "user.note=a,b...\n" in shown
     assert "Kernel: 6.12\n" in syscont("info").stdout
+    assert "Config: core.x=y\n" in syscont("info").stdout
 
 
 def test_a_name_of_our_own_is_tried_again_when_taken(serve: Serve, syscont: Command) -> None:

@@ -121,7 +121,7 @@ def test_an_import_that_does_not_begin_is_closed(tmp_path: Path, aliases: list[s
     operations.begin.side_effect = BusyError("no")
     store = MagicMock()
     store.images.return_value, store.aliases.return_value = [], {}
-    images = Images(store, MagicMock(), operations, MagicMock(), tmp_path, lambda _: [])
+    images = Images(store, MagicMock(), operations, MagicMock(), tmp_path, lambda _: [], dict)
     (tmp_path / "image").touch()
     upload = Upload(os.open(tmp_path / "image", os.O_RDONLY))
     with pytest.raises(error):

@@ -23,7 +23,7 @@ INTERFACES = interfaces()
 READS = ("List", "Get")
 OWNER_MAY = {"Cancel", "CancelOperation"}
 """Ask for permission themselves, since the owner of an operation needs none."""
-ASKS = {"GetConfig"}
+ASKS = {"GetConfig", "GetServerConfig"}
 """Reads that need permission."""
 
 POLICY = Path(__file__).resolve().parents[2] / "data/polkit-1/actions"

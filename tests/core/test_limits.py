@@ -14,7 +14,7 @@ from sysd.model import sysctls
 from sysd.model.config import check_config
 from sysd.model.errors import InvalidError, SyscontError, UnsupportedError
 from sysd.model.keys.limits import UNLIMITED
-from sysd.runtime import core_scheduling, limits
+from sysd.runtime import limits
 
 GOOD = [
     ("limits.cpu", "2"),
@@ -239,13 +239,3 @@ def test_processors_are_spread() -> None:
 def test_numbers_of_rlimits() -> None:
     config = {"limits.kernel.nofile": "300:400", "limits.kernel.locks": "1", "limits.kernel.as": "unlimited"}
     assert limits.rlimit_numbers(config) == {7: (300, 400), 10: (1, 1), 9: (UNLIMITED, UNLIMITED)}
-
-
-def test_core_scheduling_has_a_default_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert core_scheduling.wanted({})
-    monkeypatch.setenv(core_scheduling.SERVER_DEFAULT, "no")
-    assert not core_scheduling.wanted({})
-    assert core_scheduling.wanted({"security.core_scheduling": "true"})
-    monkeypatch.setenv(core_scheduling.SERVER_DEFAULT, "x")
-    with pytest.raises(InvalidError, match="SYSCONT_CORE_SCHEDULING"):
-        core_scheduling.wanted({})

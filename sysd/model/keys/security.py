@@ -12,7 +12,7 @@ KEYS = (
         boolean,
         "true",
         "Keep other instances off the processor cores it runs on, where kernel and processors can (core scheduling). "
-        "SYSCONT_CORE_SCHEDULING in the environment of syscontd.service is the host's own default.",
+        "The host's own default is instances.security.core_scheduling of its configuration.",
     ),
     Key(
         "security.devlxd",

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of the host as a whole. Names, values and defaults are LXD's (see its server configuration
+reference); ``instances.KEY`` is what KEY is in instances that say nothing of it, nor their profiles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from sysd.model.config import find_key
+from sysd.model.errors import InvalidError
+from sysd.model.schema import Key, Schema
+from sysd.model.values import anything
+
+DEFAULTS = "instances."
+_PROXY = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+/?", re.ASCII)
+_IGNORED = re.compile(r"[A-Za-z0-9.:*_-]+(,[A-Za-z0-9.:*_-]+)*", re.ASCII)
+_PROXIES = {"core.proxy_http": "http_proxy", "core.proxy_https": "https_proxy", "core.proxy_ignore_hosts": "no_proxy"}
+
+_REMOTE = "it comes with access from other hosts; until then those that may log in use ssh"
+_NO_REMOTES = "images are built here or imported, and never come from image servers by themselves"
+_NO_CLUSTER = "there are no clusters"
+_NO_VOLUMES = "it comes with storage volumes"
+_BGP = "it comes with networks that announce their routes"
+
+
+def _proxy(text: str) -> str:
+    """A URL without name and password: the environment of units is everybody's to read."""
+    if "@" in text:
+        raise InvalidError("a proxy with a password", "any user of the host could read it")
+    if not _PROXY.fullmatch(text):
+        raise InvalidError(f"not the URL of a proxy: {text[:80]!r}", "such as http://proxy.example:3128")
+    return text
+
+
+def _hosts(text: str) -> str:
+    if not _IGNORED.fullmatch(text):
+        raise InvalidError(f"not a list of hosts: {text[:80]!r}", "names and addresses with commas between them")
+    return text
+
+
+def _default_of(key: Key) -> Key:
+    return Key(DEFAULTS + key.name, key.check, key.default, f"{key.name} of instances that do not say otherwise.")
+
+
+def _refused(why: str, *names: str) -> tuple[Key, ...]:
+    return tuple(Key(name, anything, "", "", refused=why) for name in names)
+
+
+KEYS = (
+    Key("core.proxy_http", _proxy, "", "Proxy for what image builds fetch over HTTP; else apt's own holds.", live=True),
+    Key("core.proxy_https", _proxy, "", "The same over HTTPS.", live=True),
+    Key("core.proxy_ignore_hosts", _hosts, "", "Hosts that image builds reach without proxy.", live=True),
+    *_refused(
+        _REMOTE,
+        "core.https_address",
+        "core.https_allowed_credentials",
+        "core.https_allowed_headers",
+        "core.https_allowed_methods",
+        "core.https_allowed_origin",
+        "core.https_trusted_proxy",
+        "core.trust_ca_certificates",
+    ),
+    *_refused("other hosts will be trusted by certificate, not by a password that is sent", "core.trust_password"),
+    *_refused("it comes with DNS zones", "core.dns_address"),
+    *_refused("it comes with metrics", "core.metrics_address"),
+    *_refused(_BGP, "core.bgp_address", "core.bgp_asn", "core.bgp_routerid"),
+    *_refused("there is no profiler to listen for; syscontd logs to the journal", "core.debug_address"),
+    *_refused(
+        "instances run on when syscontd stops, and what it was doing is finished or undone at its next start",
+        "core.shutdown_timeout",
+    ),
+    *_refused(
+        _NO_REMOTES,
+        "images.auto_update_cached",
+        "images.auto_update_interval",
+        "images.remote_cache_expiry",
+    ),
+    *_refused("images are kept unpacked", "images.compression_algorithm"),
+    *_refused(_NO_CLUSTER, "images.default_architecture", "cluster.*"),
+    _default_of(find_key("security.core_scheduling")),
+    *_refused(_NO_CLUSTER, "instances.placement.scriptlet"),
+    *_refused("it comes with virtual machines", "instances.migration.stateful"),
+    *_refused("interfaces of the host's have random names, or those that host_name gives", "instances.nic.host_name"),
+    *_refused("it is chosen for each export", "backups.compression_algorithm"),
+    *_refused(_NO_VOLUMES, "storage.backups_volume", "storage.images_volume"),
+    *_refused("it comes with OVN networks", "network.ovn.*"),
+    *_refused("LXD itself has given it up; polkit says who may do what", "candid.*", "rbac.*"),
+    *_refused("LXD itself has given it up", "maas.*"),
+    Key("user.*", anything, "", "Free for users; may span lines.", live=True, multiline=True),
+)
+SCHEMA = Schema(KEYS, "server", "see 'syscont config keys --server'")
+
+
+def defaults(config: Mapping[str, str]) -> dict[str, str]:
+    """Keys of instances, with what the host's configuration gives to all that say nothing of them."""
+    return {key.removeprefix(DEFAULTS): value for key, value in config.items() if key.startswith(DEFAULTS)}
+
+
+def proxies(config: Mapping[str, str]) -> dict[str, str]:
+    """As environment variables, which programs that fetch something know."""
+    return {variable: config[key] for key, variable in _PROXIES.items() if key in config}
