@@ -22,31 +22,27 @@ if TYPE_CHECKING:
 def add(parsed: Parsed) -> int:
     """``syscont device add``"""
     name, device, kind, *words = parsed.args
-    if device in _devices(name):
-        raise CliError(f"{name} has a device '{device}' already", f"syscont device set {name} {device} KEY=VALUE")
-    return _put(name, device, {"type": kind, **assignments(parsed, words, "")})
+    return _add(name, device, {"type": kind, **assignments(parsed, words, "")})
 
 
 def override(parsed: Parsed) -> int:
     """``syscont device override``"""
     name, device, *words = parsed.args
-    if device in _devices(name):
-        raise CliError(f"{name} has a device '{device}' of its own already", f"syscont device set {name} {device} ...")
-    if device not in _devices(name, "expandedDevices"):
-        raise CliError(f"no profile gives {name} a device '{device}'", f"syscont device list {name}", NOT_FOUND)
-    return _put(name, device, assignments(parsed, words, ""))
+    return _add(name, device, assignments(parsed, words, ""))
 
 
 def set_options(parsed: Parsed) -> int:
     """``syscont device set``"""
     name, device, *words = parsed.args
-    return _put(name, device, {**_own(name, device), **assignments(parsed, words, "")})
+    client.call("ChangeDevice", {"name": name, "device": device, "set": assignments(parsed, words, "")})
+    return 0
 
 
 def unset(parsed: Parsed) -> int:
     """``syscont device unset``"""
     name, device, *keys = parsed.args
-    return _put(name, device, {key: value for key, value in _own(name, device).items() if key not in keys})
+    client.call("ChangeDevice", {"name": name, "device": device, "unset": keys})
+    return 0
 
 
 def get(parsed: Parsed) -> int:
@@ -101,20 +97,9 @@ def _words(options: dict[str, str]) -> Iterable[str]:
     return (f"{key}={value}" for key, value in sorted(options.items()) if key != "type")
 
 
-def _put(name: str, device: str, options: dict[str, str]) -> int:
-    client.call("ChangeDevices", {"name": name, "set": {device: options}})
+def _add(name: str, device: str, options: dict[str, str]) -> int:
+    client.call("AddDevice", {"name": name, "device": device, "options": options})
     return 0
-
-
-def _own(name: str, device: str) -> dict[str, str]:
-    devices = _devices(name)
-    if device not in devices:
-        raise CliError(
-            f"{name} has no device '{device}' of its own",
-            f"one of a profile is changed with 'syscont device override {name} {device}'",
-            NOT_FOUND,
-        )
-    return devices[device]
 
 
 def _devices(name: str, field: str = "devices") -> Devices:

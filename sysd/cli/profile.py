@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.config import assignments, check_key, print_value
-from sysd.cli.errors import NOT_FOUND, CliError, UsageError
+from sysd.cli.errors import CliError, UsageError
 from sysd.cli.listing import text
 from sysd.cli.output import out, show, yaml
 
@@ -132,23 +132,22 @@ def _options(item: Item) -> str:
 def device_add(parsed: Parsed) -> int:
     """``syscont profile device add``"""
     name, device, kind, *words = parsed.args
-    if device in _devices(name):
-        raise CliError(f"profile {name} has a device {device!r} already", "'syscont profile device set' changes it")
-    _put_device(name, device, {"type": kind, **assignments(parsed, words, "")})
+    options = {"type": kind, **assignments(parsed, words, "")}
+    client.call("AddProfileDevice", {"name": name, "device": device, "options": options})
     return 0
 
 
 def device_set(parsed: Parsed) -> int:
     """``syscont profile device set``"""
     name, device, *words = parsed.args
-    _put_device(name, device, _device(name, device) | assignments(parsed, words, ""))
+    client.call("ChangeProfileDevice", {"name": name, "device": device, "set": assignments(parsed, words, "")})
     return 0
 
 
 def device_unset(parsed: Parsed) -> int:
     """``syscont profile device unset``"""
     name, device, *keys = parsed.args
-    _put_device(name, device, {key: value for key, value in _device(name, device).items() if key not in keys})
+    client.call("ChangeProfileDevice", {"name": name, "device": device, "unset": keys})
     return 0
 
 
@@ -158,49 +157,35 @@ def device_remove(parsed: Parsed) -> int:
     return 0
 
 
-def _put_device(name: str, device: str, options: Device) -> None:
-    client.call("ChangeProfile", {"name": name, "devices": {device: options}})
-
-
 # of instances
 
 
 def assign(parsed: Parsed) -> int:
     """``syscont profile assign``"""
     name, *words = parsed.args
-    _assign(name, [profile for word in words for profile in word.split(",") if profile])
+    profiles = [profile for word in words for profile in word.split(",") if profile]
+    client.call("UpdateInstance", {"name": name, "profiles": _plain(profiles)})
     return 0
 
 
 def add(parsed: Parsed) -> int:
     """``syscont profile add``"""
     name, *profiles = parsed.args
-    has = _profiles_of(name)
-    if twice := [profile for profile in profiles if profile in has]:
-        raise CliError(f"{name} has profile {twice[0]} already")
-    _assign(name, [*has, *profiles])
+    client.call("ChangeProfiles", {"name": name, "add": _plain(profiles)})
     return 0
 
 
 def remove(parsed: Parsed) -> int:
     """``syscont profile remove``"""
     name, *profiles = parsed.args
-    has = _profiles_of(name)
-    if missing := [profile for profile in profiles if profile not in has]:
-        raise CliError(f"{name} does not have profile {missing[0]}", code=NOT_FOUND)
-    _assign(name, [profile for profile in has if profile not in profiles])
+    client.call("ChangeProfiles", {"name": name, "remove": _plain(profiles)})
     return 0
 
 
-def _assign(name: str, profiles: list[str]) -> None:
+def _plain(profiles: list[str]) -> list[str]:
     if qualified := next((profile for profile in profiles if ":" in profile), ""):
         raise UsageError(f"a profile is named without its project: {qualified!r}", "it is the instance's")
-    client.call("UpdateInstance", {"name": name, "profiles": profiles})
-
-
-def _profiles_of(name: str) -> list[str]:
-    found = client.call("GetInstance", {"name": name}).get("instance") or {}
-    return list(map(str, found.get("profiles") or ()))
+    return profiles
 
 
 def _profile(name: str) -> Parameters:
@@ -215,10 +200,3 @@ def _config(name: str) -> Parameters:
 
 def _devices(name: str) -> dict[str, Device]:
     return _profile(name).get("devices") or {}
-
-
-def _device(name: str, device: str) -> Device:
-    found = _devices(name).get(device)
-    if found is None:
-        raise CliError(f"profile {name} has no device {device!r}", code=NOT_FOUND)
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sysd.dbus.interface import Call, Interface, Method, Property
+from sysd.dbus.interface import ADD_DEVICE, CHANGE_DEVICE, Call, Interface, Method, Property
 from sysd.dbus.operation import OPTIONS
 from sysd.dbus.service import Kind
 from sysd.manager.actions import Action
@@ -60,6 +60,8 @@ class ProfileObjects:
                 Method("GetConfig", [], [("a{ss}", "config")], self._get_config, manage),
                 Method("ChangeConfig", [("a{ss}", "set"), ("as", "unset")], [], self._change_config, manage),
                 Method("ChangeDevices", change_devices, [], self._change_devices, manage),
+                Method("AddDevice", ADD_DEVICE, [], self._add_device, manage),
+                Method("ChangeDevice", CHANGE_DEVICE, [], self._change_device, manage),
                 Method("Copy", [("s", "new_name")], [], self._copy, manage),
                 Method("Rename", [("s", "new_name")], [], self._rename, manage),
                 Method("Delete", [], [], self._delete, manage),
@@ -89,6 +91,15 @@ class ProfileObjects:
     async def _change_devices(self, name: str, call: Call) -> list[Any]:
         change = ProfileChange(devices=call.body[0], remove=call.body[1])
         await self._manager.profiles.change(name, change, call.caller.uid)
+        return []
+
+    async def _add_device(self, name: str, call: Call) -> list[Any]:
+        await self._manager.profiles.add_device(name, call.body[0], call.body[1], call.caller.uid)
+        return []
+
+    async def _change_device(self, name: str, call: Call) -> list[Any]:
+        device, values, unset = call.body
+        await self._manager.profiles.change_device(name, device, values, unset, call.caller.uid)
         return []
 
     async def _copy(self, name: str, call: Call) -> list[Any]:

@@ -15,6 +15,9 @@ from sysd.model.errors import InvalidError
 
 Arguments = Sequence[tuple[str, str]]
 """(signature, name) pairs."""
+ADD_DEVICE: Arguments = [("s", "device"), ("a{ss}", "options")]
+CHANGE_DEVICE: Arguments = [("s", "device"), ("a{ss}", "set"), ("as", "unset")]
+"""What methods of all that has devices take."""
 
 
 @dataclass(slots=True)

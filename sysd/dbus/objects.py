@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from sysd.dbus.files import FileMethods
-from sysd.dbus.interface import Call, Interface, Method, Property
+from sysd.dbus.interface import ADD_DEVICE, CHANGE_DEVICE, Call, Interface, Method, Property
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.dbus.service import Kind
 from sysd.dbus.snapshots import SnapshotMethods
@@ -53,6 +53,9 @@ class InstanceObjects:
                 Method("GetConfig", [], [("a{ss}", "config")], self._get_config, manage),
                 Method("ChangeConfig", [("a{ss}", "set"), ("as", "unset")], [], self._change_config, manage),
                 Method("ChangeDevices", [("a{sa{ss}}", "set"), ("as", "unset")], [], self._change_devices, manage),
+                Method("AddDevice", ADD_DEVICE, [], self._add_device, manage),
+                Method("ChangeDevice", CHANGE_DEVICE, [], self._change_device, manage),
+                Method("ChangeProfiles", [("as", "add"), ("as", "remove")], [], self._change_profiles, manage),
                 Method("Update", [OPTIONS], [], self._update, manage),
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
@@ -127,6 +130,18 @@ class InstanceObjects:
 
     async def _change_devices(self, name: str, call: Call) -> list[Any]:
         await self._manager.instances.change_devices(name, call.body[0], call.body[1])
+        return []
+
+    async def _add_device(self, name: str, call: Call) -> list[Any]:
+        await self._manager.instances.add_device(name, call.body[0], call.body[1])
+        return []
+
+    async def _change_device(self, name: str, call: Call) -> list[Any]:
+        await self._manager.instances.change_device(name, call.body[0], call.body[1], call.body[2])
+        return []
+
+    async def _change_profiles(self, name: str, call: Call) -> list[Any]:
+        await self._manager.instances.change_profiles(name, call.body[0], call.body[1])
         return []
 
     async def _update(self, name: str, call: Call) -> list[Any]:

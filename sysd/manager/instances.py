@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from sysd.manager.table import Table
 from sysd.manager.trees import exclusive_layers
 from sysd.model import names
 from sysd.model.config import SCHEMA, check_config, find_key, get_bool
+from sysd.model.devices.change import replaced, with_device, with_options
 from sysd.model.devices.check import Devices, check_devices
-from sysd.model.errors import BusyError, ExistsError, InvalidError, NotFoundError
+from sysd.model.errors import BusyError, ExistsError, NotFoundError
 from sysd.model.instance import Instance, Phase, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
@@ -147,14 +148,16 @@ class Instances:
         return remember_interfaces(instance, self._table.expand(instance))
 
     def _check_devices(self, instance: Instance, devices: Mapping[str, Mapping[str, str]]) -> Devices:
-        given = self._table.expand(replace(instance, devices={})).devices
-        return check_devices(
-            {
-                name: options if "type" in options else {**given.get(name, {}), **options}
-                for name, options in devices.items()
-            }
-        )
+        return check_devices({name: self._with_type(instance, name, options) for name, options in devices.items()})
 
+    def _with_type(self, instance: Instance, device: str, options: Mapping[str, str]) -> Mapping[str, str]:
+        """Without a type they change, for one instance, the device that its profiles give it."""
+        if "type" in options:
+            return options
+        given = self._table.expand(replace(instance, devices={})).devices
+        if device not in given:
+            raise NotFoundError(f"no profile gives {instance.name} a device {device[:80]!r}", "say its type")
+        return {**given[device], **options}
 
     def _check_free(self, project: str, name: str, but: Instance | None = None) -> None:
         """Names are told apart as DNS does: without regard to case."""
@@ -198,13 +201,53 @@ class Instances:
         gone = set(removed)
 
         def change(instance: Instance) -> Instance:
-            for device in sorted(gone):
-                if device in values:
-                    raise InvalidError(f"device {device} is both set and removed")
-                if device not in instance.devices:
-                    raise _no_device(instance, device, self._table.expand(instance))
-            left = {device: options for device, options in instance.devices.items() if device not in gone}
-            return replace(instance, devices=left | self._check_devices(instance, values))
+            self._check_own(instance, gone)
+            put = self._check_devices(instance, values)
+            return replace(instance, devices=replaced(instance.devices, instance.name, put, gone))
+
+        await self._change(name, change)
+
+    async def add_device(self, name: str, device: str, options: Mapping[str, str]) -> None:
+        """Give it a device of a name that none of its own has; without a type, as in change_devices."""
+
+        def change(instance: Instance) -> Instance:
+            made = self._with_type(instance, device, options)
+            return replace(instance, devices=with_device(instance.devices, instance.name, device, made))
+
+        await self._change(name, change)
+
+    async def change_device(self, name: str, device: str, values: Mapping[str, str], unset: Iterable[str]) -> None:
+        """Set options of one of its own devices and remove others."""
+        removed = set(unset)
+
+        def change(instance: Instance) -> Instance:
+            self._check_own(instance, [device])
+            return replace(
+                instance, devices=with_options(instance.devices, instance.name, device, values, removed)
+            )
+
+        await self._change(name, change)
+
+    def _check_own(self, instance: Instance, devices: Iterable[str]) -> None:
+        """One that a profile gives has to be called so."""
+        given = self._table.expand(instance).devices
+        for device in sorted(devices):
+            if device in given and device not in instance.devices:
+                raise NotFoundError(
+                    f"{instance.name} has no device {device!r} of its own",
+                    "it comes from a profile: 'syscont device override' changes it, one of type none hides it",
+                )
+
+    async def change_profiles(self, name: str, add: Sequence[str], remove: Collection[str]) -> None:
+        """Add profiles after those that it has, and take others away."""
+
+        def change(instance: Instance) -> Instance:
+            if twice := next((profile for profile in add if profile in instance.profiles), ""):
+                raise ExistsError(f"{instance.name} has profile {twice} already")
+            if missing := next((profile for profile in remove if profile not in instance.profiles), ""):
+                raise NotFoundError(f"{instance.name} does not have profile {missing[:80]}")
+            wanted = [*(profile for profile in instance.profiles if profile not in remove), *add]
+            return replace(instance, profiles=self._catalog.check_profiles(instance.project, wanted))
 
         await self._change(name, change)
 
@@ -310,11 +353,6 @@ class Instances:
 
     def _publish(self, kind: Kind, instance: Instance, *changed: str) -> None:
         self._events.publish(Event(kind, instance.name, instance.project, changed))
-
-
-def _no_device(instance: Instance, device: str, expanded: Instance) -> NotFoundError:
-    hint = "it comes from a profile: one of type none hides it" if device in expanded.devices else ""
-    return NotFoundError(f"{instance.name} has no device {device[:80]!r} of its own", hint)
 
 
 async def _make_empty(handle: Handle, instance: Instance, folder: Path) -> None:

@@ -17,8 +17,9 @@ from sysd.manager.rules import Rules
 from sysd.manager.table import Table
 from sysd.model import names
 from sysd.model.config import SCHEMA, check_config
+from sysd.model.devices.change import replaced, with_device, with_options
 from sysd.model.devices.check import check_devices
-from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
+from sysd.model.errors import BusyError, ExistsError, FailedError, NotFoundError, SyscontError
 from sysd.model.instance import Instance, Phase
 from sysd.model.profile import DEFAULT_PROFILE, Profile
 from sysd.model.values import check_description
@@ -109,6 +110,24 @@ class Profiles:
 
     async def change(self, reference: str, wanted: ProfileChange, owner: int) -> None:
         await self._change(reference, lambda profile: _changed(profile, wanted), owner)
+
+    async def add_device(self, reference: str, device: str, options: Mapping[str, str], owner: int) -> None:
+        """Give it a device of a name that none of its has."""
+
+        def change(profile: Profile) -> Profile:
+            return replace(profile, devices=with_device(profile.devices, _owner(profile), device, options))
+
+        await self._change(reference, change, owner)
+
+    async def change_device(
+        self, reference: str, device: str, values: Mapping[str, str], unset: Collection[str], owner: int
+    ) -> None:
+        """Set options of one of its devices and remove others."""
+
+        def change(profile: Profile) -> Profile:
+            return replace(profile, devices=with_options(profile.devices, _owner(profile), device, values, unset))
+
+        await self._change(reference, change, owner)
 
     async def _change(self, reference: str, change: Callable[[Profile], Profile], owner: int) -> None:
         """Change a profile for all that have it; when one of them can't be so, nothing changes. Before a change is
@@ -251,14 +270,12 @@ def _updated(profile: Profile, wanted: ProfileUpdate) -> Profile:
 
 
 def _changed(profile: Profile, wanted: ProfileChange) -> Profile:
-    for name in wanted.remove:
-        if name not in profile.devices:
-            raise NotFoundError(f"profile {profile.name} has no device {name[:80]!r}")
-        if name in wanted.devices:
-            raise InvalidError(f"device {name} is both set and removed")
-    kept = {name: device for name, device in profile.devices.items() if name not in wanted.remove}
     return replace(
         profile,
         config=SCHEMA.changed(profile.config, wanted.config, set(wanted.unset)),
-        devices=kept | check_devices(wanted.devices),
+        devices=replaced(profile.devices, _owner(profile), check_devices(wanted.devices), wanted.remove),
     )
+
+
+def _owner(profile: Profile) -> str:
+    return f"profile {profile.name}"

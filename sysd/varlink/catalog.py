@@ -31,6 +31,8 @@ class CatalogMethods:
             Method("CreateProfile", self.create_profile, profiles),
             Method("UpdateProfile", self.update_profile, profiles),
             Method("ChangeProfile", self.change_profile, profiles),
+            Method("AddProfileDevice", self.add_profile_device, profiles),
+            Method("ChangeProfileDevice", self.change_profile_device, profiles),
             Method("CopyProfile", self.copy_profile, profiles),
             Method("RenameProfile", self.rename_profile, profiles),
             Method("DeleteProfile", self.delete_profile, profiles),
@@ -67,6 +69,18 @@ class CatalogMethods:
             call.mapping("set"), call.texts("unset"), call.mappings("devices"), call.texts("removeDevices")
         )
         await self._profiles.change(call.text("name"), change, call.caller.uid)
+        call.reply({})
+
+    async def add_profile_device(self, call: Call) -> None:
+        await self._profiles.add_device(
+            call.text("name"), call.text("device"), call.mapping("options"), call.caller.uid
+        )
+        call.reply({})
+
+    async def change_profile_device(self, call: Call) -> None:
+        await self._profiles.change_device(
+            call.text("name"), call.text("device"), call.mapping("set"), call.texts("unset"), call.caller.uid
+        )
         call.reply({})
 
     async def copy_profile(self, call: Call) -> None:

@@ -49,6 +49,9 @@ class Methods:
             Method("GetConfig", self.get_config, instances),
             Method("ChangeConfig", self.change_config, instances),
             Method("ChangeDevices", self.change_devices, instances),
+            Method("AddDevice", self.add_device, instances),
+            Method("ChangeDevice", self.change_device, instances),
+            Method("ChangeProfiles", self.change_profiles, instances),
             Method("UpdateInstance", self.update_instance, instances),
             Method("Exec", self.execute, Action.EXECUTE),
             Method("SignalExec", self.signal_exec, Action.EXECUTE),
@@ -157,6 +160,20 @@ class Methods:
 
     async def change_devices(self, call: Call) -> None:
         await self._manager.instances.change_devices(call.text("name"), call.mappings("set"), call.texts("unset"))
+        call.reply({})
+
+    async def add_device(self, call: Call) -> None:
+        await self._manager.instances.add_device(call.text("name"), call.text("device"), call.mapping("options"))
+        call.reply({})
+
+    async def change_device(self, call: Call) -> None:
+        await self._manager.instances.change_device(
+            call.text("name"), call.text("device"), call.mapping("set"), call.texts("unset")
+        )
+        call.reply({})
+
+    async def change_profiles(self, call: Call) -> None:
+        await self._manager.instances.change_profiles(call.text("name"), call.texts("add"), call.texts("remove"))
         call.reply({})
 
     async def update_instance(self, call: Call) -> None:

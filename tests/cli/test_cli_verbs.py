@@ -120,7 +120,8 @@ HANDLERS: dict[str, Handler] = {
             "CreateInstance StartInstance StopInstance RestartInstance PauseInstance ResumeInstance DeleteInstance "
             "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
             "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
-            "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig"
+            "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig "
+            "AddDevice ChangeDevice ChangeProfiles AddProfileDevice ChangeProfileDevice"
         ).split(),
         fine,
     ),
@@ -160,31 +161,19 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("profile unset p k", [("ChangeProfile", {"name": "p", "unset": ["k"]})]),
     ("profile assign c a,b d --project lab", [("UpdateInstance", {"name": "lab:c", "profiles": ["a", "b", "d"]})]),
     ("profile assign web1", [("UpdateInstance", {"name": "web1", "profiles": []})]),
-    (
-        "profile add web1 small",
-        [("GetInstance", {"name": "web1"}), ("UpdateInstance", {"name": "web1", "profiles": ["default", "small"]})],
-    ),
-    (
-        "profile remove web1 default",
-        [("GetInstance", {"name": "web1"}), ("UpdateInstance", {"name": "web1", "profiles": []})],
-    ),
+    ("profile add web1 small", [("ChangeProfiles", {"name": "web1", "add": ["small"]})]),
+    ("profile remove web1 a b", [("ChangeProfiles", {"name": "web1", "remove": ["a", "b"]})]),
     (
         "profile device add p eth1 nic network=br0",
-        [
-            ("GetProfile", {"name": "p"}),
-            ("ChangeProfile", {"name": "p", "devices": {"eth1": {"type": "nic", "network": "br0"}}}),
-        ],
+        [("AddProfileDevice", {"name": "p", "device": "eth1", "options": {"type": "nic", "network": "br0"}})],
     ),
     (
         "profile device set p eth0 name=lan0",
-        [
-            ("GetProfile", {"name": "p"}),
-            ("ChangeProfile", {"name": "p", "devices": {"eth0": {"type": "nic", "name": "lan0"}}}),
-        ],
+        [("ChangeProfileDevice", {"name": "p", "device": "eth0", "set": {"name": "lan0"}})],
     ),
     (
         "profile device unset p eth0 name",
-        [("GetProfile", {"name": "p"}), ("ChangeProfile", {"name": "p", "devices": {"eth0": {"type": "nic"}}})],
+        [("ChangeProfileDevice", {"name": "p", "device": "eth0", "unset": ["name"]})],
     ),
     ("profile device remove p eth0", [("ChangeProfile", {"name": "p", "removeDevices": ["eth0"]})]),
     ("project create lab -c restricted=true", [("CreateProject", {"name": "lab", "config": {"restricted": "true"}})]),
@@ -225,11 +214,11 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ),
     (
         "device add a data disk path=/x source=/y",
-        [
-            ("GetInstance", {"name": "a"}),
-            ("ChangeDevices", {"name": "a", "set": {"data": {"type": "disk", "path": "/x", "source": "/y"}}}),
-        ],
+        [("AddDevice", {"name": "a", "device": "data", "options": {"type": "disk", "path": "/x", "source": "/y"}})],
     ),
+    ("device override a eth0 mtu=9", [("AddDevice", {"name": "a", "device": "eth0", "options": {"mtu": "9"}})]),
+    ("device set a eth0 mtu=9", [("ChangeDevice", {"name": "a", "device": "eth0", "set": {"mtu": "9"}})]),
+    ("device unset a eth0 mtu", [("ChangeDevice", {"name": "a", "device": "eth0", "unset": ["mtu"]})]),
     ("device remove a data more", [("ChangeDevices", {"name": "a", "unset": ["data", "more"]})]),
     ("image build busybox", [("BuildImage", {"source": "busybox"})]),
     ("image build busybox --alias a --alias b", [("BuildImage", {"source": "busybox", "aliases": ["a", "b"]})]),

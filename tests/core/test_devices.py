@@ -10,9 +10,10 @@ import pytest
 
 from sysd.manager import hotplug
 from sysd.manager.interfaces import lacking
+from sysd.model.devices.change import replaced, with_device, with_options
 from sysd.model.devices.check import check_device, check_together
 from sysd.model.devices.proxy import endpoint
-from sysd.model.errors import FailedError, SyscontError
+from sysd.model.errors import ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import Instance
 from sysd.network.nics import GUEST, HOST, Nic, requests
 from sysd.runtime import devices, proxies
@@ -288,3 +289,28 @@ def test_a_path_in_the_guest_is_a_socket_of_ours() -> None:
     assert found.share
     assert (found.share.path, found.share.owner) == ("/run/x.sock", (5, 0))
     assert "NetworkNamespacePath" not in {*found.socket, *found.service}
+
+
+def test_changes_of_devices() -> None:
+    own = {"data": dict(DISK)}
+    assert with_device(own, "web1", "null", NODE) == {"data": DISK, "null": NODE}
+    assert with_options(own, "web1", "data", {"path": "/x", "readonly": "true"}, ()) == {
+        "data": {**DISK, "path": "/x", "readonly": "true"}
+    }
+    assert with_options({"null": {**NODE, "gid": "5"}}, "web1", "null", {}, ["gid", "uid"]) == {"null": NODE}
+    assert replaced({**own, "null": NODE}, "web1", {"data": {**DISK, "path": "/x"}}, ["null"]) == {
+        "data": {**DISK, "path": "/x"}
+    }
+    assert own == {"data": DISK}
+    with pytest.raises(ExistsError, match="web1 has a device 'data'"):
+        with_device(own, "web1", "data", NODE)
+    with pytest.raises(InvalidError, match="type"):
+        with_options(own, "web1", "data", {}, ["type"])
+    with pytest.raises(InvalidError, match="path is both"):
+        with_options(own, "web1", "data", {"path": "/x"}, ["path"])
+    with pytest.raises(InvalidError, match="both set and removed"):
+        replaced(own, "web1", {"data": NODE}, ["data"])
+    with pytest.raises(NotFoundError, match="web1 has no device 'x'"):
+        with_options(own, "web1", "x", {}, ())
+    with pytest.raises(NotFoundError, match="web1 has no device 'x'"):
+        replaced(own, "web1", {}, ["x"])
