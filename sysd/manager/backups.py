@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,11 +35,12 @@ from sysd.model.config import check_config
 from sysd.model.devices.check import check_device
 from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
 from sysd.model.image import Image
-from sysd.model.instance import Instance, new_uuid
+from sysd.model.instance import VOLATILE, Instance, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
 from sysd.model.restrictions import check_allowed, is_root
 from sysd.model.snapshot import Snapshot
+from sysd.model.values import check_description
 from sysd.runtime import container
 from sysd.storage.packer import Plan, packer
 from sysd.units import helper
@@ -71,13 +72,20 @@ class _LeftOut:
     def config(self, config: Mapping[str, str]) -> dict[str, str]:
         kept: dict[str, str] = {}
         for key, value in config.items():
-            if key.startswith((form.VOLATILE, "image.")):
+            if key.startswith((VOLATILE, "image.")):
                 continue  # what another daemon remembers
             try:
                 kept |= check_config({key: value})
             except SyscontError:
                 self.names.append(key)
         return kept
+
+    def description(self, text: str) -> str:
+        try:
+            return check_description(text)
+        except InvalidError:
+            self.names.append("description")
+            return ""
 
     def devices(self, devices: Mapping[str, Mapping[str, str]], networks: Networks) -> dict[str, dict[str, str]]:
         kept: dict[str, dict[str, str]] = {}
@@ -90,6 +98,16 @@ class _LeftOut:
             except SyscontError:
                 self.names.append(f"device {name[:64]}")
         return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What is published: a layer above an image. check raises when it was not there all the time."""
+
+    source: str
+    image: str
+    path: Path
+    check: Callable[[], None]
 
 
 class Backups:
@@ -141,8 +159,9 @@ class Backups:
                 handle.progress("copy")
                 async with self._copied(instance.uuid) as (current, upper):
                     taken = [] if wanted.instance_only else self._snapshots.of(current)
-                    plan = self._plan(current, upper, taken, wanted.compression)
-                    await self._pack(handle, plan, wanted.target)
+                    with self._holding([current.image, *(each.image for each in taken)]):
+                        plan = self._plan(current, upper, taken, wanted.compression)
+                        await self._pack(handle, plan, wanted.target)
                     self._check_there(current, taken)
             finally:
                 os.close(wanted.target)
@@ -200,10 +219,10 @@ class Backups:
             said.cancel()
 
     def _check_there(self, instance: Instance, taken: Sequence[Snapshot]) -> None:
-        """What was deleted while it was read is in the archive in part only."""
+        """What was deleted while it was read has been read in part only."""
         now = self._table.find_uuid(instance.uuid)
         if now is None or {each.uuid for each in taken} - {each.uuid for each in self._snapshots.of(now)}:
-            raise BusyError("what was being exported was deleted meanwhile", "the backup is of no use")
+            raise BusyError(f"{instance.reference}, or a snapshot of it, was deleted meanwhile", "nothing was made")
 
     # publishing
 
@@ -215,31 +234,38 @@ class Backups:
 
         async def work(handle: Handle) -> None:
             if snapshot:
-                current, layer = instance, self._snapshots.layer(instance, snapshot)
-                await self._publish(handle, source, snapshot.image, layer, aliases, properties)
-                self._check_there(current, [snapshot])
+                found = self._snapshots.get(self._table.by_uuid(instance.uuid), snapshot.name)
+                layer = self._snapshots.layer(instance, found)
+
+                def check() -> None:
+                    self._check_there(instance, [found])
+
+                await self._publish(handle, _Layer(source, found.image, layer, check), aliases, properties)
                 return
             handle.progress("copy")
             async with self._copied(instance.uuid) as (current, upper):
-                await self._publish(handle, source, current.image, upper, aliases, properties)
+                made = _Layer(source, current.image, upper, lambda: self._check_there(current, []))
+                await self._publish(handle, made, aliases, properties)
 
         return self._operations.begin("publish-instance", source, work, owner)
 
     async def _publish(
-        self, handle: Handle, source: str, base: str, layer: Path, aliases: list[str], properties: Mapping[str, str]
+        self, handle: Handle, made_of: _Layer, aliases: list[str], properties: Mapping[str, str]
     ) -> None:
-        image = self._images.find(base)
-        plan = Plan(["."], first=ROOTFS, trees={ROOTFS: self._tree(base, layer)})
+        source, image = made_of.source, self._images.find(made_of.image)
+        plan = Plan(["."], first=ROOTFS, trees={ROOTFS: self._tree(made_of.image, made_of.path)})
         facts = {
             "architecture": image.architecture,
             "properties": {**image.properties, "description": f"Made of {source}", **properties},
         }
-        stdin = plan.open()
-        try:
-            builder = packer(UNIT.format(handle.id), f"Publish {source}", plan, stdin)
-            await self._images.build_with(handle, Builder(source, facts, builder, image.templates), aliases)
-        finally:
-            os.close(stdin)
+        with self._holding([made_of.image]):
+            stdin = plan.open()
+            try:
+                unit = packer(UNIT.format(handle.id), f"Publish {source}", plan, stdin)
+                builder = Builder(source, facts, unit, image.templates, made_of.check)
+                await self._images.build_with(handle, builder, aliases)
+            finally:
+                os.close(stdin)
 
     # importing
 
@@ -260,19 +286,15 @@ class Backups:
 
         async def work(handle: Handle) -> None:
             found: list[Image] = []
+            with contextlib.ExitStack() as stack:
+                stack.callback(os.close, source)
 
-            def hold(images: list[Image]) -> None:
-                found.extend(images)
-                self._held += [image.fingerprint for image in images]
+                def hold(images: list[Image]) -> None:
+                    found.extend(images)
+                    stack.enter_context(self._holding([image.fingerprint for image in images]))
 
-            try:
                 made = form.read(await self._images.unpack_backup(handle, source, hold))
                 await self._make(handle, names.qualified(project, name or made.instance.name), made, found, owner)
-            finally:
-                os.close(source)
-                for image in found:
-                    self._held.remove(image.fingerprint)
-                self._drop_unused()
 
         return self._operations.begin("import-instance", reference or "backup", work, owner)
 
@@ -282,6 +304,8 @@ class Backups:
         project, _ = names.split(reference)
         left, own = _LeftOut(), made.instance
         by_volume = {image.properties.get("volume", ""): image.fingerprint for image in images}
+        if len(by_volume) > 1:
+            check_allowed(self._catalog.project(project), "snapshots", "the snapshots in the backup")
         left.names += [f"snapshot {name[:63]}" for name in made.snapshots if name not in by_volume]
         new = NewInstance(
             reference,
@@ -289,7 +313,7 @@ class Backups:
             left.config(own.config),
             left.devices(own.devices, self._networks),
             self._profiles(project, own.profiles),
-            own.description,
+            left.description(own.description),
             own.ephemeral,
         )
         snapshots = {name: fingerprint for name, fingerprint in by_volume.items() if name}
@@ -321,7 +345,7 @@ class Backups:
             left.config(said.config),
             left.devices(said.devices, self._networks),
             self._profiles(instance.project, said.profiles),
-            said.description[:1000],
+            left.description(said.description),
             said.ephemeral,
             expires=said.expires,
         )
@@ -337,9 +361,21 @@ class Backups:
 
     # images of instances' own
 
+    @contextlib.contextmanager
+    def _holding(self, fingerprints: Iterable[str]) -> Iterator[None]:
+        """In the block the images stay, though it may be that nothing is made of them any more, or yet."""
+        held = list(fingerprints)
+        self._held += held
+        try:
+            yield
+        finally:
+            for fingerprint in held:
+                self._held.remove(fingerprint)
+            self._drop_unused()
+
     def use_image(self, fingerprint: str) -> list[str]:
-        """An import that is under way needs the image."""
-        return ["an import"] if fingerprint in self._held else []
+        """A backup or an image that is being made, or an import, needs the image."""
+        return ["an operation under way"] if fingerprint in self._held else []
 
     def _look(self, event: Event) -> None:
         if event.kind is Kind.INSTANCE_REMOVED or "Snapshots" in event.changed:

@@ -18,14 +18,14 @@ from sysd.manager.operations import Handle
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
-from sysd.model.errors import InvalidError, NotFoundError
-from sysd.model.instance import Instance, new_uuid
+from sysd.model import names
+from sysd.model.errors import BusyError, InvalidError, NotFoundError
+from sysd.model.instance import Instance, forget, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.snapshot import Snapshot
 from sysd.runtime import container
 
 DEFAULT_POOL = "default"
-VOLATILE = "volatile."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,14 @@ class Copies:
         check_pool(wanted.pool)
         source, snapshot = self._snapshots.find(wanted.source)
         base = snapshot.applied(source) if snapshot else source
+        project, _ = names.split_new(wanted.name)
+        with_snapshots = not snapshot and not wanted.instance_only
+        if with_snapshots:
+            self._snapshots.check_room(project, source)
         new = NewInstance(
             wanted.name,
             base.image,
-            {key: value for key, value in base.config.items() if not key.startswith(VOLATILE)} | dict(wanted.config),
+            forget(base.config) | dict(wanted.config),
             self._devices(base, wanted.devices),
             base.profiles if wanted.profiles is None else wanted.profiles,
             base.description,
@@ -71,12 +75,14 @@ class Copies:
             handle.progress("copy")
             async with self._table.lock(source.uuid):
                 current = self._table.ready(source.uuid)
-                if snapshot:
-                    layer = self._snapshots.layer(current, self._snapshots.get(current, snapshot.name))
-                    await self._layers.clone(layer, folder / layers.UPPER)
+                found = self._snapshots.get(current, snapshot.name) if snapshot else None
+                if (found or current).image != instance.image:
+                    raise BusyError(f"{wanted.source} was made another meanwhile", "copy it again")
+                if found:
+                    await self._layers.clone(self._snapshots.layer(current, found), folder / layers.UPPER)
                     await self._layers.settle(folder / layers.UPPER)
                 else:
-                    await self._copy(current, instance, folder, with_snapshots=not wanted.instance_only)
+                    await self._copy(current, instance, folder, with_snapshots=with_snapshots)
             forget_identity(folder / layers.UPPER)
             with suppress(FileNotFoundError):
                 shutil.copyfile(container.state_dir(source) / container.MADE_FOR, folder / container.MADE_FOR)
@@ -95,7 +101,7 @@ class Copies:
             await self._layers.clone(layers.upper(source), folder / layers.UPPER)
         made: list[Snapshot] = []
         for each in self._snapshots.of(source) if with_snapshots else ():
-            copied = replace(each, uuid=new_uuid(), instance=instance.uuid)
+            copied = replace(each, uuid=new_uuid(), instance=instance.uuid, config=forget(each.config))
             async with self._layers.draft(folder / layers.SNAPSHOTS / copied.uuid) as place:
                 await self._layers.clone(self._snapshots.layer(source, each), place / layers.UPPER)
             made.append(copied)

@@ -15,11 +15,11 @@ from sysd.manager.register import Register
 from sysd.manager.table import Table
 from sysd.model.config import get_bool
 from sysd.model.errors import SyscontError
-from sysd.model.instance import Instance, Phase
+from sysd.model.instance import STATE, Instance, Phase
 
 log = logging.getLogger(__name__)
 
-HAS_RUN = "volatile.last_state.power"
+HAS_RUN = f"{STATE}power"
 """LXD's name; set to RUNNING when an ephemeral instance's guest has begun to run."""
 
 

@@ -73,12 +73,13 @@ class Upload:
 @dataclass(frozen=True, slots=True)
 class Builder:
     """What writes a root file system's tar to its output; facts is what metadata.yaml would say of it, and templates
-    are those that the image gets."""
+    are those that the image gets. check is asked at the end, and raises when the image must not be."""
 
     name: str
     facts: dict[str, Any]
     helper: helper.Helper
     templates: list[Template] = field(default_factory=list)
+    check: Callable[[], None] = lambda: None
 
 
 class Images:
@@ -217,6 +218,7 @@ class Images:
         """Make an image of what a builder writes; aliases move on from older images."""
         async with self._draft(handle) as draft:
             image = replace(await self._build(handle, draft, builder), templates=builder.templates)
+            builder.check()
             self._adopt(draft, image, aliases)
         handle.set_result("fingerprint", image.fingerprint)
 

@@ -52,6 +52,10 @@ Fill = Callable[[Handle, Instance, Path], Awaitable[None]]
 """Puts the layers of a new instance into its folder: upper, and its snapshots if it has any."""
 
 
+MoveCheck = Callable[[str, Instance], None]
+"""Raises when an instance may not get into a project."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """New values for parts of an instance, each of them whole; None leaves a part as it is. Nothing is checked yet."""
@@ -99,6 +103,11 @@ class Instances:
         self._table = table
         self._catalog = catalog
         self._ids = ids
+        self._move_checks: list[MoveCheck] = []
+
+    def before_move(self, check: MoveCheck) -> None:
+        """Have check asked, under the instance's lock, before it gets into another project."""
+        self._move_checks.append(check)
 
     def create(
         self,
@@ -307,6 +316,8 @@ class Instances:
                 if await self._lifecycle.refresh(instance) not in STOPPED:
                     raise BusyError(f"{instance.name} is running", "stop it before it is renamed")
                 self._check_free(project, new_name, but=instance)
+                for check in self._move_checks if project != instance.project else ():
+                    check(project, instance)
                 profiles = self._catalog.check_profiles(project, instance.profiles)
                 renamed = replace(instance, project=project, name=new_name, profiles=profiles)
                 renamed = remember_interfaces(renamed, self._table.expand(renamed))

@@ -129,6 +129,7 @@ class Manager:
             stillness,
             layers,
         )
+        self.instances.before_move(self.snapshots.check_room)
         self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers)
         self.backups = Backups(
             self.events,
@@ -273,7 +274,12 @@ class Manager:
 
     def _users_of_image(self, fingerprint: str) -> list[str]:
         instances = [i.name for i in self.table.all() if i.image == fingerprint]
-        return [*instances, *self.snapshots.use_image(fingerprint), *self.backups.use_image(fingerprint)]
+        return [
+            *instances,
+            *self.snapshots.use_image(fingerprint),
+            *self.backups.use_image(fingerprint),
+            *self._store.unreadable_users(fingerprint),
+        ]
 
     def _host_table(self, network: str) -> Mapping[str, str]:
         return named_once({hardware_address(instance, name): instance for instance, name in self._interfaces(network)})

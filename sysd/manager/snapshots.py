@@ -27,7 +27,7 @@ from sysd.manager.trees import exclusive_layers
 from sysd.model import names, snapshot
 from sysd.model.config import SCHEMA, get_bool
 from sysd.model.errors import ExistsError, NotFoundError, SyscontError
-from sysd.model.instance import Instance, new_uuid
+from sysd.model.instance import VOLATILE, Instance, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.restrictions import check_allowed
 from sysd.model.snapshot import Snapshot
@@ -37,7 +37,7 @@ from sysd.units.helper import see_through
 
 log = logging.getLogger(__name__)
 
-RESTORE = "volatile.restore"
+RESTORE = f"{VOLATILE}restore"
 """Set in an instance's row from the moment at which a restore is to be finished, and no longer undone."""
 
 
@@ -109,6 +109,11 @@ class Snapshots:
     def use_image(self, fingerprint: str) -> list[str]:
         """Names of the snapshots that need the image."""
         return [f"snapshot {each.name}" for each in self.all() if each.image == fingerprint]
+
+    def check_room(self, project: str, instance: Instance) -> None:
+        """Raise DeniedError unless an instance can be in a project with the snapshots that it has."""
+        if self.of(instance):
+            check_allowed(self._catalog.project(project), "snapshots", f"the snapshots of {instance.reference}")
 
     # taking
 

@@ -14,12 +14,11 @@ from typing import Any
 
 from sysd.model import names
 from sysd.model.errors import InvalidError, UnsupportedError
-from sysd.model.instance import Instance
+from sysd.model.instance import STATE, VOLATILE, Instance
 from sysd.model.snapshot import Snapshot
 from sysd.model.values import boolean
 
 POOL = "default"
-VOLATILE = "volatile."
 _NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -120,7 +119,7 @@ def _described(one: Instance | Snapshot, architecture: str) -> dict[str, Any]:
 def _config(config: Mapping[str, str]) -> dict[str, str]:
     """Ours without what we remember but for hardware addresses; and that ids in the files are as the guest has them."""
     kept = {key: value for key, value in config.items() if not key.startswith(VOLATILE) or key.endswith(".hwaddr")}
-    return {**kept, "volatile.last_state.idmap": "[]"}
+    return {**kept, f"{STATE}idmap": "[]"}
 
 
 def _time(microseconds: int) -> str:
@@ -199,6 +198,6 @@ def _moment(text: str) -> int:
         moment = datetime.fromisoformat(text.replace(" ", "T", 1).split(" ")[0]) if text else None
     except ValueError:
         return 0
-    if moment is None or moment.year < 1970:
+    if moment is None:
         return 0
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 1_000_000
+    return max(0, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())) * 1_000_000

@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sysd.model import names
+
+VOLATILE = "volatile."
+"""Keys that begin so are what the daemon remembers of an instance; their names are LXD's."""
+STATE = f"{VOLATILE}last_state."
+"""Among them what is about the run of a guest, and so is no part of a snapshot."""
 
 
 class Kind(StrEnum):
@@ -94,6 +100,11 @@ def interface_name(instance: Instance, device: str) -> str:
 def host_interface_name(instance: Instance, device: str) -> str:
     """Of the host's end."""
     return instance.devices[device].get("host_name") or instance.config.get(f"volatile.{device}.host_name", "")
+
+
+def forget(config: Mapping[str, str]) -> dict[str, str]:
+    """A configuration without what the daemon remembers: that of another instance."""
+    return {key: value for key, value in config.items() if not key.startswith(VOLATILE)}
 
 
 def new_uuid() -> str:

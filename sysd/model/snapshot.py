@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from sysd.model import names
 from sysd.model.errors import InvalidError
-from sysd.model.instance import Instance
+from sysd.model.instance import STATE, VOLATILE, Instance
 
 NUMBER = "%d"
 DEFAULT_PATTERN = "snap%d"
@@ -56,11 +56,12 @@ class Snapshot:
     expires: int = 0
 
     def applied(self, instance: Instance) -> Instance:
-        """The instance as it was then; its identity stays."""
+        """The instance as it was then; its identity stays, and what is remembered of it for as long as it is there."""
+        remembered = {key: value for key, value in instance.config.items() if key.startswith(VOLATILE)}
         return replace(
             instance,
             image=self.image,
-            config=dict(self.config),
+            config={**self.config, **remembered},
             devices={name: dict(options) for name, options in self.devices.items()},
             profiles=list(self.profiles),
             description=self.description,
@@ -75,7 +76,7 @@ def take(instance: Instance, uuid: str, name: str, expires: int = 0) -> Snapshot
         instance.uuid,
         name,
         instance.image,
-        config=dict(instance.config),
+        config={key: value for key, value in instance.config.items() if not key.startswith(STATE)},
         devices=instance.devices,
         profiles=instance.profiles,
         description=instance.description,

@@ -109,6 +109,17 @@ class Store:
         """Keys of the rows that were left out: what belongs to them must stay too."""
         return self._unreadable.get(table, set())
 
+    def unreadable_users(self, fingerprint: str) -> list[str]:
+        """Instances of an image among those, and snapshots that are, or are of such an instance. It has to stay for
+        when they are rescued."""
+        lost = self.unreadable("instances") | self.unreadable("snapshots")
+        rows = self._db.execute(
+            "SELECT uuid, uuid, name FROM instances WHERE image=:image "
+            "UNION ALL SELECT uuid, instance, name FROM snapshots WHERE image=:image",
+            {"image": fingerprint},
+        )
+        return [f"{name} (unreadable)" for uuid, instance, name in rows if lost & {uuid, instance}]
+
     # meta
 
     def get_meta(self, key: str) -> str | None:

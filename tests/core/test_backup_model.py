@@ -68,6 +68,20 @@ def test_lxd_wrote_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:00+14:00", 0), ("1969-12-31T23:59:59Z", 0), ("0001-01-01T00:00:00+23:59", 0),
+        ("9999-12-31T23:59:59-23:59", 253402387139), ("2021-11-03 10:11:12 +0000 UTC", 1635934272), ("soon", 0),
+        ("2021-11-31T00:00:00Z", 0), ("-2021-11-03", 0), ("", 0),
+    ],
+)  # fmt: skip
+def test_moments_are_never_before_the_epoch(text: str, seconds: int) -> None:
+    described = {"created_at": text, "expires_at": text}
+    found = backup.read({"name": "c1", "config": {"container": described}}).instance
+    assert (found.created, found.expires) == (seconds * 1_000_000, seconds * 1_000_000)
+
+
+@pytest.mark.parametrize(
     "data",
     [None, [], "x", {"config": ["x"]}, {"config": {"container": ["x"]}}, {"config": {"container": {"config": ["x"]}}},
      {"config": {"container": {"config": {"a": {}}}}}, {"config": {"container": {"devices": {"a": "b"}}}},

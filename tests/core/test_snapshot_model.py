@@ -9,6 +9,7 @@ import pytest
 from sysd.model import schedule, snapshot
 from sysd.model.config import check_config
 from sysd.model.errors import InvalidError
+from sysd.model.instance import Instance, forget
 
 NOW = datetime(2026, 1, 31, 13, 5, 9, tzinfo=UTC)
 
@@ -109,3 +110,16 @@ def test_systemd_takes_the_calendar(text: str) -> None:
         found = subprocess.run(["systemd-analyze", "calendar", calendar], capture_output=True, text=True, check=True)
         normal = [line.partition(": ")[2] for line in found.stdout.splitlines() if "Normalized form" in line]
         assert normal, found.stdout
+
+
+def test_what_is_remembered_of_the_instance_stays() -> None:
+    """A restored instance has the hardware address that it has now, and has not run because it had then."""
+    remembered = {"volatile.eth0.hwaddr": "old", "volatile.eth1.hwaddr": "gone", "volatile.last_state.power": "RUNNING"}
+    was = Instance("u1", "web1", "a", 0, config={"user.a": "1", **remembered}, ephemeral=True)
+    taken = snapshot.take(was, "s1", "s")
+    now = Instance("u1", "web2", "b", 7, config={"user.b": "2", "volatile.eth0.hwaddr": "new"}, project="lab")
+    restored = taken.applied(now)
+    assert restored.config == {"user.a": "1", "volatile.eth0.hwaddr": "new", "volatile.eth1.hwaddr": "gone"}
+    assert (restored.name, restored.project, restored.id_base) == ("web2", "lab", 7)
+    assert (restored.image, restored.ephemeral) == ("a", True)
+    assert forget(restored.config) == {"user.a": "1"}

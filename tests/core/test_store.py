@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sysd.model import snapshot
 from sysd.model.errors import ExistsError
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, Phase
@@ -158,6 +159,22 @@ def test_a_field_of_another_type_makes_a_row_unreadable(path: Path, wrong: dict[
     (body,) = store._db.execute("SELECT body FROM instances").fetchone()
     store._db.execute("UPDATE instances SET body=?", (json.dumps(json.loads(body) | wrong),))
     assert list(store.instances()) == []
+
+
+def test_the_image_of_what_can_not_be_read_is_in_use(path: Path) -> None:
+    store = Store(path)
+    whole, lost = replace(WEB1, uuid="u1", name="whole", image="a"), replace(WEB1, uuid="u2", name="lost", image="b")
+    for number, instance in enumerate((whole, lost)):
+        store.put_instance(instance)
+        store.put_snapshot(snapshot.take(replace(instance, image="c"), f"s{number}", f"of-{instance.name}"))
+    store._db.execute("UPDATE instances SET body='{}' WHERE uuid='u2'")
+    assert list(store.instances()) == [whole]
+    found = {image: store.unreadable_users(image) for image in "abc"}
+    assert found == {"a": [], "b": ["lost (unreadable)"], "c": ["of-lost (unreadable)"]}
+    assert len(list(store.snapshots())) == 2
+    store._db.execute("UPDATE snapshots SET body='{}' WHERE uuid='s0'")
+    assert len(list(store.snapshots())) == 1
+    assert sorted(store.unreadable_users("c")) == ["of-lost (unreadable)", "of-whole (unreadable)"]
 
 
 def test_a_newer_database_is_left_alone(path: Path) -> None:
