@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import canaries
 import coverage_of_kinds
 import pytest
 from guests import Instance, syscont, unique
@@ -197,6 +198,13 @@ def launch(host: Host, busybox: str) -> Iterator[Launch]:
     yield one
     for instance in made:
         syscont(host, "delete", "--force", instance.name, check=False)
+
+
+@pytest.fixture
+def canary(host: Host) -> Iterator[None]:
+    """A folder of the shared host's, canaries.PLACE, that the test may not change whatever it lets a guest do."""
+    with canaries.unharmed(host):
+        yield
 
 
 @pytest.fixture

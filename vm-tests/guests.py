@@ -61,6 +61,8 @@ def on_terminal(
 
 @dataclass(frozen=True)
 class Instance:
+    """name may be qualified by a project, as everywhere."""
+
     host: Host
     name: str
 
@@ -80,8 +82,9 @@ class Instance:
 
     def seen(self) -> dict[str, Any]:
         """As `syscont list` has it; empty when it has not."""
-        found = json.loads(syscont(self.host, "list", "--format", "json").stdout)
-        return next((one for one in found if one["name"] == self.name), {})
+        project, _, name = self.name.rpartition(":")
+        found = json.loads(syscont(self.host, "--project", project or "default", "list", "--format", "json").stdout)
+        return next((one for one in found if one["name"] == name), {})
 
     @property
     def config(self) -> dict[str, str]:

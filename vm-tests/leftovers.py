@@ -129,6 +129,38 @@ def expect_same(host: Host, before: Snapshot, *, seconds: float = 30.0, but: tup
         time.sleep(0.1)
 
 
+# Folders that have no row, and rows whose folder is missing.
+_STRAYS = r"""
+import json, os, sqlite3
+
+database = sqlite3.connect("file:/var/lib/syscont/syscont.db?mode=ro", uri=True)
+
+def compared(folder, wanted):
+    there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    return [f"{folder}/{name}" for name in sorted(there ^ set(wanted))]
+
+def column(query, *values):
+    return [row[0] for row in database.execute(query, values)]
+
+root = "/var/lib/syscont"
+instances = column("SELECT uuid FROM instances")
+strays = compared(f"{root}/instances", instances) + compared(f"{root}/images", column("SELECT fingerprint FROM images"))
+for uuid in instances:
+    known = column("SELECT uuid FROM snapshots WHERE instance=?", uuid)
+    strays += compared(f"{root}/instances/{uuid}/snapshots", known)
+    strays += [f"{root}/instances/{uuid}/{name}" for name in os.listdir(f"{root}/instances/{uuid}")
+               if name not in ("upper", "work", "snapshots", "made-for")]
+strays += [f"phase of {name}" for name in column("SELECT name FROM instances WHERE body NOT LIKE '%\"ready\"%'")]
+print(json.dumps(strays))
+"""
+
+
+def strays(host: Host) -> list[str]:
+    """What the state folder holds and the database does not, or the other way round."""
+    found: list[str] = json.loads(host.run(["python3", "-"], input=_STRAYS).stdout)
+    return found
+
+
 def main_pid(host: Host) -> int:
     return int(host.run(["systemctl", "show", "--value", "-p", "MainPID", "syscontd.service"]).stdout)
 

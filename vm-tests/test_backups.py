@@ -111,12 +111,9 @@ def test_what_can_not_be_written_leaves_nothing(host: Host, launch: Launch, fold
         assert host.sh(f"ls -A {folder}") == ""
 
 
-def test_hostile_backups_change_nothing(host: Host, busybox: str, folder: str) -> None:
-    """Each is refused with one line, and nothing of it is left; a canary beside the state is what it was."""
+def test_hostile_backups_change_nothing(host: Host, busybox: str, canary: None, folder: str) -> None:
+    """Each is refused with one line, and nothing of it is left; the canary is what it was."""
     python(host, "hostile_backups", folder)
-    host.sh("mkdir -p /var/lib/canary; echo safe >/var/lib/canary/file")
-    look = "stat -c '%a %u %g %s %Y %Z' /var/lib/canary /var/lib/canary/file /etc/passwd; cat /var/lib/canary/file"
-    before = host.sh(look)
     names = host.sh(f"ls {folder}").split()
     assert len(names) > 20
     with leftovers.nothing_happens(host):
@@ -125,8 +122,6 @@ def test_hostile_backups_change_nothing(host: Host, busybox: str, folder: str) -
             assert done.returncode != 0, name
             assert len(done.stderr.splitlines()) == 1, (name, done.stderr)
             assert "Traceback" not in done.stderr
-    assert host.sh(look) == before
-    host.sh("rm -r /var/lib/canary")
 
 
 def test_incus_reads_what_we_write_and_we_what_it_writes(make_host: MakeHost) -> None:

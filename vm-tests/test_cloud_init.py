@@ -91,10 +91,8 @@ def test_it_runs_once_until_it_is_told_other_things(host: Host, seeded_guest: In
     assert seeded_guest.sh("cat /root/times") == "once\nagain\n"
 
 
-def test_links_in_the_way_of_the_seed_lead_nowhere(host: Host, seeded_guest: Instance) -> None:
+def test_links_in_the_way_of_the_seed_lead_nowhere(host: Host, canary: None, seeded_guest: Instance) -> None:
     """A guest that puts links where the seed goes starts without it, and nothing is written where they lead."""
-    host.sh("mkdir -p /canary; echo untouched >/canary/user-data")
-    before = host.sh("stat -c '%a %u %Y %i' /canary/user-data; ls /canary")
     # A link for a folder, a pipe for a file.
     for script in (
         f"rm -rf {SEED}; mkdir -p $(dirname {SEED}); ln -s /canary {SEED}",
@@ -103,11 +101,9 @@ def test_links_in_the_way_of_the_seed_lead_nowhere(host: Host, seeded_guest: Ins
         seeded_guest.sh(script)
         seeded_guest.do("restart", "--force")
         until(host, lambda: seeded_guest.exec("true", check=False).returncode == 0)
-    assert host.sh("stat -c '%a %u %Y %i' /canary/user-data; ls /canary") == before
     assert seeded_guest.sh(f"stat -c %F {SEED}/*").splitlines() == ["regular file"] * 4
     why = "/meta-data was not written: /var/lib/cloud/seed/nocloud-net of the instance is not a plain directory"
     assert why in seeded_guest.logs()
-    host.sh("rm -r /canary")
 
 
 def test_images_without_cloud_init_get_no_seed(guest: Instance) -> None:

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Iterator
 
+import canaries
 import pytest
 from conftest import Launch
 from guests import Instance, syscont, until
@@ -166,16 +167,22 @@ def test_what_is_refused_changes_nothing(guest: Instance, words: tuple[str, ...]
 # hostile guests
 
 
-def test_links_of_a_guest_lead_nowhere_but_into_itself(host: Host, launch: Launch, data: str) -> None:
-    host.sh("mkdir -p /var/tmp/canary && echo safe >/var/tmp/canary/file")
-    one = launch()
-    one.exec("sh", "-c", "mkdir /var/tmp; ln -s /var/tmp/canary /trap; ln -s ../../../var/tmp/canary /up")
-    one.exec("sh", "-c", "ln -s /proc/1/root /magic; rm -rf /dev/shm; ln -s /proc/self/fd /fds")
-    for number, path in enumerate(("/trap/x", "/up/x", "/magic/x", "/fds/0/x")):
-        device(one, "add", f"d{number}", "disk", f"source={data}", f"path={path}", check=False)
-    assert host.sh("ls /var/tmp/canary; cat /var/tmp/canary/file") == "file\nsafe\n"
-    one.do("restart --force")
-    assert host.sh("ls /var/tmp/canary; cat /var/tmp/canary/file") == "file\nsafe\n"
+@pytest.mark.parametrize("privileged", ["false", "true"])
+def test_links_of_a_guest_lead_nowhere_but_into_itself(
+    host: Host, canary: None, launch: Launch, data: str, privileged: str
+) -> None:
+    """Folders and nodes, given to a guest that runs, and as it starts."""
+    one = launch("", "-c", f"security.privileged={privileged}")
+    routes = [*canaries.ROUTES, "/proc/1/root", "/proc/self/fd/0"]
+    script = "; ".join(f"ln -s {route} /trap{number}" for number, route in enumerate(routes))
+    one.sh(f"{script}; rm -rf /dev/shm; ln -s /proc/self/fd /dev/shm", check=False)
+    for number in range(len(routes)):
+        disk = ("disk", f"source={data}", f"path=/trap{number}/x")
+        device(one, "add", f"d{number}", *disk, check=False)
+        file = ("disk", f"source={data}/file", f"path=/trap{number}/file")
+        device(one, "add", f"f{number}", *file, check=False)
+        device(one, "add", f"n{number}", "unix-char", "source=/dev/null", f"path=/trap{number}/null", check=False)
+    one.do("restart --force", check=False)
     assert f" {data}" not in host.sh("cat /proc/self/mountinfo")
 
 

@@ -13,7 +13,6 @@ from hosts import Host
 
 SCRATCH = "/var/tmp/files"
 STALL = "sleep 61.5"
-CANARY = "stat -c '%n %a %u %g %Y %s %h' /canary /canary/file; sha256sum /canary/file; ls -A /canary"
 
 
 @pytest.fixture(scope="module", params=["running", "stopped"])
@@ -29,17 +28,6 @@ def scratch(host: Host) -> Iterator[None]:
     host.sh(f"mkdir {SCRATCH}")
     yield
     host.sh(f"rm -r {SCRATCH}")
-
-
-@pytest.fixture
-def canary(host: Host) -> Iterator[None]:
-    """A folder of the host's that every attack is aimed at."""
-    host.sh("mkdir -m 0751 /canary; echo untouched >/canary/file; chown 7:8 /canary/file; chmod 0640 /canary/file")
-    before = host.sh(CANARY)
-    yield
-    after = host.sh(CANARY)
-    host.sh("rm -r /canary")
-    assert after == before
 
 
 def file(host: Host, *words: str, check: bool = True, **options: object) -> str:

@@ -4,37 +4,17 @@
 What must hold: the host's canary is as it was, and the guest can still be ended.
 """
 
-from collections.abc import Iterator
-
+import canaries
 import pytest
 from conftest import Launch
 from guests import Instance, syscont
 from hosts import Host
 
-CANARY = "/var/lib/canary"
-# What a guest might lead us to: by a path that exists on the host, and by ways out of its root.
-PLACES = [f"{CANARY}/dir", f"/../../../../..{CANARY}/dir", f"/proc/1/root{CANARY}/dir"]
+CANARY = canaries.PLACE
+PLACES = canaries.ROUTES[:3]
+pytestmark = pytest.mark.usefixtures("canary")
 OWN = ["etc", "dev", "proc", "sys", "run", "tmp", "root"]
 FILES = ["etc/passwd", "etc/group", "etc/hostname", "etc/resolv.conf", "etc/machine-id"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def canary(host: Host) -> Iterator[None]:
-    host.sh(f"""
-        mkdir -p {CANARY}/dir; cd {CANARY}
-        for name in passwd group hostname file host/notify net/tun null console; do
-            mkdir -p dir/$(dirname $name); echo canary >dir/$name; done
-        chown -R 33:44 dir; chmod -R go= dir; touch -d @1000000000 $(find dir)""")
-    before = _look(host)
-    yield
-    assert _look(host) == before
-    host.sh(f"rm -rf {CANARY}")
-
-
-def _look(host: Host) -> str:
-    """Name, kind, mode, owner, time and hash of all that is there."""
-    seen = "find dir -printf '%p %y %m %U:%G %T@ %n\\n' | sort; find dir -type f | sort | xargs sha256sum"
-    return host.sh(f"cd {CANARY}; {seen}")
 
 
 def _use(one: Instance) -> None:
@@ -69,7 +49,7 @@ def test_folders_that_are_links(host: Host, launch: Launch, own: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [f"ln -s {CANARY}/dir/file", "mkfifo", "mkdir", "ln -s /dev/console", "ln -s /proc/self/fd/0"]
+    "made", [f"ln -s {CANARY}/file", "mkfifo", "mkdir", "ln -s /dev/console", "ln -s /proc/self/fd/0"]
 )
 def test_files_that_are_something_else(launch: Launch, made: str) -> None:
     one = launch()
@@ -91,7 +71,7 @@ def test_folders_moved_away_by_mounts(launch: Launch, place: str) -> None:
     _stop_and_start(one)
 
 
-@pytest.mark.parametrize("init", [f"ln -s {CANARY}/dir/file", "mkfifo", "mkdir", "ln -s /proc/self/exe", "ln -s init"])
+@pytest.mark.parametrize("init", [f"ln -s {CANARY}/file", "mkfifo", "mkdir", "ln -s /proc/self/exe", "ln -s init"])
 def test_no_init_any_more(host: Host, launch: Launch, init: str) -> None:
     one = launch()
     one.do("stop", "--force")
@@ -104,7 +84,7 @@ def test_no_init_any_more(host: Host, launch: Launch, init: str) -> None:
 def test_a_guest_with_replaced_programs(host: Host, launch: Launch) -> None:
     """What looks users up, and enters, runs nothing of the guest's but the command."""
     one = launch()
-    one.sh(f"for name in id getent nsenter login; do echo 'echo bad >{CANARY}/dir/file' >/bin/$name; done", check=False)
+    one.sh(f"for name in id getent nsenter login; do echo 'echo bad >{CANARY}/file' >/bin/$name; done", check=False)
     one.sh("mkdir -p /etc; echo '/bad.so' >/etc/ld.so.preload; echo 'passwd: bad' >/etc/nsswitch.conf", check=False)
     _use(one)
     assert one.exec("echo", "well").stdout == "well\n"

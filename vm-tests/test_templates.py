@@ -72,11 +72,9 @@ def test_copies_have_files_of_their_own(host: Host, templated: str, launch: Laun
     other.do("delete", "--force")
 
 
-def test_links_in_their_way_lead_nowhere(host: Host, templated: str, launch: Launch) -> None:
+def test_links_in_their_way_lead_nowhere(host: Host, templated: str, canary: None, launch: Launch) -> None:
     """A guest that turns folders and files into links starts all the same, and only its own tree is written to."""
     one = launch(templated)
-    host.sh("mkdir -p /canary; echo untouched >/canary/log")
-    before = host.sh("stat -c '%a %u %Y %Z %i' /canary /canary/log; cat /canary/log")
     one.sh("ln -sf /canary/log /etc/log")
     one.do("restart", "--force")
     assert one.sh("cat /etc/log") == f"start {one.name}\n"
@@ -84,5 +82,3 @@ def test_links_in_their_way_lead_nowhere(host: Host, templated: str, launch: Lau
     one.sh("mv /etc /etc2; ln -s ../../../../canary /etc")
     one.do("restart", "--force")
     until(host, lambda: "/etc/log was not written: /etc of the instance is not a plain directory" in one.logs())
-    assert host.sh("stat -c '%a %u %Y %Z %i' /canary /canary/log; cat /canary/log") == before
-    host.sh("rm -r /canary")

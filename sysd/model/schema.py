@@ -109,5 +109,7 @@ class Schema:
 def _check_text(key: Key, name: str, value: str) -> None:
     if len(value) > MAX_VALUE:
         raise InvalidError(f"{name}: value is too long", f"at most {MAX_VALUE} characters")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise InvalidError(f"{name}: value is no text")
     if "\0" in value or (not key.multiline and any(c in value for c in "\n\r")):
         raise InvalidError(f"{name}: value has a line break or NUL")

@@ -40,12 +40,12 @@ def nothing(tar: tarfile.TarFile) -> None:
 
 
 def through_link(tar: tarfile.TarFile) -> None:
-    member(tar, f"{ROOT}/etc", kind=tarfile.SYMTYPE, linkname="/var/lib/canary")
+    member(tar, f"{ROOT}/etc", kind=tarfile.SYMTYPE, linkname="/canary")
     member(tar, f"{ROOT}/etc/file", b"evil")
 
 
 def link_as_root(tar: tarfile.TarFile) -> None:
-    member(tar, ROOT, kind=tarfile.SYMTYPE, linkname="/var/lib/canary")
+    member(tar, ROOT, kind=tarfile.SYMTYPE, linkname="/canary")
     member(tar, f"{ROOT}/file", b"evil")
 
 
@@ -68,7 +68,7 @@ backup("no-init", one(f"{ROOT}/file"), with_init=False)
 backup("index-twice", one("backup/index.yaml", data=GOOD.encode()))
 backup("index-link", one("backup/index.yaml", kind=tarfile.SYMTYPE, linkname="/etc/shadow"), None)
 backup("index-not-yaml", nothing, "a: [")
-backup("index-tag", nothing, "!!python/object/apply:os.system ['touch /var/lib/canary/file']")
+backup("index-tag", nothing, "!!python/object/apply:os.system ['touch /canary/file']")
 backup("index-list", nothing, "[1, 2]")
 backup("index-aliases", nothing, "a: &a [1]\nb: *a\n")
 backup("index-binary", nothing, "\x01\x02")
@@ -80,8 +80,8 @@ backup("index-optimized", nothing, GOOD.replace("optimized: false", "optimized: 
 backup("index-other-arch", nothing, GOOD.replace("{name: c1}", "{architecture: s390x}"))
 backup("vm-disk", one("backup/virtual-machine.img", data=b"x"))
 backup("driver-stream", one("backup/container.bin", data=b"x"))
-backup("up", one(f"{ROOT}/../../../../canary/file", data=b"evil"))
-backup("absolute", one("/var/lib/canary/file", data=b"evil"))
+backup("up", one(f"{ROOT}/../../../../../../../canary/file", data=b"evil"))
+backup("absolute", one("/canary/file", data=b"evil"))
 backup("through-link", through_link)
 backup("root-is-a-link", link_as_root, with_init=False)
 backup("hard-link-out", one(f"{ROOT}/x", kind=tarfile.LNKTYPE, linkname="/etc/shadow"))
