@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each key there is, of instances, projects and devices, is given what would break out of the place it is put into."""
+"""Each key there is, of instances, projects, devices and the host, is given what would break out of the place it is put into."""
 
 import pytest
 
-from sysd.model import project
+from sysd.model import project, server
 from sysd.model.config import SCHEMA
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.errors import SyscontError
@@ -57,9 +57,10 @@ def test_lines_in_keys_of_instances() -> None:
     assert accepted(SCHEMA, NO_TEXT) == set()
 
 
-def test_lines_in_keys_of_projects() -> None:
-    assert accepted(project.SCHEMA, LINES) == {"user.sample"}
-    assert accepted(project.SCHEMA, NO_TEXT) == set()
+@pytest.mark.parametrize("schema", [project.SCHEMA, server.SCHEMA])
+def test_lines_in_keys_of_projects_and_of_the_host(schema: Schema) -> None:
+    assert accepted(schema, LINES) == {"user.sample"}
+    assert accepted(schema, NO_TEXT) == set()
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
@@ -68,7 +69,7 @@ def test_lines_in_options_of_devices(kind: str) -> None:
     assert accepted(SCHEMAS[kind], NO_TEXT) == set()
 
 
-@pytest.mark.parametrize("schema", [SCHEMA, project.SCHEMA, *SCHEMAS.values()])
+@pytest.mark.parametrize("schema", [SCHEMA, project.SCHEMA, server.SCHEMA, *SCHEMAS.values()])
 @pytest.mark.parametrize("end", ["\n", "\0", "/..", " ", "=", "\x1b", "\ud800", "\u2028"])
 def test_names_of_keys(schema: Schema, end: str) -> None:
     for key in schema.keys:
