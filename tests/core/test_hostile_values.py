@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each key there is, of instances, projects, devices and the host, is given what would break out of the place it is put into."""
+"""Each key there is, of instances, projects, devices and the host, is given what would break out of its place."""
 
 import pytest
 
