@@ -74,7 +74,7 @@ RAN = build/vm-tests-ran.json
 vm-test: $(READY) native deb
 	@rm -f $(RAN)
 	@echo '==> integration tests on container hosts'
-	@$(PYTEST) vm-tests --host-kind container --every-test-ran $(RAN) --durations=10
+	@$(PYTEST) vm-tests -n 2 --dist loadfile --host-kind container --every-test-ran $(RAN) --durations=10
 	@echo '==> integration tests on VM hosts'
 	@$(PYTEST) vm-tests --host-kind vm --needs-only --every-test-ran $(RAN) --durations=10
 

@@ -58,7 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "uplink: the test's own host reaches the machine's network")
     config.addinivalue_line("markers", "heavy: takes minutes; run by make vm-test-heavy")
     ledger = config.getoption("--every-test-ran")
-    if ledger:
+    if ledger and hasattr(config, "workeroutput"):
+        config.pluginmanager.register(coverage_of_kinds.Worker(config.workeroutput))
+    elif ledger:
         kind = config.getoption("--host-kind")
         watcher = coverage_of_kinds.EveryTestRan(ledger, kind, frozenset(KINDS))
         config.pluginmanager.register(watcher)

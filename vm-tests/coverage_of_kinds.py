@@ -4,6 +4,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,21 @@ HELP = (
     "keep in FILE which tests ran; once there was a run on every kind of host, a test that "
     "ran on none of them is a failure (remove FILE to begin anew)"
 )
+
+
+class Worker:
+    """In a worker of pytest-xdist: tells the process that has the ledger which tests there are."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.wanted: list[str] = told.setdefault("wanted", [])
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        if _wanted(item):
+            self.wanted.append(item.nodeid)
+
+
+def _wanted(item: pytest.Item) -> bool:
+    return not item.get_closest_marker("heavy")
 
 
 class EveryTestRan:
@@ -24,8 +40,13 @@ class EveryTestRan:
         self.wanted: set[str] = set()
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        if not item.get_closest_marker("heavy"):
+        if _wanted(item):
             self.wanted.add(item.nodeid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of pytest-xdist is done."""
+        self.wanted.update(node.workeroutput["wanted"])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and not report.skipped:
