@@ -24,10 +24,10 @@ help:
 .PHONY: native
 native: sysd/_cext/_native.abi3.so build/attach
 
-build/attach: sysd/_cext/attach.c sysd/_cext/clone.h sysd/_cext/confine.h
+build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev
 	@mkdir -p build
-	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
 sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev libpython3-dev python3-cffi python3-setuptools
@@ -135,7 +135,7 @@ install: native
 	$(INSTALL_DATA) data/completions/syscont.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/syscont"
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
-	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/syscontd.service
+	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/*.service
 	install -D -m 0755 build/attach "$(DESTDIR)$(LIBEXECDIR)/attach"
 
 .PHONY: clean

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 import sysd
+from sysd.runtime import execute
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Handed down to commands that the daemon runs in guests, where they can't be undone: see syscontd.service.
+# Handed down to commands in guests, where they can't be undone.
 INHERITED = {
     "AmbientCapabilities", "CapabilityBoundingSet", "LockPersonality", "MemoryDenyWriteExecute", "NoNewPrivileges",
     "PrivateDevices", "ProtectClock", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules",
@@ -50,6 +51,8 @@ def test_install(tmp_path: Path) -> None:
         "usr/lib/python3/dist-packages/sysd/__init__.py",
         "usr/lib/python3/dist-packages/sysd/py.typed",
         "usr/lib/systemd/system/syscont.slice",
+        "usr/lib/systemd/system/syscont-exec.service",
+        "usr/lib/systemd/system/syscont-exec.socket",
         "usr/lib/systemd/system/syscontd-handover.socket",
         "usr/lib/systemd/system/syscontd.service",
         "usr/lib/systemd/system/syscontd.socket",
@@ -81,8 +84,8 @@ def test_programs_shut_out_the_callers_python_environment() -> None:
         assert re.match(r"#!/usr/bin/python3 -IS?\n", (ROOT / "data/bin" / program).read_text())
 
 
-def test_service_hands_nothing_down_to_guests() -> None:
-    assert not INHERITED & settings("syscontd.service").keys()
+def test_nothing_is_handed_down_to_commands_in_guests() -> None:
+    assert not INHERITED & settings("syscont-exec.service").keys()
 
 
 def test_service_is_always_brought_back() -> None:
@@ -104,6 +107,13 @@ def test_sockets(unit: str, kind: str, address: str, mode: str, name: str) -> No
     assert socket["Service"] == "syscontd.service"
     assert unit in settings("syscontd.service")["Sockets"].split()
     assert socket["WantedBy"] == "sockets.target"
+
+
+def test_commands_are_started_outside_of_the_daemons_sandbox() -> None:
+    socket = settings("syscont-exec.socket")
+    assert (socket["ListenSequentialPacket"], socket["SocketMode"]) == (execute.SERVICE, "0600")
+    assert "syscont-exec.socket" in settings("syscontd.service")["Wants"].split()
+    assert settings("syscont-exec.service")["KillMode"] == "process"
 
 
 def test_varlink_group_is_made() -> None:

@@ -40,7 +40,10 @@ def rows(*query):
 
 def workers():
     found = []
+    listening = show("MainPID", "syscont-exec.service")
     for pid in filter(str.isdigit, os.listdir("/proc")):
+        if pid == listening:
+            continue
         try:
             words = open(f"/proc/{pid}/cmdline").read().replace("\0", " ").strip()
         except OSError:
@@ -49,8 +52,8 @@ def workers():
             found.append(words)
     return sorted(found)
 
-def show(name):
-    return output("systemctl", "show", "--value", "-p", name, "syscontd.service").strip()
+def show(name, unit="syscontd.service"):
+    return output("systemctl", "show", "--value", "-p", name, unit).strip()
 
 pid = show("MainPID")
 units = output("systemctl", "list-units", "--all", "--plain", "--no-legend", "syscont*")
@@ -62,7 +65,7 @@ print(json.dumps({
     "run": {part: names(f"/run/syscont/{part}") for part in
             ("", "instances", "launch", "launch/root", "launch/image", "launch/state")},
     "units": sorted(" ".join(line.split()[:3]) for line in units.splitlines()
-                    if not line.startswith(("syscontd.", "syscontd-"))),
+                    if not line.startswith(("syscontd.", "syscontd-", "syscont-exec."))),
     "cgroups": [name for name in names(slice) if os.path.isdir(f"{slice}/{name}")],
     "mounts": sorted(line for line in open("/proc/mounts") if "syscont" in line and " /proc" not in line),
     # The kernel takes away the links of dead network namespaces one after the other, all hosts' in one queue.

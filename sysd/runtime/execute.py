@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands run in an instance: born in its namespaces and in a leaf of its unit's cgroup."""
+"""Commands run in an instance: born in its namespaces and in a leaf of its unit's cgroup.
+
+They are begun and watched by the service syscont-exec (sysd/_cext/attach.c), outside of the daemon's own sandbox.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ import signal
 import socket
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sysd.model.errors import FailedError, InvalidError, NotFoundError
 from sysd.runtime.spec import Confinement
 
-ATTACH = "/usr/libexec/syscont/attach"
+SERVICE = "/run/syscont/exec"
 CGROUP_ROOT = "/sys/fs/cgroup"
 EXEC_CGROUP = ".syscont"
 """Leaf for executed commands: the guest's own init enables controllers in the root of its tree, where processes
@@ -32,8 +35,8 @@ MAX_SIDE = 65535
 START_LIMIT = 10.0
 """Seconds. The guest owns the leaf: it may freeze it, or leave no memory or time to what starts there."""
 
-REAP_PAUSES = (0.005, 0.1, 1.0, 10.0)
-_REPORT = struct.Struct("i")
+_STARTED, _FAILED, _ENDED = range(3)
+_MESSAGE = struct.Struct("ii")
 _SENDER = struct.Struct("iII")
 HELD = "the instance did not let the command start"
 HELD_HINT = "its processes are frozen, or out of memory or processor time"
@@ -90,63 +93,61 @@ def _check_stream(fd: int) -> None:
 
 
 class Running:
-    """A command under way. Whoever made one waits for it."""
+    """A command under way. Whoever made one waits for it.
 
-    def __init__(self, pid: int) -> None:
+    Its number is its own for as long as watcher, the connection to what watches it, is open.
+    """
+
+    def __init__(self, pid: int, watcher: socket.socket) -> None:
         self.pid = pid
         self.terminal = -1
         self._pidfd = os.pidfd_open(pid)
-        self._reaped = False
+        self._watcher = watcher
 
-    async def wait(self) -> int:
-        """Its exit status, 128 plus the number of a signal that ended it."""
+    async def wait(self, otherwise: int = signal.SIGHUP) -> int:
+        """Its exit status, 128 plus the number of a signal that ended it. Cancelled, it gets the signal otherwise."""
         try:
-            await _readable(self._pidfd)
-            return await self._reap()
-        finally:
-            if not self._reaped:
-                self.abandon(signal.SIGHUP)
+            await _readable(self._watcher.fileno())
+            message = _receive(self._watcher)
+        except BaseException:
+            self.abandon(otherwise)
+            raise
+        self._close()
+        if message is None or message.kind != _ENDED:
+            raise FailedError("what watched the command was killed", "how it ended is not known")
+        return message.value
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
     def abandon(self, number: int) -> None:
-        """Send it a signal; when it ends, it is reaped and no one asks for its status."""
+        """Send it a signal; no one asks for its status."""
         self.signal(number)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._pidfd, self._reap_unasked, loop)
+        self._close()
 
-    def _reap_unasked(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.remove_reader(self._pidfd)
-        _reap_later(os.P_PID, self.pid)
+    def _close(self) -> None:
         os.close(self._pidfd)
-
-    async def _reap(self) -> int:
-        """Once it has ended. Not waited for at once: a tracer in the guest may still keep it from us."""
-        pauses = iter(REAP_PAUSES)
-        pause = 0.0
-        while (ended := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG)) is None:
-            await asyncio.sleep(pause := next(pauses, pause))
-        self._reaped = True
-        os.close(self._pidfd)
-        return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+        self._watcher.close()
 
 
-def _reap_later(kind: int, number: int, attempt: int = 0) -> bool:
-    """Reap what of these children has ended, now and in a while, until there are none; whether there are none.
+class _Message(NamedTuple):
+    """What enter.h says of it; sender is the process that it came from."""
 
-    By time and not by pidfd, as not every process of a group is known by its number: one may have been killed
-    before it could be reported.
-    """
-    try:
-        while os.waitid(kind, number, os.WEXITED | os.WNOHANG) is not None:
-            pass
-    except ChildProcessError:
-        return True
-    pause = REAP_PAUSES[min(attempt, len(REAP_PAUSES) - 1)]
-    asyncio.get_running_loop().call_later(pause, _reap_later, kind, number, attempt + 1)
-    return False
+    kind: int
+    value: int
+    sender: int
+
+
+def _receive(watcher: socket.socket) -> _Message | None:
+    """The next message, None when there will be no more."""
+    data, ancillary, _, _ = watcher.recvmsg(_MESSAGE.size, socket.CMSG_SPACE(_SENDER.size))
+    if len(data) != _MESSAGE.size:
+        return None
+    # The kernel says who the sender is, and by the number that it has here.
+    sender = next((_SENDER.unpack(value)[0] for _, kind, value in ancillary if kind == socket.SCM_CREDENTIALS), 0)
+    kind, value = _MESSAGE.unpack(data)
+    return _Message(kind, value, sender)
 
 
 class _Entry(NamedTuple):
@@ -194,9 +195,8 @@ async def _ask_for_user(entry: _Entry, wanted: str) -> User:
 async def _ended_in_time(running: Running) -> None:
     try:
         async with asyncio.timeout(START_LIMIT):
-            status = await running.wait()
+            status = await running.wait(otherwise=signal.SIGKILL)
     except TimeoutError:
-        running.signal(signal.SIGKILL)
         raise FailedError("the instance's users can't be read", HELD_HINT) from None
     if status:
         raise FailedError("the instance's users can't be read", "its processes were killed, or it is out of memory")
@@ -217,37 +217,38 @@ async def _run(entry: _Entry, command: Command, user: User) -> Running:
             stack.callback(os.close, fd)
             return fd
 
-        report, report_end = _pair(stack, socket.SOCK_SEQPACKET)
-        report.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        terminal, terminal_end = _pair(stack, socket.SOCK_STREAM)
         null = owned(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
         passed = [null if fd < 0 else fd for fd in command.stdio]
-        passed += [entry.pidfd, entry.leaf, report_end.fileno()]
-        passed += [owned(_environment_file(environment)), owned(_memory_file("filter", entry.confinement.filter))]
-        passed += [terminal_end.fileno()] if command.tty else []
-        helper = _spawn(_attach_argv(entry, command, user), passed)
-        report_end.close()
-        terminal_end.close()
-        return await _started(helper, report, terminal if command.tty else None)
+        passed += [entry.pidfd, entry.leaf, owned(_strings_file("command", _words(entry, command, user)))]
+        passed += [owned(_strings_file("environment", (f"{key}={value}" for key, value in environment.items())))]
+        passed += [owned(_memory_file("filter", entry.confinement.filter))]
+        terminal = None
+        if command.tty:
+            terminal, terminal_end = _pair(stack)
+            passed += [terminal_end.fileno()]
+        watcher = _ask(passed)
+        if terminal:
+            terminal_end.close()
+        return await _started(watcher, terminal)
 
 
-def _attach_argv(entry: _Entry, command: Command, user: User) -> list[str]:
-    groups = ",".join(map(str, user.groups))
+def _words(entry: _Entry, command: Command, user: User) -> list[str]:
+    """What attach.c says of them."""
     userns = "0" if entry.confinement.privileged else "1"
-    terminal = ["8" if command.tty else "-1", *map(str, command.size)]
+    groups = ",".join(map(str, user.groups))
     who = [str(user.uid), str(user.gid), groups, command.cwd or user.home]
     limits = ",".join(f"{number}:{soft}:{hard}" for number, (soft, hard) in command.limits.items())
-    return [ATTACH, *"34567", userns, *terminal, *who, str(entry.leader), limits, *command.argv]
+    return [userns, *map(str, command.size), *who, str(entry.leader), limits, *command.argv]
 
 
-def _pair(stack: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+def _pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setblocking(False)
     return stack.enter_context(ours), stack.enter_context(theirs)
 
 
-def _environment_file(environment: Mapping[str, str]) -> int:
-    return _memory_file("environment", b"".join(os.fsencode(f"{k}={v}") + b"\0" for k, v in environment.items()))
+def _strings_file(name: str, strings: Iterable[str]) -> int:
+    return _memory_file(name, b"".join(os.fsencode(text) + b"\0" for text in strings))
 
 
 def _memory_file(name: str, data: bytes) -> int:
@@ -257,85 +258,72 @@ def _memory_file(name: str, data: bytes) -> int:
     return fd
 
 
-def _spawn(argv: list[str], passed: list[int]) -> int:
-    """Start a program, the first of its process group, with descriptors 0, 1, ... being those of passed, and with
-    no environment."""
-    # Through numbers that none of them has, so that none is overwritten before it is used.
-    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(passed)) for fd in passed]
+def _ask(passed: list[int]) -> socket.socket:
+    """Have a command begun; what watches it is at the other end."""
+    watcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
-        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted)]
-        return os.posix_spawn(argv[0], argv, {}, file_actions=actions, setpgroup=0)
-    finally:
-        for fd in lifted:
-            os.close(fd)
+        watcher.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        watcher.connect(SERVICE)
+        socket.send_fds(watcher, [b"c"], passed)
+    except OSError as error:
+        watcher.close()
+        why = f"the service that starts commands does not answer: {error.strerror}"
+        raise FailedError(why, "see 'systemctl status syscont-exec.socket'") from None
+    return watcher
 
 
-async def _started(helper: int, report: socket.socket, terminal: socket.socket | None) -> Running:
-    """The command that helper, the first of a process group, makes; and its terminal, if it is to have one."""
+async def _started(watcher: socket.socket, terminal: socket.socket | None) -> Running:
+    """The command, once it is there; with its terminal, if it is to have one."""
     running = None
     try:
         async with asyncio.timeout(START_LIMIT):
-            await _readable(report.fileno())
-            running = _reported(report)
+            await _readable(watcher.fileno())
+            running = _begun(watcher)
             if terminal:
                 await _readable(terminal.fileno())
                 running.terminal = _receive_terminal(terminal)
     except BaseException as error:
-        _give_up(helper, report, running)
+        if running:
+            running.abandon(signal.SIGKILL)
+        else:
+            _give_up(watcher)
         if isinstance(error, TimeoutError):
             raise FailedError(HELD, HELD_HINT) from None
         raise
-    _end_group(helper)
     return running
 
 
-def _reported(report: socket.socket) -> Running:
-    data, ancillary, _, _ = report.recvmsg(_REPORT.size, socket.CMSG_SPACE(_SENDER.size))
-    if len(data) != _REPORT.size:
+def _begun(watcher: socket.socket) -> Running:
+    message = _receive(watcher)
+    if message is None or message.kind == _ENDED:
         raise FailedError("the instance can't be entered", "what should do so was killed")
-    (failure,) = _REPORT.unpack(data)
-    if failure:
-        raise FailedError(f"the instance can't be entered: {os.strerror(failure)}")
-    # The kernel says who the sender is, and by the number that it has here.
-    pid = next((_SENDER.unpack(value)[0] for _, kind, value in ancillary if kind == socket.SCM_CREDENTIALS), 0)
-    if pid <= 0:
+    if message.kind == _FAILED:
+        raise FailedError(f"the instance can't be entered: {os.strerror(message.value)}")
+    if message.sender <= 0:
         raise FailedError("the instance can't be entered", "its command has no process")
-    return _owned_process(pid)
-
-
-def _owned_process(pid: int) -> Running:
     try:
-        return Running(pid)
+        return Running(message.sender, watcher)
     except OSError as error:
-        os.kill(pid, signal.SIGKILL)
-        _reap_later(os.P_PID, pid)
+        os.kill(message.sender, signal.SIGKILL)
         raise FailedError(f"the command can't be watched: {error.strerror}") from None
 
 
-def _give_up(helper: int, report: socket.socket, running: Running | None) -> None:
-    """Kill all that a start has made so far: it is in the group, or has reported."""
-    if not _reap_later(os.P_PGID, helper):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(helper, signal.SIGKILL)
-    if running is None:
-        # It may have reported between our last look and its group's end.
-        with contextlib.suppress(OSError, FailedError):
-            running = _reported(report)
-    if running:
-        running.abandon(signal.SIGKILL)
+def _give_up(watcher: socket.socket) -> None:
+    """Have all killed that was begun. A command that is there by then says so on its way, and is killed here."""
+    with contextlib.suppress(OSError):
+        watcher.shutdown(socket.SHUT_WR)
+    asyncio.get_running_loop().add_reader(watcher, _kill_late, watcher)
 
 
-def _end_group(helper: int) -> None:
-    """Reap all but the command, which has reported. What can't end by itself, as it is frozen, is killed."""
-    if not _reap_later(os.P_PGID, helper):
-        asyncio.get_running_loop().call_later(START_LIMIT, _kill_group, helper)
-
-
-def _kill_group(helper: int) -> None:
-    """Unless all of it is reaped: only an unreaped child of ours keeps the number from being another's."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PGID, helper, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        os.killpg(helper, signal.SIGKILL)
+def _kill_late(watcher: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        message = _receive(watcher)
+        if message and message.kind == _STARTED and message.sender > 0:
+            os.kill(message.sender, signal.SIGKILL)
+        if message:
+            return
+    asyncio.get_running_loop().remove_reader(watcher)
+    watcher.close()
 
 
 async def _readable(fd: int) -> None:
