@@ -138,10 +138,11 @@ class Guests:
     # finding out, at start and when it has to be sure
 
     async def refresh(self, instance: Instance) -> None:
-        try:
-            values = await self._systemd.unit_properties(instance.unit, UNIT)
-        except BusError:
-            values = {"ActiveState": "inactive", "FreezerState": "running"}
+        values = {"ActiveState": "inactive", "FreezerState": "running"}
+        # One by one: a unit has a hundred and more, and all of them take longer than these.
+        with contextlib.suppress(BusError):
+            for name in values:
+                values[name] = await self._systemd.unit_property(instance.unit, UNIT, name)
         self._unit_changed(instance.unit, values)
 
     async def find_running(self, stored: dict[str, dict[str, int]]) -> None:

@@ -200,12 +200,6 @@ class Systemd:
         (rows,) = await self._call("ListUnitsByPatterns", "asas", [], [pattern])
         return [UnitInfo(row[0], row[3], row[4], row[1]) for row in rows]
 
-    async def unit_properties(self, unit: str, interface: str = SERVICE) -> dict[str, Any]:
-        (values,) = await self._bus.call(
-            SYSTEMD, unit_path(unit), "org.freedesktop.DBus.Properties", "GetAll", "s", interface
-        )
-        return {name: variant.value for name, variant in values.items()}
-
     async def unit_property(self, unit: str, interface: str, name: str) -> Any:
         (variant,) = await self._bus.call(
             SYSTEMD, unit_path(unit), "org.freedesktop.DBus.Properties", "Get", "ss", interface, name
