@@ -124,6 +124,7 @@ install: native
 	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" data/bin/syscontd data/bin/launch data/bin/files data/bin/plug
 	$(INSTALL_DATA) -t "$(DESTDIR)$(UNITDIR)" data/systemd/*.service data/systemd/*.socket data/systemd/*.slice
 	$(INSTALL_DATA) data/sysusers.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/syscont.conf"
+	$(INSTALL_DATA) data/udev/99-syscont.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-syscont.rules"
 	$(INSTALL_DATA) data/tmpfiles.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/syscont.conf"
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system.d" data/dbus-1/system.d/*.conf
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" data/dbus-1/system-services/*.service

@@ -58,6 +58,7 @@ def test_install(tmp_path: Path) -> None:
         "usr/lib/systemd/system/syscontd.socket",
         "usr/lib/sysusers.d/syscont.conf",
         "usr/lib/tmpfiles.d/syscont.conf",
+        "usr/lib/udev/rules.d/99-syscont.rules",
         "usr/share/dbus-1/system-services/org.syscont.Manager.service",
         "usr/share/dbus-1/system.d/org.syscont.Manager.conf",
         "usr/share/polkit-1/actions/org.syscont.policy",

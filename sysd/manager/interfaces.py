@@ -45,8 +45,8 @@ def lacking(expanded: Instance) -> dict[str, str]:
         kind = model.nictype(expanded.devices[name])
         if kind not in _NO_ADDRESS and not _has(expanded, name, "hwaddr"):
             made[f"volatile.{name}.hwaddr"] = links.random_mac()
-        if kind in _HAS_HOST_END and not _has(expanded, name, "host_name"):
-            made[f"volatile.{name}.host_name"] = links.random_host_name()
+        if kind in _HAS_HOST_END and not _has_host_name(expanded, name, kind):
+            made[f"volatile.{name}.host_name"] = links.random_host_name(port=kind == "bridged")
         if not _has(expanded, name, "name"):
             free = next(f"eth{number}" for number in range(len(interfaces) + 1) if f"eth{number}" not in used)
             made[f"volatile.{name}.name"] = free
@@ -56,6 +56,13 @@ def lacking(expanded: Instance) -> dict[str, str]:
 
 def _has(instance: Instance, name: str, option: str) -> bool:
     return option in instance.devices[name] or f"volatile.{name}.{option}" in instance.config
+
+
+def _has_host_name(expanded: Instance, name: str, kind: str) -> bool:
+    """Whether it has one that fits: what was a bridge's port may have become something else."""
+    kept = expanded.config.get(f"volatile.{name}.host_name", "")
+    fits = kept and (kind == "bridged" or not kept.startswith(links.PORT_PREFIX))
+    return bool(fits) or "host_name" in expanded.devices[name]
 
 
 async def links_of(instance: Instance, network_index: NetworkIndex) -> Links:

@@ -20,6 +20,9 @@ IFA_F_NODAD = 0x02
 CONTAINER_INTERFACE_NAME = "host0"
 """The name that systemd's container interface gives a guest's link; ours has it as an alternative name."""
 
+PORT_PREFIX = "vethsc"
+"""By which data/udev/99-syscont.rules knows ports of bridges."""
+
 _SYSCTL = Path("/proc/sys/net")
 
 
@@ -28,9 +31,9 @@ def random_mac() -> str:
     return "02:73:63:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
 
 
-def random_host_name() -> str:
-    """Name of the host's side of a veth pair, at most 15 bytes as interface names must be."""
-    return "veth" + secrets.token_hex(4)
+def random_host_name(*, port: bool) -> str:
+    """Name of the host's side of a veth pair, at most 15 bytes as interface names must be. port: of a bridge."""
+    return (PORT_PREFIX if port else "veth") + secrets.token_hex(4)
 
 
 def interface_index(name: str) -> int:

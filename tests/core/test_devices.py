@@ -15,6 +15,7 @@ from sysd.model.devices.check import check_device, check_together
 from sysd.model.devices.proxy import endpoint
 from sysd.model.errors import ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import Instance
+from sysd.network import links
 from sysd.network.nics import GUEST, HOST, Nic, requests
 from sysd.runtime import devices, proxies
 from sysd.runtime.devices import disk, hardware, node
@@ -211,8 +212,13 @@ def test_interfaces_get_names_and_addresses_once() -> None:
     made = lacking(instance)
     assert (made["volatile.a.name"], made["volatile.b.name"]) == ("eth1", "eth2")
     assert "volatile.b.host_name" not in made
-    assert made["volatile.a.host_name"].startswith("veth")
+    assert made["volatile.a.host_name"].startswith(links.PORT_PREFIX)
+    assert not made["volatile.c.host_name"].startswith(links.PORT_PREFIX)
     assert lacking(Instance("u", "n", "i", 0, devices=wanted, config=made)) == {}
+    routed = wanted | {"a": {"type": "nic", "nictype": "routed"}}
+    renamed = lacking(Instance("u", "n", "i", 0, devices=routed, config=made))
+    assert renamed.keys() == {"volatile.a.host_name"}
+    assert not renamed["volatile.a.host_name"].startswith(links.PORT_PREFIX)
 
 
 @pytest.mark.parametrize("kind", ["bridged", "p2p", "macvlan", "ipvlan", "routed", "physical"])

@@ -53,4 +53,4 @@ def test_macs_are_local_and_unicast() -> None:
 
 
 def test_interface_names_fit() -> None:
-    assert len(links.random_host_name()) <= 15
+    assert len(links.random_host_name(port=True)) <= 15
