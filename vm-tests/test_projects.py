@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from guests import Done, Instance, syscont, until
+from guests import Done, Instance, python, syscont, until
 from hosts import Host
 
 STATE = ("list --all-projects", "profile list --all-projects", "project list")
@@ -279,8 +279,118 @@ def test_snapshots_can_be_blocked(make_lab: Callable[..., Lab]) -> None:
 
 def test_a_snapshot_brings_nothing_forbidden_back(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab()
-    lab.do("create", "busybox", "c1", "-c", "boot.host_shutdown_timeout=5")
+    lab.do("create", "busybox", "c1", "-c", "boot.host_shutdown_timeout=5", "-c", "limits.memory=60MiB")
     lab.do("snapshot", "create", "c1", "s1")
     lab.do("config", "unset", "c1", "boot.host_shutdown_timeout")
-    lab.set("restricted=true")
+    lab.do("config", "set", "c1", "limits.memory=50MiB")
+    lab.do("create", "busybox", "c2", "-c", "limits.memory=50MiB")
+    lab.set("restricted=true", "restricted.snapshots=allow")
     lab.refused("snapshot", "restore", "c1", "s1", saying="restricted.containers.lowlevel")
+    lab.refused("copy", "c1/s1", "c3", saying="restricted.containers.lowlevel")
+    lab.set("restricted=false", "limits.memory=100MiB")
+    lab.refused("snapshot", "restore", "c1", "s1", saying="110.00MiB")
+    lab.do("delete", "c2")
+    lab.do("snapshot", "restore", "c1", "s1")
+
+
+# ways between projects
+
+
+def test_an_instance_moves(host: Host, make_lab: Callable[..., Lab]) -> None:
+    lab, yard = make_lab("lab", "-c", "limits.instances=1"), make_lab("yard")
+    yard.do("launch", "busybox", "web1", "-c", "user.note=kept")
+    here, there = yard.instance("web1"), lab.instance("web1")
+    here.sh("echo data >/data")
+    yard.do("snapshot", "create", "web1", "s")
+    yard.refused("move", "yard:web1", "lab:web1", saying="is running")
+    here.do("stop", "--force")
+    lab.do("create", "busybox", "other")
+    yard.refused("move", "yard:web1", "lab:web1", saying="limits.instances is 1")
+    yard.refused("move", "yard:web1", "lab:other", saying="exists already")
+    yard.refused("move", "yard:web1", "nowhere:web1", saying="no project 'nowhere'")
+    lab.do("delete", "other")
+    yard.do("profile", "create", "mine")
+    yard.do("profile", "add", "web1", "mine")
+    yard.refused("move", "yard:web1", "lab:web1", saying="mine")
+    yard.do("profile", "remove", "web1", "mine")
+    before = here.seen()
+    syscont(host, "move", "yard:web1", "lab:web1")
+    assert yard.instances() == []
+    after = there.seen()
+    assert [before[part] for part in ("uuid", "config")] == [after[part] for part in ("uuid", "config")]
+    there.do("start")
+    assert there.sh("cat /data; hostname") == "data\nweb1\n"
+    assert there.systemd("ActiveState") == "active"
+    assert (here.systemd("LoadState"), here.seen()) == ("not-found", {})
+    syscont(host, "snapshot", "restore", "lab:web1", "s")
+    assert there.sh("cat /data") == "data\n"
+    there.do("stop", "--force")
+    syscont(host, "move", "lab:web1", "--target-project", "yard")
+    assert here.state == "stopped"
+
+
+def test_a_full_project_takes_no_more_by_any_way(host: Host, make_lab: Callable[..., Lab]) -> None:
+    lab, free = make_lab("lab", "-c", "limits.instances=2"), make_lab("free")
+    free.do("create", "busybox", "c1")
+    free.do("snapshot", "create", "c1", "s")
+    host.sh("syscont export free:c1 /var/tmp/free.tar --compression none")
+    # Some ask at once, and as many as there is room for are let in.
+    asked = "for n in 1 2 3 4 5 6; do syscont copy free:c1 lab:c$n & done 2>/dev/null; wait"
+    host.sh(asked)
+    assert len(lab.instances()) == 2
+    lab.refused("create", "busybox", "more", saying="limits.instances is 2")
+    lab.refused("copy", "free:c1", "lab:more", saying="limits.instances is 2")
+    lab.refused("copy", "free:c1/s", "lab:more", saying="limits.instances is 2")
+    lab.refused("move", "free:c1", "lab:more", saying="limits.instances is 2")
+    lab.refused("import", "/var/tmp/free.tar", "lab:more", saying="limits.instances is 2")
+    host.sh("rm /var/tmp/free.tar")
+
+
+def test_what_a_backup_says_is_held_to_the_project(host: Host, make_lab: Callable[..., Lab]) -> None:
+    """The instance when it is imported, its snapshots when they are restored; whichever file of the backup says it."""
+    lab, free = make_lab("lab", "-c", "restricted=true", "-c", "restricted.snapshots=allow"), make_lab("free")
+    free.do("create", "busybox", "c1")
+    free.do("snapshot", "create", "c1", "s")
+    syscont(host, "export", "free:c1", "/var/tmp/good.tar", "--compression", "none")
+    forbidden = {"security.privileged": "true"}
+    why = "restricted.containers.privilege"
+
+    def edit(**said: dict[str, str]) -> None:
+        python(host, "edit_backup", "/var/tmp/good.tar", "/var/tmp/bad.tar", input=json.dumps(said))
+
+    edit(index=forbidden)
+    lab.refused("import", "/var/tmp/bad.tar", "lab:c1", saying=why)
+    edit(backup=forbidden)
+    lab.do("import", "/var/tmp/bad.tar")
+    assert "security.privileged" not in lab.instances()[0]["config"]
+    lab.do("delete", "c1")
+    edit(snapshots=forbidden)
+    lab.do("import", "/var/tmp/bad.tar", "lab:c1")
+    lab.refused("snapshot", "restore", "c1", "s", saying=why)
+    lab.refused("copy", "c1/s", "c2", saying=why)
+    lab.do("delete", "c1")
+    free.do("import", "/var/tmp/bad.tar", "free:c2")
+    free.do("snapshot", "restore", "c2", "s")
+    lab.refused("move", "free:c2", "lab:c2", saying=why)
+    lab.refused("copy", "free:c2", "lab:c2", saying=why)
+    host.sh("rm /var/tmp/good.tar /var/tmp/bad.tar")
+
+
+def test_blocked_snapshots_come_by_no_way(host: Host, make_lab: Callable[..., Lab]) -> None:
+    lab, free = make_lab("lab", "-c", "restricted=true"), make_lab("free")
+    free.do("create", "busybox", "c1")
+    free.do("snapshot", "create", "c1", "s")
+    syscont(host, "export", "free:c1", "/var/tmp/free.tar", "--compression", "none")
+    why = "restricted.snapshots is block"
+    lab.refused("copy", "free:c1", "lab:c1", saying=why)
+    lab.refused("move", "free:c1", "lab:c1", saying=why)
+    lab.refused("import", "/var/tmp/free.tar", "lab:c1", saying=why)
+    lab.do("copy", "free:c1", "lab:c1", "--instance-only")
+    lab.do("copy", "free:c1/s", "c2")
+    assert {one["name"] for one in lab.instances()} == {"c1", "c2"}
+    lab.refused("export", "lab:c1", "/var/tmp/none", saying="restricted.backups is block")
+    lab.do("publish", "lab:c1", "--alias", "of-lab")
+    syscont(host, "image", "delete", "of-lab")
+    free.do("snapshot", "delete", "c1", "s")
+    lab.do("move", "free:c1", "lab:c3")
+    host.sh("rm /var/tmp/free.tar")

@@ -167,6 +167,9 @@ def test_copies_are_systems_of_their_own(host: Host, launch: Launch) -> None:
         assert copies[2].seen()["devices"]["eth0"]["type"] == "nic"
         syscont(host, "snapshot", "restore", copies[0].name, "s")
         assert copies[0].sh("cat /data") == "data\n"
+        # Of two with one address, or one name of the host's end, one would not start.
+        for what in ("hwaddr", "host_name"):
+            assert len({each.seen()["config"][f"volatile.eth0.{what}"] for each in (one, *copies)}) == 4
         assert one.sh("cat /data; cat /etc/machine-id") == "later\n0123456789abcdef0123456789abcdef\n"
     finally:
         for each in copies:
@@ -242,6 +245,24 @@ def test_expired_snapshots_go(host: Host, launch: Launch) -> None:
     host.run([*call, "org.syscont.Instance", "CreateSnapshot", "sa{sv}", "goes", "1", "expires", "t", str(soon)])
     until(host, lambda: names(host, one.name) == ["stays", "goes"])
     until(host, lambda: names(host, one.name) == ["stays"])
+
+
+@pytest.mark.heavy
+def test_a_timer_elapses_and_what_it_made_expires(host: Host, launch: Launch) -> None:
+    """Each minute, by systemd's own clock, with nobody asking; the guest runs on."""
+    pattern = "snapshots.pattern={{ creation_date|date:'2006-01-02_15-04' }}"
+    one = launch("", "-c", "snapshots.schedule=* * * * *", "-c", pattern, "-c", "snapshots.expiry=1M")
+    leader = one.leader
+    made = until(host, lambda: snapshots(host, one.name), patience=75)[0]
+    taken = time.localtime(made["created"] / 1e6)
+    assert made["name"] == host.sh(f"date -d @{time.mktime(taken):.0f} +%Y-%m-%d_%H-%M").strip()
+    assert taken.tm_sec < 30
+    assert made["expires"] // 1_000_000 - made["created"] // 1_000_000 in (59, 60, 61)
+    log = host.run(["journalctl", "-o", "cat", "-u", f"syscont-snapshot@{one.name}.service"]).stdout
+    assert f"Finished syscont-snapshot@{one.name}.service" in log
+    until(host, lambda: made["name"] not in names(host, one.name), patience=90)
+    syscont(host, "config", "unset", one.name, "snapshots.schedule")
+    assert one.leader == leader
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ def _write(path: str, parameters: client.Parameters) -> None:
 
 def import_file(parsed: Parsed) -> int:
     """``syscont import``"""
-    path, *name = parsed.args
+    path, *names = parsed.args
     fd = open_file(path)
-    project = parsed.value("target-project")
-    wanted = f"{project}:{name[0] if name else ''}" if project else name[0] if name else None
+    name, project = names[0] if names else "", parsed.value("target-project") or parsed.project
+    wanted = name if ":" in name else f"{project}:{name}"
     result = client.run_operation("ImportInstance", {"backupFd": 0, "name": wanted}, [fd]).get("result") or {}
     if left := result.get("left-out"):
         say(f"left out, as this host has no use for it: {left}")

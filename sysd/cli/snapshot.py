@@ -86,7 +86,7 @@ def copy(parsed: Parsed) -> int:
         "CopyInstance",
         {
             "source": source,
-            "name": _in_project(name, parsed.value("target-project")),
+            "name": _in_project(name, parsed.value("target-project") or parsed.project),
             "config": parsed.pairs("config") or None,
             "devices": _devices(parsed) or None,
             "profiles": [] if parsed.flag("no-profiles") else parsed.list("profile") or None,
@@ -110,7 +110,8 @@ def move(parsed: Parsed) -> int:
 
 
 def _in_project(name: str, project: str) -> str:
-    return f"{project}:{name}" if project else name
+    """The name, if it does not say its project itself."""
+    return f"{project}:{name}" if project and ":" not in name else name
 
 
 def _devices(parsed: Parsed) -> dict[str, dict[str, str]]:
