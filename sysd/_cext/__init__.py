@@ -6,7 +6,7 @@ Sources: mount_setattr(2), fsopen(2), move_mount(2), openat2(2), setns(2), clone
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from sysd._cext._native import ffi as _ffi
 from sysd._cext._native import lib as _lib
@@ -98,7 +98,7 @@ def new_mount(fs_type: str, options: Mapping[str, str | None], attributes: int =
 
 
 def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
-    return _checked(_lib.sc_openat2(dir_fd, os.fsencode(path), flags, resolve), f"open {path}")
+    return _checked(_lib.sc_openat2(dir_fd, path.encode(errors="surrogateescape"), flags, resolve), f"open {path}")
 
 
 def syncfs(fd: int) -> None:

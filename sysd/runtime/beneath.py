@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os
 
 from sysd import _cext as c
 

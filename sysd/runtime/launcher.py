@@ -9,7 +9,7 @@ makes what needs the host's privileges (idmapped overlay, device nodes, veth); t
 what must belong to its namespaces and sends back its console. When the guest has exec'ed its init the
 launcher tells systemd the new main PID, hands console and notification socket to the daemon, and ends.
 
-Imports stay few on purpose: this is on the path of every start. Nothing here runs guest code before
+Imports stay few on purpose (posix instead of os, too): this is on the path of every start. Nothing here runs guest code before
 the final exec, and the guest's tree is entered by descriptors that follow no links.
 
 Sources: systemd.io CONTAINER_INTERFACE, pivot_root(2) NOTES, overlayfs.rst, sd_notify(3).
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import os
+import posix as os
 import sys
 
 from sysd import _cext as c
@@ -93,6 +93,10 @@ DEV_LINKS = (
 )
 
 
+def exists(path: str) -> bool:
+    return os.access(path, os.F_OK)
+
+
 def main() -> None:
     with open(sys.argv[1], "rb") as stream:
         spec: Spec = decode(stream.read().decode())
@@ -164,7 +168,7 @@ def chown_cgroup(base: int) -> None:
     os.chown(path, base, base)
     with open("/sys/kernel/cgroup/delegate") as stream:
         for name in stream.read().split():
-            if os.path.exists(f"{path}/{name}"):
+            if exists(f"{path}/{name}"):
                 os.chown(f"{path}/{name}", base, base)
 
 
@@ -213,7 +217,7 @@ def fill_dev(spec: Spec, dev: int) -> None:
     base = spec["id_base"]
     old = os.umask(0)
     os.mkdir("net", 0o755, dir_fd=dev)
-    for name, major, minor in DEVICES + tuple(d for d in EXTRA_DEVICES if os.path.exists(f"/dev/{d[0]}")):
+    for name, major, minor in DEVICES + tuple(d for d in EXTRA_DEVICES if exists(f"/dev/{d[0]}")):
         os.mknod(name, 0o020666, os.makedev(major, minor), dir_fd=dev)
     for name in ("pts", "shm", "mqueue"):
         os.mkdir(name, 0o755, dir_fd=dev)
@@ -234,7 +238,7 @@ def pin_network(spec: Spec, host_mounts: int, leader: int) -> None:
     """Mount the guest's network namespace in the host's mount namespace. The unit's ExecStopPost= takes it away."""
     c.setns(host_mounts, c.CLONE_NEWNS)
     place = f"{PIN_DIR}/{spec['uuid']}"
-    if os.path.ismount(place):
+    if exists(place) and os.stat(place).st_dev != os.stat(PIN_DIR).st_dev:
         c.unmount(place)
     os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o400))
     c.move_mount(c.open_tree(f"/proc/{leader}/ns/net"), os.open(place, os.O_PATH | os.O_CLOEXEC))
@@ -340,7 +344,7 @@ def hide_host(*, privileged: bool) -> None:
     for path in HIDDEN:
         hide(path)
     for path in READ_ONLY + (READ_ONLY_TO_PRIVILEGED if privileged else ()):
-        if os.path.exists(path):
+        if exists(path):
             read_only(path)
 
 
@@ -460,7 +464,7 @@ def receive(pipe: _socket.socket) -> tuple[bytes, list[int]]:
 
 
 def notify(fields: dict[str, str]) -> None:
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    address = os.environ.get(b"NOTIFY_SOCKET", b"").decode()
     if not address:
         return
     text = "\n".join(f"{key}={value}" for key, value in fields.items())

@@ -9,7 +9,7 @@ have no defined behaviour).
 from __future__ import annotations
 
 import fcntl
-import os
+import posix as os
 import time
 
 from sysd import _cext as c

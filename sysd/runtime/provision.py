@@ -10,7 +10,7 @@ from __future__ import annotations
 import _socket
 import binascii
 import errno
-import os
+import posix as os
 import sys
 
 from sysd import _cext as c

@@ -8,7 +8,7 @@ says that the index of a link, not known before it was made, belongs at a byte o
 from __future__ import annotations
 
 import _socket
-import os
+import posix as os
 import sys
 
 from sysd import _cext as c
