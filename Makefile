@@ -66,7 +66,7 @@ lint: $(READY) native
 .PHONY: test
 test: $(READY) native
 	@echo '==> unit tests'
-	@$(PYTEST) -q tests
+	@$(PYTEST) -q -n 2 tests
 
 # The ledger makes a test that ran on neither kind of host a failure.
 RAN = build/vm-tests-ran.json
