@@ -22,9 +22,14 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native: sysd/_cext/_native.abi3.so build/attach
+native: sysd/_cext/_native.abi3.so build/attach build/forward
 
 build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_cext/clone.h sysd/_cext/confine.h
+	@tools/need-packages gcc libc6-dev
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
+
+build/forward: $(wildcard sysd/_cext/forward/*.[ch])
 	@tools/need-packages gcc libc6-dev
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
@@ -137,7 +142,7 @@ install: native
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
 	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/*.service
-	install -D -m 0755 build/attach "$(DESTDIR)$(LIBEXECDIR)/attach"
+	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward
 
 .PHONY: clean
 clean:

@@ -48,7 +48,7 @@ class Proxies:
             return
         lock = self._locks.setdefault(expanded.uuid, asyncio.Lock())
         async with lock:
-            wanted = proxies.of_instance(expanded, guest.leader)
+            wanted = proxies.of_instance(expanded, proxies.Inside(guest.leader, guest.confinement.ids))
             if not wanted and expanded.uuid not in self._served:
                 return
             self._served.add(expanded.uuid)
@@ -61,6 +61,7 @@ class Proxies:
         failed = []
         for proxy in wanted:
             if running.get(proxy.unit) == proxy.description:
+                self._remember(proxy)  # one that outlived an earlier daemon, too
                 continue
             if proxy.unit in running:
                 await self._stop(guest, proxy.unit)
@@ -90,8 +91,12 @@ class Proxies:
         except (BusError, JobError) as error:
             raise FailedError(f"{proxy.unit} can't listen: {error}", f"journalctl -u {unit}") from None
         if proxy.share:
-            os.chown(proxy.share.source, *(guest.confinement.root + number for number in proxy.share.owner))
+            os.chown(proxy.share.source, *proxy.owner)
             await plug(guest, Change(add=[proxy.share]))
+            self._remember(proxy)
+
+    def _remember(self, proxy: Proxy) -> None:
+        if proxy.share:
             self._shown[proxy.unit] = proxy.share
 
     async def _stop(self, guest: Guest, unit: str) -> None:

@@ -69,6 +69,11 @@ IDENTITY = IdMap((Extent(0, 0, MAX_ID + 1),), (Extent(0, 0, MAX_ID + 1),))
 """That of a privileged guest, which has no user namespace of its own."""
 
 
+def parse_map(uid_text: str, gid_text: str) -> IdMap:
+    """What the texts of an IdMap mean. Raises ValueError for others."""
+    return IdMap(_parse_extents(uid_text), _parse_extents(gid_text))
+
+
 @dataclass(frozen=True, slots=True)
 class Raw:
     """What raw.idmap adds, for users and groups."""
@@ -158,6 +163,11 @@ def _with_holes(own: Extent, raw: Iterable[Extent]) -> Iterator[Extent]:
 
 def _text(extents: Iterable[Extent]) -> str:
     return "".join(f"{one.inside} {one.outside} {one.count}\n" for one in extents)
+
+
+def _parse_extents(text: str) -> tuple[Extent, ...]:
+    rows = [[int(word) for word in line.split()] for line in text.splitlines()]
+    return tuple(Extent(inside, outside, count) for inside, outside, count in rows)
 
 
 def _outside(extents: Iterable[Extent], number: int, what: str) -> int:

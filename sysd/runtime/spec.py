@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sysd.model.idmap import IDENTITY, IdMap, parse_map
+
 RUNTIME_DIR = Path("/run/syscont")
 SPEC_DIR = RUNTIME_DIR / "instances"
 HANDOVER_SOCKET = RUNTIME_DIR / "handover"
@@ -140,17 +142,24 @@ def _steps(rows: list[list[str]]) -> list[tuple[str, str]]:
 @dataclass(frozen=True, slots=True)
 class Confinement:
     """What holds a guest that runs, and so what is run in it, whatever its configuration is by now. root: the host's id
-    of its root; filter: of system calls, compiled; privileged: it has no user namespace of its own."""
+    of its root; filter: of system calls, compiled; privileged: it has no user namespace of its own; ids: all that it
+    has."""
 
     root: int
     filter: bytes = b""
     privileged: bool = False
+    ids: IdMap = IDENTITY
 
 
 def read_confinement(uuid: str) -> Confinement:
     """As the guest was launched. Raises OSError, ValueError, KeyError or TypeError when that can't be read."""
     written = json.loads(spec_path(uuid).read_bytes())
-    return Confinement(int(written["id_base"]), bytes.fromhex(written["filter"]), written["privileged"] is True)
+    return Confinement(
+        int(written["id_base"]),
+        bytes.fromhex(written["filter"]),
+        written["privileged"] is True,
+        parse_map(written["uid_map"], written["gid_map"]),
+    )
 
 
 def spec_path(uuid: str) -> Path:

@@ -14,6 +14,7 @@ from sysd.model.devices.change import replaced, with_device, with_options
 from sysd.model.devices.check import check_device, check_together
 from sysd.model.devices.proxy import endpoint
 from sysd.model.errors import ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
+from sysd.model.idmap import IDENTITY, make_idmap, parse_map
 from sysd.model.instance import Instance
 from sysd.network import links
 from sysd.network.nics import GUEST, HOST, Nic, requests
@@ -51,6 +52,10 @@ NODE = {"type": "unix-char", "source": "/dev/null"}
         {**PROXY, "listen": "tcp:[::]:80-90", "bind": "instance"},
         {**PROXY, "listen": "unix:/run/x.sock", "mode": "0600"},
         {**PROXY, "listen": "unix:@abstract", "connect": "unix:@other"},
+        {**PROXY, "connect": "unix:/run/x", "security.uid": "1000"},
+        {**PROXY, "listen": "udp:0.0.0.0:53,60-61", "connect": "udp:[::1]:53,60-61"},
+        {**PROXY, "connect": "udp:127.0.0.1:514", "bind": "guest"},
+        {**PROXY, "listen": "unix:@x", "proxy_protocol": "true", "bind": "container", "security.gid": "70000"},
         {"type": "none"},
         {**NIC, "user.note": "two\nlines"},
     ],
@@ -99,10 +104,19 @@ def test_good_devices(options: dict[str, str]) -> None:
         ({**PROXY, "listen": "unix:/run/%n"}, "not the path of a socket"),
         ({**PROXY, "listen": "unix:/run/../etc/x"}, "not an absolute path"),
         ({**PROXY, "listen": "tcp:0.0.0.0:1,2", "connect": "tcp:127.0.0.1:1-3"}, "different numbers"),
-        ({**PROXY, "listen": "udp:0.0.0.0:1"}, "streams only"),
-        ({**PROXY, "connect": "unix:/run/x"}, "abstract name"),
+        ({**PROXY, "listen": "udp:0.0.0.0:1"}, "udp only"),
+        ({**PROXY, "listen": "udp:0.0.0.0:1", "connect": "unix:@x"}, "udp only"),
         ({**PROXY, "nat": "true"}, "can.t be switched on"),
-        ({**PROXY, "proxy_protocol": "true"}, "can.t be switched on"),
+        ({**PROXY, "proxy_protocol": "true", "connect": "unix:@x"}, "only tcp servers"),
+        ({**PROXY, "proxy_protocol": "v2"}, "not a boolean|true or false"),
+        ({**PROXY, "uid": "5"}, "only a unix socket"),
+        ({**PROXY, "listen": "unix:@x", "mode": "0600"}, "only a unix socket"),
+        ({**PROXY, "listen": "unix:/x", "bind": "instance", "uid": "65536"}, "out of range"),
+        ({**PROXY, "listen": "unix:/proc/x", "bind": "instance"}, "nothing can be mounted"),
+        ({**PROXY, "security.uid": "65536"}, "out of range"),
+        ({**PROXY, "security.gid": "4294967295", "bind": "instance"}, "out of range"),
+        ({**PROXY, "security.uid": "-1"}, "not a number|out of range"),
+        ({**PROXY, "bind": "both"}, "not acceptable"),
     ],
 )
 def test_bad_devices(options: dict[str, str], message: str) -> None:
@@ -275,26 +289,90 @@ def test_uevents(message: bytes, expected: bool) -> None:
 
 # proxies
 
+IDS = make_idmap(100000, 65536, {"raw.idmap": "both 1000 1000"})
+INSIDE = proxies.Inside(77, IDS)
+
+
+def _proxies(inside: proxies.Inside = INSIDE, **devices: dict[str, str]) -> list[proxies.Proxy]:
+    return proxies.of_instance(Instance("u-1", "web", "i", 1000, devices=devices), inside)
+
+
+def _argv(options: dict[str, str]) -> list[str]:
+    (one,) = _proxies(a=options)
+    ((program, argv, _),) = one.service["ExecStart"].value
+    assert program == argv[0]
+    return list(argv)
+
 
 def test_a_proxy_is_a_socket_and_a_service_on_either_side() -> None:
     options = {**PROXY, "listen": "tcp:127.0.0.1:80-81"}
-    instance = Instance("u-1", "web", "i", 1000, devices={"a": options, "b": {**options, "bind": "instance"}})
-    into, out = proxies.of_instance(instance, 77)
+    into, out = _proxies(a=options, b={**options, "bind": "instance"})
     assert (into.unit, out.unit) == ("syscont-proxy@web.a:0", "syscont-proxy@web.b:0")
     assert into.socket["Listen"].value == [["Stream", "127.0.0.1:80"], ["Stream", "127.0.0.1:81"]]
     assert into.service["NetworkNamespacePath"].value == out.socket["NetworkNamespacePath"].value == "/proc/77/ns/net"
     assert "NetworkNamespacePath" not in into.socket
     assert "NetworkNamespacePath" not in out.service
-    assert proxies.of_instance(instance, 78)[0].description != into.description
+    assert _proxies(proxies.Inside(78, IDS), a=options)[0].description != into.description
 
 
 def test_a_path_in_the_guest_is_a_socket_of_ours() -> None:
-    options = {**PROXY, "listen": "unix:/run/x.sock", "bind": "instance", "uid": "5"}
-    (found,) = proxies.of_instance(Instance("u-1", "web", "i", 1000, devices={"a": options}), 77)
+    (found,) = _proxies(a={**PROXY, "listen": "unix:/run/x.sock", "bind": "instance", "uid": "5", "gid": "1000"})
     assert found.socket["Listen"].value == [["Stream", "/run/syscont/proxies/u-1-a"]]
     assert found.share
-    assert (found.share.path, found.share.owner) == ("/run/x.sock", (5, 0))
+    assert found.share.path == "/run/x.sock"
+    assert found.owner == (100005, 1000)
     assert "NetworkNamespacePath" not in {*found.socket, *found.service}
+
+
+def test_ports_of_udp_go_each_to_its_own() -> None:
+    first, second = _proxies(a={**PROXY, "listen": "udp:[::]:5-6", "connect": "udp:127.0.0.1:7,9"})
+    assert first.socket["Listen"].value == [["Datagram", "[::]:5"]]
+    assert second.service["ExecStart"].value[0][1][-2:] == ["udp", "127.0.0.1:9"]
+    assert first.socket["PassPacketInfo"].value
+
+
+@pytest.mark.parametrize(
+    ("options", "argv"),
+    [
+        (
+            {},
+            "setpriv --reuid=100000 --regid=100000 --clear-groups --"
+            " socket-proxyd --exit-idle-time=300s 127.0.0.1:8080",
+        ),
+        (
+            {"security.uid": "1000", "security.gid": "7"},
+            "setpriv --reuid=1000 --regid=100007 --clear-groups -- socket-proxyd --exit-idle-time=300s 127.0.0.1:8080",
+        ),
+        ({"bind": "instance"}, "socket-proxyd --exit-idle-time=300s 127.0.0.1:8080"),
+        ({"bind": "instance", "connect": "unix:/run/x"}, "socket-proxyd --exit-idle-time=300s /run/x"),
+        (
+            {"bind": "instance", "security.gid": "12", "connect": "udp:[::1]:5"},
+            "forward --idle=300 --user=0:12 udp [::1]:5",
+        ),
+        ({"proxy_protocol": "yes"}, "forward --idle=300 --user=100000:100000 --proxy-protocol tcp 127.0.0.1:8080"),
+        ({"bind": "instance", "listen": "unix:@a", "connect": "unix:@b"}, "forward --idle=300 unix @b"),
+        ({"connect": "unix:/x"}, "forward --idle=300 --user=100000:100000 --beneath=/proc/77/root unix /x"),
+    ],
+)
+def test_what_passes_on(options: dict[str, str], argv: str) -> None:
+    short = {proxies.SETPRIV: "setpriv", proxies.PROXYD: "socket-proxyd", proxies.FORWARD: "forward"}
+    assert " ".join(short.get(word, word) for word in _argv({**PROXY, **options})) == argv
+
+
+def test_capabilities_are_for_becoming_someone_else() -> None:
+    def capabilities(inside: proxies.Inside, **options: str) -> int:
+        (one,) = _proxies(inside, a={**PROXY, **options})
+        return int(one.service["CapabilityBoundingSet"].value)
+
+    privileged = proxies.Inside(77, IDENTITY)
+    assert capabilities(INSIDE) == 1 << 6 | 1 << 7
+    assert capabilities(INSIDE, bind="instance") == capabilities(privileged) == 0
+    assert capabilities(privileged, connect="unix:/x") == 1 << 19
+
+
+def test_a_map_of_ids_can_be_read_back() -> None:
+    assert parse_map(IDS.uid_text, IDS.gid_text) == IDS
+    assert parse_map(IDENTITY.uid_text, IDENTITY.gid_text) == IDENTITY
 
 
 def test_changes_of_devices() -> None:

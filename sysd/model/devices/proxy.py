@@ -9,12 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sysd.model.devices.disk import absolute_path, guest_path
+from sysd.model.devices.unix import MAX_ID as MAX_GUEST_ID
 from sysd.model.devices.unix import mode
 from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.idmap import MAX_ID
 from sysd.model.schema import Key
-from sysd.model.values import anything, boolean, integer, one_of
+from sysd.model.values import boolean, integer, one_of
 
 MAX_PORTS = 64
+INSIDE = ("instance", "guest", "container")
+"""Values of bind that say that the instance listens."""
+
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 _ABSTRACT = re.compile(r"@[A-Za-z0-9_./:-]{1,100}", re.ASCII)
 _UNIX_PATH = re.compile(r"/[A-Za-z0-9_./@:+-]{1,106}", re.ASCII)
@@ -30,8 +35,12 @@ class Endpoint:
     ports: tuple[int, ...] = ()
 
     @property
+    def is_file(self) -> bool:
+        return self.protocol == "unix" and not self.address.startswith("@")
+
+    @property
     def places(self) -> list[str]:
-        """As systemd writes each of them in Listen...= and as an argument of systemd-socket-proxyd."""
+        """As systemd writes each of them in Listen...= and as an argument of what connects."""
         if self.protocol == "unix":
             return [self.address]
         host = f"[{self.address}]" if ":" in self.address else self.address
@@ -85,18 +94,40 @@ def _off(text: str) -> bool:
     return False
 
 
+_HOST_ID = integer(0, MAX_ID)
+
 OPTIONS = (
-    Key("listen", endpoint, "", "Where connections come to: tcp:ADDRESS:PORT[-PORT][,PORT] or unix:PATH."),
-    Key("connect", endpoint, "", "Where they go to."),
-    Key("bind", one_of("host", "instance"), "host", "The side that listens; the other one is connected to."),
-    Key("uid", integer(0, 65535), "0", "Owner of the socket that listens, when it is a unix one."),
-    Key("gid", integer(0, 65535), "0", "Its group."),
+    Key(
+        "listen",
+        endpoint,
+        "",
+        "Where connections come to: tcp:ADDRESS:PORT[-PORT][,PORT], udp:ADDRESS:PORT[-PORT][,PORT] or unix:PATH.",
+    ),
+    Key("connect", endpoint, "", "Where they go to; from udp only to udp."),
+    Key(
+        "bind",
+        one_of("host", *INSIDE),
+        "host",
+        "The side that listens, host or instance; the other one is connected to. guest and container are LXD's older"
+        " words for instance.",
+    ),
+    Key("uid", _HOST_ID, "0", "Owner, on its side, of the unix socket that listens. The host has to know the user."),
+    Key("gid", _HOST_ID, "0", "Its group."),
     Key("mode", mode, "0644", "Its mode."),
     Key("nat", _off, "false", "Only false: instances have no addresses that stay theirs, which nat=true needs."),
-    Key("proxy_protocol", _off, "false", "Only false: systemd-socket-proxyd does not speak it."),
-    Key("security.uid", anything, "", "", refused="the proxy runs as a user that is made for it"),
-    Key("security.gid", anything, "", "", refused="the proxy runs as a user that is made for it"),
+    Key(
+        "proxy_protocol",
+        boolean,
+        "false",
+        "Tell a tcp server who has connected, by a header of the PROXY protocol's version 1 before all else.",
+    ),
+    Key("security.uid", _HOST_ID, "0", "User that connects, on the side that is connected to."),
+    Key("security.gid", _HOST_ID, "0", "Group that connects."),
 )
+
+
+def listens_inside(options: Mapping[str, str]) -> bool:
+    return options.get("bind", "host") in INSIDE
 
 
 def check(options: Mapping[str, str]) -> None:
@@ -106,15 +137,21 @@ def check(options: Mapping[str, str]) -> None:
     listen, connect = endpoint(options["listen"]), endpoint(options["connect"])
     if len(connect.ports) > 1 and len(connect.ports) != len(listen.ports):
         raise InvalidError("listen and connect have different numbers of ports", "as many, or one to connect to")
-    if "udp" in (listen.protocol, connect.protocol):
-        raise UnsupportedError("udp can't be passed on: systemd-socket-proxyd knows streams only")
-    _check_sides(options.get("bind", "host"), listen, connect)
-
-
-def _check_sides(bind: str, listen: Endpoint, connect: Endpoint) -> None:
-    if bind == "host" and connect.protocol == "unix" and not connect.address.startswith("@"):
-        raise UnsupportedError(
-            "a unix socket in the guest is reached by its abstract name only", "connect to unix:@NAME or tcp:..."
-        )
-    if bind == "instance" and listen.protocol == "unix" and not listen.address.startswith("@"):
+    if listen.protocol == "udp" and connect.protocol != "udp":
+        raise UnsupportedError("what comes by udp can go to udp only: it has no beginning and no end")
+    if boolean(options.get("proxy_protocol", "false")) and connect.protocol != "tcp":
+        raise InvalidError("proxy_protocol: only tcp servers are sent such a header")
+    _check_owners(options, listen)
+    if listens_inside(options) and listen.is_file:
         guest_path(listen.address)
+
+
+def _check_owners(options: Mapping[str, str], listen: Endpoint) -> None:
+    """Ids are the host's or the guest's, by the side that they are on."""
+    inside = listens_inside(options)
+    for key in ("uid", "gid", "mode"):
+        if key in options and not listen.is_file:
+            raise InvalidError(f"{key}: only a unix socket with a path has owner and mode")
+    for key in ("uid", "gid") if inside else ("security.uid", "security.gid"):
+        if int(options.get(key, "0")) > MAX_GUEST_ID:
+            raise InvalidError(f"{key}: out of range", f"the guest's ids go from 0 to {MAX_GUEST_ID}")
