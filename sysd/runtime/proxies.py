@@ -161,7 +161,8 @@ def _service(socket: str, target: str, options: Mapping[str, str], inside: Insid
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
         "CapabilityBoundingSet": Variant("t", become | look),
         "RestrictAddressFamilies": Variant("(bas)", [True, ["AF_UNIX", "AF_INET", "AF_INET6"]]),
-        "RestrictSUIDSGID": Variant("b", True),
+        # It takes away openat2(2) as a whole.
+        "RestrictSUIDSGID": Variant("b", not root),
         "ProtectHostname": Variant("b", True),
         "PrivateIPC": Variant("b", True),
         "ProcSubset": Variant("s", "all" if root else "pid"),
