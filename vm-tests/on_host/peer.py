@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 KINDS = {
@@ -89,4 +90,5 @@ def hold(kind: str, address: str, count: str) -> None:
     sys.stdin.read()
 
 
-{"serve": serve, "ask": ask, "flood": flood, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+VERBS: dict[str, Callable[..., None]] = {"serve": serve, "ask": ask, "flood": flood, "hold": hold}
+VERBS[sys.argv[1]](*sys.argv[2:])
