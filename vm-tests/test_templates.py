@@ -15,6 +15,7 @@ TEMPLATES = {
     "/etc/hostname": (["create", "copy"], "{{ container.name }}\n"),
     "/etc/greeting": (["create"], '{{ config_get("user.greeting", properties.default) }}\n'),
     "/etc/log": (["create", "copy", "rename", "start"], "{{ trigger }} {{ instance.name }}\n"),
+    "/etc/renamed": (["rename"], "{{ trigger }} {{ instance.name }}\n"),
     "/srv/deep/down/file": (["create"], "deep\n"),
     "/etc/bad": (["create"], "{% include '/etc/shadow' %}"),
 }
@@ -70,6 +71,27 @@ def test_copies_have_files_of_their_own(host: Host, templated: str, launch: Laun
     other.do("start")
     assert other.sh("cat /etc/hostname /etc/greeting") == f"{other.name}\nmine\n"
     other.do("delete", "--force")
+
+
+def test_a_new_name_is_told_once(host: Host, templated: str, launch: Launch) -> None:
+    """At the next start; to an instance that was never started by another name, its first start is all there is."""
+    one = launch(templated, name="calledthis")
+    assert one.exec("ls", "/etc/renamed", check=False).returncode
+    one.do("stop", "--force")
+    syscont(host, "rename", one.name, "calledthat")
+    other = Instance(host, "calledthat")
+    other.do("start")
+    assert other.sh("cat /etc/renamed; echo mine >/etc/renamed") == "rename calledthat\n"
+    other.do("restart", "--force")
+    assert other.sh("cat /etc/renamed") == "mine\n"
+    syscont(host, "create", templated, "neverran")
+    syscont(host, "rename", "neverran", "runsnow")
+    new = Instance(host, "runsnow")
+    new.do("start")
+    assert new.exec("ls", "/etc/renamed", check=False).returncode
+    assert new.sh("cat /etc/hostname") == "runsnow\n"
+    for instance in (other, new):
+        instance.do("delete", "--force")
 
 
 def test_links_in_their_way_lead_nowhere(host: Host, templated: str, canary: None, launch: Launch) -> None:
