@@ -73,6 +73,7 @@ class Daemon:
             guests.close()
             handover.close()
             await manager.operations.settle(SETTLE)
+            await manager.guests.leave_consoles()
             store.close()
             # Not by the way of cancelling tasks: a cancelled start would undo itself, and guests are to stay.
             os._exit(0)

@@ -326,18 +326,27 @@ def test_guest_reboots_while_the_daemon_is_away(crash_host: Host, steady: Instan
     assert "Traceback" not in place.since()
 
 
-def test_console_written_while_the_daemon_is_away_is_not_lost(crash_host: Host, steady: Instance) -> None:
-    """What fits in the terminal's buffer waits there; who writes more waits for the daemon, and no longer."""
+def test_who_writes_to_the_console_does_not_wait_for_a_daemon_that_is_stopped(
+    crash_host: Host, steady: Instance
+) -> None:
+    """However much that is, and nothing of it is lost."""
     script = "for i in $(seq 1 300); do printf 'away-%04d %01000d\\n' $i 0; done >/dev/console; echo >/written"
     steady.sh("rm -f /written")
     crash_host.sh("systemctl stop syscontd.socket syscontd.service")
     leader = int(steady_main_pid(crash_host))
-    crash_host.sh(f"nsenter -t {leader} -a sh -c {shlex.quote(script)} >/dev/null 2>&1 & sleep 2")
+    crash_host.run(["nsenter", "-t", str(leader), "-a", "sh", "-c", script], timeout=20)
+    count = "journalctl --sync; journalctl -u syscont@steady.service -o cat | grep -c away- || :"
+    until(crash_host, lambda: int(crash_host.sh(count)) >= 300)
     crash_host.sh("systemctl start syscontd.socket syscontd.service")
-    until(crash_host, lambda: "away-0300" in steady.logs())
     logged = steady.logs()
     assert [i for i in range(1, 301) if f"away-{i:04}" not in logged] == []
-    steady.sh("test -e /written")
+    assert not crash_host.sh("systemctl list-units --all --no-legend syscont-drain.service")
+    steady.sh("test -e /written; echo here again >/dev/console")
+    until(crash_host, lambda: "here again" in steady.logs())
+
+
+def test_guests_end_before_the_daemon_when_the_host_does(crash_host: Host, steady: Instance) -> None:
+    assert "syscontd.service" in steady.systemd("After").split()
 
 
 def steady_main_pid(host: Host) -> str:

@@ -17,7 +17,8 @@ from sysd.manager.table import Live, Table
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance, State
 from sysd.model.names import from_unit_name, qualified
-from sysd.runtime import guest
+from sysd.runtime import draining, guest
+from sysd.runtime.draining import Left
 from sysd.runtime.guest import Guest
 from sysd.runtime.limits import cpus_of_mask
 from sysd.units.bus import BusError
@@ -135,6 +136,22 @@ class Guests:
         found.close()
         self._background.run(self._machined.unregister(instance.machine))
 
+    async def leave_consoles(self) -> None:
+        """When the daemon ends: others read them until it is back."""
+        running = [
+            (instance, guest, guest.console)
+            for instance in self._table.all()
+            if (guest := self._table.live(instance).guest) and guest.console
+        ]
+        left = [
+            Left(instance.unit, instance.name, guest.leader, console.leave()) for instance, guest, console in running
+        ]
+        try:
+            if left:
+                await draining.begin(self._systemd, left)
+        except (BusError, OSError) as error:
+            log.info("nobody reads the consoles of guests: %s", error)
+
     # finding out, at start and when it has to be sure
 
     async def refresh(self, instance: Instance) -> None:
@@ -147,6 +164,7 @@ class Guests:
 
     async def find_running(self, stored: dict[str, dict[str, int]]) -> None:
         """At start: take up the instances that run, with the descriptors that systemd kept for us."""
+        await draining.end(self._systemd)
         units = {info.name: info for info in await self._systemd.list_units("syscont@*.service")}
         for instance in self._table.all():
             info = units.pop(instance.unit, None)

@@ -53,15 +53,19 @@ class Console:
                 if not (data := os.read(self._fd, CHUNK)):
                     break
                 self._split(data)
-        self._log(self._partial)
-        self._partial = b""
         for attached in list(self._attached):
             attached.close()
+        os.close(self.leave())
+        self._journal.close()
+
+    def leave(self) -> int:
+        """Stop reading, for another who goes on with the descriptor."""
+        self._log(self._partial)
+        self._partial = b""
         if self._pause:
             self._pause.cancel()
         self._loop.remove_reader(self._fd)
-        os.close(self._fd)
-        self._journal.close()
+        return self._fd
 
     def attach(self) -> int:
         """A new stream to the console: a descriptor for the other side; whoever holds it closes it."""

@@ -178,8 +178,9 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: It
     return {
         "Description": Variant("s", f"Container {instance.name}"),
         "Slice": Variant("s", "syscont.slice"),
-        # When the host goes down, guests stop while their network and their files are still there.
-        "After": Variant("as", ["network.target"]),
+        # When the host goes down, guests stop while their network and their files are still there, and somebody reads
+        # what they say.
+        "After": Variant("as", ["network.target", "syscontd.service"]),
         "RequiresMountsFor": Variant("as", [str(STATE_DIR.parent)]),
         "AddRef": Variant("b", True),
         "Type": Variant("s", "notify"),

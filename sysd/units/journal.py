@@ -32,13 +32,17 @@ class UnitJournal:
 
     def send(self, line: str) -> None:
         """Send one line; it is lost rather than held when journald does not keep up."""
-        data = f"MESSAGE={line}\nPRIORITY={PRIORITY_INFO}\nSYSLOG_IDENTIFIER={self._identifier}\n".encode()
+        # The last field is how journalctl -u finds lines that come from root, should the process be gone when journald
+        # looks for its unit.
+        data = (
+            f"MESSAGE={line}\nPRIORITY={PRIORITY_INFO}\nSYSLOG_IDENTIFIER={self._identifier}\n"
+            f"OBJECT_SYSTEMD_UNIT={self._unit}\n"
+        ).encode()
         credentials = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, self._credentials)]
         try:
             self._socket.sendmsg([data], credentials, 0, JOURNAL)
         except ProcessLookupError:
-            # Last words of a process that is gone: journalctl -u finds them by this field when root sends it.
             with contextlib.suppress(OSError):
-                self._socket.sendto(data + f"OBJECT_SYSTEMD_UNIT={self._unit}\n".encode(), JOURNAL)
+                self._socket.sendto(data, JOURNAL)
         except OSError:
             pass
