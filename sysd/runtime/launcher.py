@@ -9,8 +9,8 @@ makes what needs the host's privileges (idmapped overlay, device nodes, veth); t
 what must belong to its namespaces and sends back its console. When the guest has exec'ed its init the
 launcher tells systemd the new main PID, hands console and notification socket to the daemon, and ends.
 
-Imports stay few on purpose (posix instead of os, too): this is on the path of every start. Nothing here runs guest code before
-the final exec, and the guest's tree is entered by descriptors that follow no links.
+Imports stay few on purpose (posix instead of os, too): this is on the path of every start. Nothing here runs guest code
+before the final exec, and the guest's tree is entered by descriptors that follow no links.
 
 Sources: systemd.io CONTAINER_INTERFACE, pivot_root(2) NOTES, overlayfs.rst, sd_notify(3).
 """
