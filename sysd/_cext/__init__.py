@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """System calls that Python's standard library lacks, typed. Each raises OSError as os.* does.
 
-Sources: mount_setattr(2), fsopen(2), move_mount(2), openat2(2), setns(2), clone(2), user_namespaces(7).
+Sources: mount_setattr(2), fsopen(2), move_mount(2), openat2(2), setns(2), clone(2), user_namespaces(7), quotactl(2),
+FS_IOC_FSSETXATTR(2const).
 """
 
 from __future__ import annotations
@@ -170,3 +171,32 @@ def core_cookie(pid: int) -> int:
 def netlink_socket_in(pidfd: int, protocol: int, groups: int) -> int:
     """A non-blocking netlink socket in the network namespace of the process behind pidfd."""
     return _checked(_lib.sc_netlink_in(pidfd, protocol, groups), "netlink socket")
+
+
+def project_of(fd: int) -> int:
+    """The project that a file is counted by; 0 is nobody's."""
+    project = _ffi.new("uint32_t *")
+    _checked(_lib.sc_get_project(fd, project), "project of a file")
+    return int(project[0])
+
+
+def set_project(folder: int, project: int) -> None:
+    """Have a folder, and what is made in it from now on, counted by a project."""
+    _checked(_lib.sc_set_project(folder, project), "project of a folder")
+
+
+def limits_projects(fd: int) -> bool:
+    """Whether the file system of fd holds projects to limits."""
+    return bool(_checked(_lib.sc_limits_projects(fd), "project quotas"))
+
+
+def project_quota(fd: int, project: int) -> tuple[int, int]:
+    """(bytes in use, most that may be or 0) of a project on the file system of fd."""
+    used, limit = _ffi.new("uint64_t *"), _ffi.new("uint64_t *")
+    _checked(_lib.sc_project_quota(fd, project, used, limit), "project quota")
+    return int(used[0]), int(limit[0])
+
+
+def limit_project(fd: int, project: int, limit: int) -> None:
+    """Let a project take so many bytes, in whole KiB, on the file system of fd; 0 for no limit."""
+    _checked(_lib.sc_limit_project(fd, project, limit), "limit of a project")

@@ -11,12 +11,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/dqblk_xfs.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
+#include <linux/quota.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -30,7 +34,7 @@
 
 /* Kernel ABI numbers that are the same on every architecture (since 5.1). */
 enum { NR_OPEN_TREE = 428, NR_MOVE_MOUNT, NR_FSOPEN, NR_FSCONFIG, NR_FSMOUNT,
-       NR_OPENAT2 = 437, NR_MOUNT_SETATTR = 442 };
+       NR_OPENAT2 = 437, NR_MOUNT_SETATTR = 442, NR_QUOTACTL_FD };
 
 struct mount_attributes { uint64_t set, clear, propagation, userns; };
 
@@ -233,4 +237,56 @@ int sc_netlink_in(int pidfd, int protocol, unsigned int groups)
     close(here);
     errno = failure;
     return fd;
+}
+
+/* The project that a file is counted by (xfs_quota(8), "project"). */
+int sc_get_project(int fd, uint32_t *project)
+{
+    struct fsxattr attributes;
+    if (ioctl(fd, FS_IOC_FSGETXATTR, &attributes) < 0)
+        return -1;
+    *project = attributes.fsx_projid;
+    return 0;
+}
+
+/* Have a folder, and what is made in it from now on, counted by a project. */
+int sc_set_project(int fd, uint32_t project)
+{
+    struct fsxattr attributes;
+    if (ioctl(fd, FS_IOC_FSGETXATTR, &attributes) < 0)
+        return -1;
+    attributes.fsx_projid = project;
+    attributes.fsx_xflags |= FS_XFLAG_PROJINHERIT;
+    return ioctl(fd, FS_IOC_FSSETXATTR, &attributes);
+}
+
+static int quotactl_fd(int fd, int command, uint32_t id, void *data)
+{
+    return syscall(NR_QUOTACTL_FD, fd, QCMD(command, PRJQUOTA), id, data);
+}
+
+/* Whether a file system counts projects and holds them to limits: 1 or 0. ext4 may count only. */
+int sc_limits_projects(int fd)
+{
+    struct fs_quota_statv state = { .qs_version = FS_QSTATV_VERSION1 };
+    if (quotactl_fd(fd, Q_XGETQSTATV, 0, &state) < 0)
+        return -1;
+    return (state.qs_flags & FS_QUOTA_PDQ_ENFD) != 0;
+}
+
+/* Bytes that a project takes, and the most it may, 0 for no limit. xfs says ENOENT for one that it does not know. */
+int sc_project_quota(int fd, uint32_t project, uint64_t *used, uint64_t *limit)
+{
+    struct if_dqblk quota = { 0 };
+    if (quotactl_fd(fd, Q_GETQUOTA, project, &quota) < 0 && errno != ENOENT)
+        return -1;
+    *used = quota.dqb_curspace;
+    *limit = quota.dqb_bhardlimit << QIF_DQBLKSIZE_BITS;
+    return 0;
+}
+
+int sc_limit_project(int fd, uint32_t project, uint64_t limit)
+{
+    struct if_dqblk quota = { .dqb_bhardlimit = limit >> QIF_DQBLKSIZE_BITS, .dqb_valid = QIF_BLIMITS };
+    return quotactl_fd(fd, Q_SETQUOTA, project, &quota);
 }

@@ -24,3 +24,8 @@ int sc_new_core_cookie(void);
 int sc_core_cookie(int pid, uint64_t *cookie);
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups);
 int sc_syncfs(int fd);
+int sc_get_project(int fd, uint32_t *project);
+int sc_set_project(int fd, uint32_t project);
+int sc_limits_projects(int fd);
+int sc_project_quota(int fd, uint32_t project, uint64_t *used, uint64_t *limit);
+int sc_limit_project(int fd, uint32_t project, uint64_t limit);

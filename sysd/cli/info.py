@@ -18,8 +18,8 @@ def run(parsed: Parsed) -> int:
     """``syscont info``"""
     shown: object
     if parsed.args:
-        shown = client.call("GetInstance", {"name": parsed.args[0]}).get("instance") or {}
-        rows = instance_rows(shown) if isinstance(shown, dict) else []
+        shown = _instance(parsed.args[0])
+        rows = instance_rows(shown)
     else:
         shown = client.call("GetInfo")
         rows = host_rows(shown)
@@ -33,6 +33,11 @@ def run(parsed: Parsed) -> int:
     else:
         out(render(rows))
     return 0
+
+
+def _instance(name: str) -> Parameters:
+    answer = client.call("GetInstance", {"name": name})
+    return {**(answer.get("instance") or {}), "disk": answer.get("disk")}
 
 
 def render(rows: Rows) -> str:
@@ -62,6 +67,7 @@ def instance_rows(item: Parameters) -> Rows:
         ("UUID", _text(item, "uuid")),
         ("Host user ids", _id_range(item.get("idBase"))),
         ("Created", _time(item.get("created"))),
+        ("Disk", _disk(item.get("disk"))),
         ("Limits", _pairs(_limits(item))),
         ("Config", _pairs(item.get("config"))),
         ("Devices", _devices(item.get("expandedDevices") or item.get("devices"))),
@@ -117,6 +123,16 @@ def _limits(item: Parameters) -> Parameters:
     config = item.get("expandedConfig")
     values = config if isinstance(config, dict) else {}
     return {key: value for key, value in values.items() if key.startswith("limits.")}
+
+
+def _disk(usage: object) -> str:
+    """What the instance has written beside its image; nothing where the host does not count it."""
+    from sysd.model.sizes import format_size
+
+    if not isinstance(usage, dict):
+        return ""
+    used, most = int(usage.get("used") or 0), int(usage.get("most") or 0)
+    return f"{format_size(used)} of {format_size(most)}" if most else format_size(used)
 
 
 def _first_line(value: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sysd.cli.options import Parsed
     from sysd.cli.output import Item
 
-SIZES = ("limits.memory",)
+SIZES = ("limits.memory", "limits.disk")
 
 
 def list_all(parsed: Parsed) -> int:

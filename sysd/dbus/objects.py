@@ -14,6 +14,8 @@ from sysd.manager.actions import Action, Authority
 from sysd.manager.instances import Update
 from sysd.manager.manager import Manager
 from sysd.manager.operations import Handle
+from sysd.manager.quotas import HOW
+from sysd.model.errors import UnsupportedError
 from sysd.model.secrets import public
 from sysd.runtime.core_scheduling import cookie
 from sysd.runtime.execute import Command
@@ -56,6 +58,7 @@ class InstanceObjects:
                 Method("AddDevice", ADD_DEVICE, [], self._add_device, manage),
                 Method("ChangeDevice", CHANGE_DEVICE, [], self._change_device, manage),
                 Method("ChangeProfiles", [("as", "add"), ("as", "remove")], [], self._change_profiles, manage),
+                Method("GetDiskUsage", [], [("t", "used"), ("t", "most")], self._get_disk_usage),
                 Method("Update", [OPTIONS], [], self._update, manage),
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
@@ -143,6 +146,14 @@ class InstanceObjects:
     async def _change_profiles(self, name: str, call: Call) -> list[Any]:
         await self._manager.instances.change_profiles(name, call.body[0], call.body[1])
         return []
+
+    async def _get_disk_usage(self, name: str, call: Call) -> list[Any]:
+        """Bytes written beside the image, and the size of the root disk, 0 for none."""
+        instance = self._manager.table.get(name)
+        usage = self._manager.quotas.usage(instance)
+        if usage is None:
+            raise UnsupportedError(f"what {name} writes is not counted", HOW)
+        return [usage.used, usage.most]
 
     async def _update(self, name: str, call: Call) -> list[Any]:
         options = call.options

@@ -25,6 +25,7 @@ from sysd.manager.instances import Instances, NewInstance, StartOptions, make_fo
 from sysd.manager.layers import Layers
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.quotas import Quotas
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
@@ -124,6 +125,7 @@ class Backups:
         snapshots: Snapshots,
         stillness: Stillness,
         work: Layers,
+        quotas: Quotas,
     ) -> None:
         self._operations = operations
         self._systemd = systemd
@@ -135,6 +137,7 @@ class Backups:
         self._snapshots = snapshots
         self._stillness = stillness
         self._layers = work
+        self._quotas = quotas
         self._held: list[str] = []
         events.subscribe(self._look)
 
@@ -321,6 +324,7 @@ class Backups:
 
         async def fill(_: Handle, instance: Instance, folder: Path) -> None:
             make_folder(folder / layers.UPPER)
+            self._quotas.count(instance, folder / layers.UPPER)
             for name, fingerprint in snapshots.items():
                 snapshot = self._snapshot(instance, described[name], name, fingerprint)
                 place = folder / layers.SNAPSHOTS / snapshot.uuid

@@ -15,6 +15,7 @@ from sysd.manager import layers
 from sysd.manager.instances import Instances, NewInstance, StartOptions
 from sysd.manager.layers import Layers
 from sysd.manager.operations import Handle
+from sysd.manager.quotas import Quotas
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
@@ -45,13 +46,20 @@ class NewCopy:
 
 class Copies:
     def __init__(
-        self, table: Table, instances: Instances, snapshots: Snapshots, stillness: Stillness, work: Layers
+        self,
+        table: Table,
+        instances: Instances,
+        snapshots: Snapshots,
+        stillness: Stillness,
+        work: Layers,
+        quotas: Quotas,
     ) -> None:
         self._table = table
         self._instances = instances
         self._snapshots = snapshots
         self._stillness = stillness
         self._layers = work
+        self._quotas = quotas
 
     def copy(self, wanted: NewCopy, owner: int, options: StartOptions = StartOptions()) -> Operation:  # noqa: B008
         check_pool(wanted.pool)
@@ -79,7 +87,8 @@ class Copies:
                 if (found or current).image != instance.image:
                     raise BusyError(f"{wanted.source} was made another meanwhile", "copy it again")
                 if found:
-                    await self._layers.clone(self._snapshots.layer(current, found), folder / layers.UPPER)
+                    layer = self._snapshots.layer(current, found)
+                    await self._layers.clone(layer, folder / layers.UPPER, self._quotas.project(instance))
                     await self._layers.settle(folder / layers.UPPER)
                 else:
                     await self._copy(current, instance, folder, with_snapshots=with_snapshots)
@@ -98,7 +107,7 @@ class Copies:
 
     async def _copy(self, source: Instance, instance: Instance, folder: Path, *, with_snapshots: bool) -> None:
         async with self._stillness.still(source):
-            await self._layers.clone(layers.upper(source), folder / layers.UPPER)
+            await self._layers.clone(layers.upper(source), folder / layers.UPPER, self._quotas.project(instance))
         made: list[Snapshot] = []
         for each in self._snapshots.of(source) if with_snapshots else ():
             copied = replace(each, uuid=new_uuid(), instance=instance.uuid, config=forget(each.config))

@@ -17,6 +17,7 @@ from sysd.manager.images import Images
 from sysd.manager.interfaces import remember_interfaces
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
 from sysd.manager.table import Table
 from sysd.manager.trees import exclusive_layers
@@ -94,6 +95,7 @@ class Instances:
         table: Table,
         catalog: Catalog,
         ids: Ids,
+        quotas: Quotas,
     ) -> None:
         self._register = register
         self._events = events
@@ -103,6 +105,7 @@ class Instances:
         self._table = table
         self._catalog = catalog
         self._ids = ids
+        self._quotas = quotas
         self._move_checks: list[MoveCheck] = []
 
     def before_move(self, check: MoveCheck) -> None:
@@ -125,7 +128,7 @@ class Instances:
         async def work(handle: Handle) -> None:
             job = ""
             async with self._table.lock(instance.uuid):
-                await self._make(handle, instance, fill or _make_empty)
+                await self._make(handle, instance, fill or self._make_empty)
                 made = self._table.by_uuid(instance.uuid)
                 if options.start:
                     handle.progress("start")
@@ -153,7 +156,7 @@ class Instances:
             ephemeral=wanted.ephemeral,
         )
         instance = replace(instance, devices=self._check_devices(instance, wanted.devices))
-        instance = self._ids.give(instance)
+        instance = self._quotas.give(self._ids.give(instance))
         return remember_interfaces(instance, self._table.expand(instance))
 
     def _check_devices(self, instance: Instance, devices: Mapping[str, Mapping[str, str]]) -> Devices:
@@ -180,16 +183,25 @@ class Instances:
             make_folder(folder)
             await fill(handle, instance, folder)
             make_folder(folder / "work")
+            self._quotas.count(instance, folder / "work")
             # In threads: with many at once, nobody waits for more than his own.
             await asyncio.to_thread(sync_directory, folder)
             await asyncio.to_thread(sync_directory, folder.parent)
             # Not what was asked for: a profile may have changed meanwhile.
-            self._register.put(replace(self._table.by_uuid(instance.uuid), phase=Phase.READY))
+            self._quotas.check_room(self._table.expanded(self._table.by_uuid(instance.uuid)))
+            made = replace(self._table.by_uuid(instance.uuid), phase=Phase.READY)
+            self._register.put(made)
+            await self._quotas.apply(self._table.expanded(made))
         except BaseException:
             await asyncio.to_thread(remove_tree, folder)
+            await self._quotas.forget(instance)
             self._register.drop(instance)
             raise
         self._lifecycle.hosts_changed()
+
+    async def _make_empty(self, handle: Handle, instance: Instance, folder: Path) -> None:
+        make_folder(folder / "upper")
+        self._quotas.count(instance, folder / "upper")
 
     # changing
 
@@ -293,9 +305,11 @@ class Instances:
             if not parts:
                 return
             self._register.check(changed)
+            self._quotas.check_room(self._table.expand(changed))
             await self._lifecycle.apply_limits(changed)
             if "devices" in parts or "profiles" in parts:
                 await self._lifecycle.apply_devices(changed)
+            await self._quotas.apply(self._table.expand(changed))
             self._register.put(changed)
             await self._lifecycle.reload(changed)
             if changed.devices != before.devices or changed.profiles != before.profiles:
@@ -359,6 +373,7 @@ class Instances:
             gone = replace(instance, phase=Phase.DELETING)
             self._register.put(gone)
             await asyncio.to_thread(remove_tree, container.state_dir(gone))
+            await self._quotas.forget(gone)
         self._register.drop(gone)
         self._lifecycle.hosts_changed()
 
@@ -366,8 +381,6 @@ class Instances:
         self._events.publish(Event(kind, instance.name, instance.project, changed))
 
 
-async def _make_empty(handle: Handle, instance: Instance, folder: Path) -> None:
-    make_folder(folder / "upper")
 
 
 def make_folder(path: Path) -> None:

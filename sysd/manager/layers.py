@@ -50,10 +50,10 @@ class Layers:
         # Of their own: a long copy must not keep others' short work waiting.
         self._pool = ThreadPoolExecutor(THREADS, "layers")
 
-    async def clone(self, source: Path, target: Path) -> None:
-        """Make target a copy of source, which must be still. Cancelling ends it soon."""
+    async def clone(self, source: Path, target: Path, project: int = 0) -> None:
+        """Make target a copy of source, which must be still; see Driver.clone. Cancelling ends it soon."""
         cancelled = threading.Event()
-        work = self._start(self._driver.clone, source, target, cancelled.is_set)
+        work = self._start(self._driver.clone, source, target, cancelled.is_set, project)
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -16,6 +16,7 @@ from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.interfaces import NetworkIndex, links_of
 from sysd.manager.proxies import Proxies
+from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
 from sysd.manager.table import Live, Table
 from sysd.model import sysctls
@@ -49,6 +50,7 @@ class Lifecycle:
         guests: Guests,
         register: Register,
         ids: Ids,
+        quotas: Quotas,
         proxies: Proxies,
         network_index: NetworkIndex,
         hosts_changed: Callable[[], None],
@@ -59,6 +61,7 @@ class Lifecycle:
         self._guests = guests
         self._register = register
         self._ids = ids
+        self._quotas = quotas
         self._proxies = proxies
         self._network_index = network_index
         self.hosts_changed = hosts_changed
@@ -137,6 +140,7 @@ class Lifecycle:
             self._register.commit((given,))
         instance = self._table.expanded(given)
         self._ids.check(instance)
+        self._quotas.check(instance)
         spec = await self._make_spec(instance)
         spec.write()
         image = self._images.find(instance.image)
@@ -288,6 +292,7 @@ class Lifecycle:
 
     async def put_in_force(self, instance: Instance) -> None:
         """Let an instance be what it is configured to be now, but for what waits for its next start."""
+        await self._quotas.apply(self._table.expand(instance))
         await self.apply_limits(instance)
         await self.apply_devices(instance)
         await self.reload(instance)

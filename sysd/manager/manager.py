@@ -31,6 +31,7 @@ from sysd.manager.operations import Handle, Operations
 from sysd.manager.profiles import Profiles
 from sysd.manager.projects import Projects
 from sysd.manager.proxies import Proxies
+from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
 from sysd.manager.schedules import Schedules
@@ -71,7 +72,9 @@ class Manager:
         self.catalog = Catalog(store)
         self.table = Table(self.events, self.catalog.expand)
         self.ids = Ids(self.table)
-        self.rules = Rules(self.catalog, self.table, self.ids)
+        driver = Dir()
+        self.quotas = Quotas(self.table, driver, container.STATE_DIR)
+        self.rules = Rules(self.catalog, self.table, self.ids, self.quotas)
         self.register = Register(store, self.events, self.operations, self.table, self.rules)
         self.images = Images(
             store,
@@ -95,6 +98,7 @@ class Manager:
             self.guests,
             self.register,
             self.ids,
+            self.quotas,
             self.proxies,
             self.networks.index,
             self.networks.hosts_changed,
@@ -109,14 +113,22 @@ class Manager:
             self.table,
             self.catalog,
             self.ids,
+            self.quotas,
         )
         self.profiles = Profiles(
-            self.catalog, self.events, self.operations, self.table, self.register, self.rules, self.lifecycle
+            self.catalog,
+            self.events,
+            self.operations,
+            self.table,
+            self.register,
+            self.rules,
+            self.lifecycle,
+            self.quotas,
         )
         self.server = Server(self.catalog, self.events, self.operations, self.table, self.lifecycle)
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
-        layers = Layers(Dir())
+        layers = Layers(driver)
         stillness = Stillness(store, self.table, self.lifecycle, self.systemd)
         self.snapshots = Snapshots(
             store,
@@ -128,9 +140,10 @@ class Manager:
             self.lifecycle,
             stillness,
             layers,
+            self.quotas,
         )
         self.instances.before_move(self.snapshots.check_room)
-        self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers)
+        self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers, self.quotas)
         self.backups = Backups(
             self.events,
             self.operations,
@@ -143,6 +156,7 @@ class Manager:
             self.snapshots,
             stillness,
             layers,
+            self.quotas,
         )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances
@@ -164,6 +178,7 @@ class Manager:
         await self._finish_interrupted()
         await self.snapshots.finish_interrupted()
         await self.ephemeral.finish()
+        await self.quotas.apply_all()
         await self.backups.sweep()
         await self.networks.bring_up_all()
         await self.lifecycle.load(self.table.all())

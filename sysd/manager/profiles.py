@@ -12,6 +12,7 @@ from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.interfaces import remember_interfaces
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
 from sysd.manager.table import Table
@@ -58,6 +59,7 @@ class Profiles:
         register: Register,
         rules: Rules,
         lifecycle: Lifecycle,
+        quotas: Quotas,
     ) -> None:
         self._catalog = catalog
         self._events = events
@@ -66,6 +68,7 @@ class Profiles:
         self._register = register
         self._rules = rules
         self._lifecycle = lifecycle
+        self._quotas = quotas
 
     def used_by(self, profile: Profile) -> list[Instance]:
         """The instances that have a profile."""
@@ -157,6 +160,8 @@ class Profiles:
         users = [user for user in self.used_by(before) if user.phase is not Phase.DELETING]
         changed = [remember_interfaces(user, self._catalog.expand(user, look)) for user in users]
         self._rules.check(changed, look)
+        for user in changed:
+            self._quotas.check_room(self._catalog.expand(user, look))
         others = tuple(new for new, old in zip(changed, users, strict=True) if new != old)
         self._register.commit(others, lambda: self._catalog.write(after))
         self._catalog.take(after)

@@ -15,7 +15,8 @@ from sysd.model.errors import BusyError, ExistsError, InvalidError
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.profile import DEFAULT_PROFILE, Profile, default_profile
 from sysd.model.project import SCHEMA, Project
-from sysd.model.restrictions import Usage, usages
+from sysd.model.restrictions import usages
+from sysd.model.sizes import Usage
 from sysd.model.values import check_description
 from sysd.store.database import Store
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from sysd.manager.catalog import Catalog, Lookup
 from sysd.manager.ids import Ids
+from sysd.manager.quotas import Quotas
 from sysd.manager.table import Table
 from sysd.model.errors import NotFoundError
 from sysd.model.instance import Instance, Phase
@@ -15,10 +16,11 @@ from sysd.model.restrictions import check_limits, check_restrictions
 
 
 class Rules:
-    def __init__(self, catalog: Catalog, table: Table, ids: Ids) -> None:
+    def __init__(self, catalog: Catalog, table: Table, ids: Ids, quotas: Quotas) -> None:
         self._catalog = catalog
         self._table = table
         self._ids = ids
+        self._quotas = quotas
 
     def check(self, changed: Sequence[Instance], look: Lookup | None = None) -> None:
         """Raise DeniedError, or InvalidError, unless each of changed, in place of what it is now, is what its project
@@ -31,6 +33,7 @@ class Rules:
             self._check_profiles(project, merged, look or self._catalog.find_profile)
             for instance in merged:
                 self._ids.check(instance)
+                self._quotas.check(instance)
                 check_restrictions(project, instance)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])

@@ -20,6 +20,7 @@ from sysd.manager.interfaces import remember_interfaces
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
@@ -64,6 +65,7 @@ class Snapshots:
         lifecycle: Lifecycle,
         stillness: Stillness,
         work: Layers,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._events = events
@@ -74,6 +76,7 @@ class Snapshots:
         self._lifecycle = lifecycle
         self._stillness = stillness
         self._layers = work
+        self._quotas = quotas
         self._all: dict[str, dict[str, Snapshot]] = {}
         for each in store.snapshots():
             self._all.setdefault(each.instance, {})[each.name] = each
@@ -192,7 +195,7 @@ class Snapshots:
                     await self._lifecycle.stop(current)
                 await self._lifecycle.forget(current)
                 try:
-                    async with exclusive_layers(current):
+                    async with exclusive_layers(current), self._quotas.lifted(current):
                         await self._restore(handle, current, found)
                 finally:
                     await see_through(self._go_on(current.uuid, start=running))
@@ -211,7 +214,7 @@ class Snapshots:
     async def _restore(self, handle: Handle, instance: Instance, found: Snapshot) -> None:
         handle.progress("copy")
         async with self._layers.draft(container.state_dir(instance) / layers.RESTORING) as place:
-            await self._layers.clone(self.layer(instance, found), place / layers.UPPER)
+            await self._layers.clone(self.layer(instance, found), place / layers.UPPER, self._quotas.project(instance))
             await self._layers.settle(place / layers.UPPER)
             restored = found.applied(instance)
             restored = replace(restored, config=restored.config | {RESTORE: found.name})

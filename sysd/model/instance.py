@@ -42,7 +42,8 @@ class State(StrEnum):
 class Instance:
     """What the store remembers. id_base is the first of the id_count host ids that are its own (sysd.model.idmap), 0
     when it has none yet; config and devices are its own, to which those of its profiles come (see
-    sysd.model.profile.expand)."""
+    sysd.model.profile.expand). quota_id is the project (sysd.storage.quota) for which its files are counted, 0 when
+    they are not."""
 
     uuid: str
     name: str
@@ -57,6 +58,7 @@ class Instance:
     description: str = ""
     ephemeral: bool = False
     id_count: int = 65536
+    quota_id: int = 0
     created: int = field(default_factory=lambda: time.time_ns() // 1000)
 
     @property

@@ -60,7 +60,7 @@ def _networks(text: str) -> list[str]:
     return [check_network_name(name) for name in re.split(r",\s*", text) if name]
 
 
-def _memory(text: str) -> int:
+def _size(text: str) -> int:
     value = parse_size(text)
     if not value:
         raise InvalidError(f"too small: {text!r}", "more than nothing")
@@ -103,15 +103,9 @@ KEYS = (
     Key("limits.containers", _count, "", "Most containers of the project.", live=True),
     Key("limits.virtual-machines", _count, "", "Most virtual machines of the project.", live=True),
     Key("limits.cpu", _count, "", _TOTAL.format("CPUs", "limits.cpu, as a number of CPUs"), live=True),
-    Key("limits.memory", _memory, "", _TOTAL.format("memory", "limits.memory, in bytes"), live=True),
+    Key("limits.memory", _size, "", _TOTAL.format("memory", "limits.memory, in bytes"), live=True),
     Key("limits.processes", _count, "", _TOTAL.format("processes", "limits.processes"), live=True),
-    Key(
-        "limits.disk",
-        anything,
-        "",
-        "",
-        refused="the default pool's file system has no quotas that belong to an instance",
-    ),
+    Key("limits.disk", _size, "", _TOTAL.format("disk space", "a size on its root disk"), live=True),
     Key("limits.networks", _count, "", "", refused=f"projects have no networks of their own: {_SHARED}"),
     Key(
         "restricted",

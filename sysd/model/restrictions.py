@@ -7,13 +7,13 @@ Instances are expanded ones here: with all that their profiles give them. What i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from sysd.model.config import KEYS
+from sysd.model.devices.disk import root_size
 from sysd.model.errors import DeniedError, InvalidError
 from sysd.model.instance import Instance
 from sysd.model.project import Project
-from sysd.model.sizes import format_size, parse_size
+from sysd.model.sizes import Usage, format_size, parse_size
 from sysd.model.values import boolean
 
 VIRTUAL_MACHINE = "virtual-machine"
@@ -37,14 +37,6 @@ LOWLEVEL_FAMILIES = ("raw.", "security.syscalls.")
 HARMLESS_DEVICES = frozenset({"none"})
 BLOCKABLE_DEVICES = frozenset({"unix-char", "unix-block", "unix-hotplug", "infiniband", "gpu", "usb", "pci", "proxy"})
 _DEFAULTS = {key.name: key.default for key in KEYS if key.prefix is None}
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a project's instances take of one of its limits; numbers, or bytes."""
-
-    used: int
-    most: int
 
 
 # restrictions
@@ -154,7 +146,7 @@ def usages(project: Project, instances: list[Instance]) -> dict[str, Usage]:
 
 
 def _taken(project: Project, key: str, instance: Instance) -> int:
-    text = instance.config.get(key, "")
+    text = _said(key, instance)
     try:
         return parse_size(text) if key in _SIZES else int(text)
     except (ValueError, InvalidError):
@@ -162,16 +154,25 @@ def _taken(project: Project, key: str, instance: Instance) -> int:
         raise InvalidError(f"{instance.reference}: {_WANTED[key]}: {is_now}", _why(project, key)) from None
 
 
+def _said(key: str, instance: Instance) -> str:
+    """What an instance says that it takes of a limit."""
+    if key == DISK:
+        return str(root_size(instance.devices) or "")
+    return instance.config.get(key, "")
+
+
 def _why(project: Project, key: str) -> str:
     return f"project {project.name} has {key}, which holds for all of its instances together"
 
 
-_SIZES = frozenset({"limits.memory"})
-# Of these an instance takes what its key of the same name says.
+DISK = "limits.disk"
+_SIZES = frozenset({"limits.memory", DISK})
+# Of these an instance takes what its key of the same name says; of the disk, what its root disk does.
 _WANTED = {
     "limits.cpu": "limits.cpu has to be a number of CPUs",
     "limits.memory": "limits.memory has to be a size in bytes",
     "limits.processes": "limits.processes has to be set",
+    DISK: "its root disk has to have a size",
 }
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from sysd.model.errors import InvalidError
 
@@ -11,6 +12,14 @@ _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{p}B": 1000**i for i, p in enumerate(("k", "M", "G", "T", "P", "E"), 1)}
 _UNITS |= {f"{p}iB": 1024**i for i, p in enumerate(("K", "M", "G", "T", "P", "E"), 1)}
 _SIZE = re.compile(r"([0-9]{1,18})([A-Za-z]*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much is in use of something, and the most that may be; numbers, or bytes."""
+
+    used: int
+    most: int
 
 
 def parse_size(text: str) -> int:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Driver dir: plain folders on any file system, cloned file by file. Data is shared where the file system can do that
-(FICLONE: btrfs, xfs, bcachefs), else copied within the kernel, holes left out.
+(FICLONE: btrfs, xfs, bcachefs), else copied within the kernel, holes left out. Sizes are project quotas (ext4, xfs).
 
 A layer was written by a guest: it is walked by descriptors only, no link is followed, and nothing in it is parsed.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sysd import _cext as c
 from sysd.model.errors import CancelledError, FailedError
+from sysd.storage import quota
 from sysd.storage.driver import Cancelled
 
 MAX_DEPTH = 1000
@@ -35,11 +36,19 @@ _UNSHARED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EN
 class Dir:
     name = "dir"
 
-    def clone(self, source: Path, target: Path, cancelled: Cancelled) -> None:
+    is_limited = staticmethod(quota.is_limited)
+    assign = staticmethod(quota.assign)
+    project_of = staticmethod(quota.project_of)
+    usage = staticmethod(quota.usage)
+    limit = staticmethod(quota.limit)
+
+    def clone(self, source: Path, target: Path, cancelled: Cancelled, project: int = 0) -> None:
         links = target.with_name(target.name + ".links")
         try:
             links.mkdir(mode=0o700)
             target.mkdir(mode=0o700)
+            if project:
+                quota.assign(target, project)
             with contextlib.ExitStack() as stack:
                 fds = [os.open(path, _FOLDER) for path in (source, target, links)]
                 for fd in fds:

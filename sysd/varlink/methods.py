@@ -98,7 +98,9 @@ class Methods:
 
     async def get_instance(self, call: Call) -> None:
         instance = self._manager.table.get(call.text("name"))
-        call.reply({"instance": encode.instance(self._manager, instance, call.caller)})
+        usage = self._manager.quotas.usage(instance)
+        disk = {"used": usage.used, "most": usage.most} if usage else None
+        call.reply({"instance": encode.instance(self._manager, instance, call.caller), "disk": disk})
 
     async def create_instance(self, call: Call) -> None:
         options = StartOptions(start=call.flag("start"), wait=call.flag("wait"))

@@ -11,6 +11,7 @@ from sysd.manager.catalog import Catalog
 from sysd.manager.events import EventBus
 from sysd.manager.ids import Ids
 from sysd.manager.projects import Projects, ProjectUpdate
+from sysd.manager.quotas import Quotas
 from sysd.manager.rules import Rules
 from sysd.manager.table import Table
 from sysd.model.errors import BusyError, DeniedError, ExistsError, InvalidError, NotFoundError, UnsupportedError
@@ -18,6 +19,7 @@ from sysd.model.instance import Instance, Phase
 from sysd.model.profile import Profile
 from sysd.model.project import KEYS, SCHEMA, Project
 from sysd.model.restrictions import check_limits, check_restrictions, usages
+from sysd.storage.dir import Dir
 from sysd.store.database import Store
 
 ROOT = {"type": "disk", "path": "/", "pool": "default"}
@@ -129,11 +131,11 @@ BAD = [
     ("limits.memory", "50%"), ("restricted", "perhaps"), ("restricted.devices.usb", "managed"),
     ("restricted.containers.privilege", "block"), ("restricted.networks.access", "a;b"),
     ("restricted.networks.access", "../a"), ("user.a", "\0"), ("restricted.nothing", "block"), ("", "x"),
-    ("features.profiles", "own"),
+    ("features.profiles", "own"), ("limits.disk", "0"), ("limits.disk", "50%"), ("limits.disk", "many"),
 ]  # fmt: skip
 REFUSED = [
     ("features.images", "true"), ("features.networks", "true"), ("features.storage.volumes", "yes"),
-    ("limits.networks", "1"), ("limits.disk", "1GiB"), ("restricted.cluster.target", "allow"),
+    ("limits.networks", "1"), ("restricted.cluster.target", "allow"),
     ("images.auto_update_cached", "true"),
 ]  # fmt: skip
 
@@ -166,7 +168,7 @@ class House:
         self.catalog = Catalog(store)
         self.events = EventBus()
         self.table = Table(self.events, self.catalog.expand)
-        self.rules = Rules(self.catalog, self.table, Ids(self.table))
+        self.rules = Rules(self.catalog, self.table, Ids(self.table), Quotas(self.table, Dir(), Path("/proc")))
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
 
     def again(self) -> House:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key
 from sysd.model.sizes import parse_size
-from sysd.model.values import anything, boolean, one_of
+from sysd.model.values import anything, boolean, one_of, size
 
 ROOT = "/"
+LEAST_SIZE = 1 << 20
+"""What a container needs to start, with nothing of its own written, is far less."""
 OWNED_BY_US = ("/dev", "/proc", "/sys", "/run/host")
 """Of each guest, file systems of its own; see the launcher."""
 
@@ -92,7 +94,15 @@ OPTIONS = (
     Key("limits.read", io_limit, "", "Most that is read a second, in bytes (30MB) or operations (500iops).", live=True),
     Key("limits.write", io_limit, "", "The same for writing.", live=True),
     Key("limits.max", io_limit, "", "Both limits at once.", live=True),
-    Key("size", anything, "", "", refused="the default pool's file system has no quotas that belong to an instance"),
+    Key(
+        "size",
+        size(LEAST_SIZE),
+        "",
+        "Of the root file system: most that the instance may write beside its image; snapshots are not counted. "
+        "/var/lib/syscont must be on a file system with project quotas: ext4 with the features quota and project, or "
+        "xfs, mounted with prjquota.",
+        live=True,
+    ),
     Key("size.state", anything, "", "", refused="it is for virtual machines"),
     Key("boot.priority", anything, "", "", refused="it is for virtual machines"),
     Key("ceph.user_name", anything, "", "", refused=_ELSEWHERE),
@@ -110,6 +120,8 @@ def check(options: Mapping[str, str]) -> None:
                 raise InvalidError(f"{key} is not for the root file system")
         return
     guest_path(path)
+    if "size" in options:
+        raise InvalidError("size is for the root file system only", "other disks are as large as what they show")
     if not options.get("source"):
         raise InvalidError("source is missing", "a folder or file of the host")
     if options.get("pool"):
@@ -118,3 +130,9 @@ def check(options: Mapping[str, str]) -> None:
 
 def is_root(options: Mapping[str, str]) -> bool:
     return options.get("type") == "disk" and not options.get("path", "").strip("/")
+
+
+def root_size(devices: Mapping[str, Mapping[str, str]]) -> int:
+    """Bytes that the root file system may take, as expanded devices say; 0 when they don't."""
+    sizes = (options["size"] for options in devices.values() if is_root(options) and "size" in options)
+    return parse_size(next(sizes, "0"))
