@@ -18,6 +18,7 @@ NEEDS = {
     "needs_kvm": "a /dev/kvm on which a guest boots",
     "needs_smt": "cores with two threads, and core scheduling in the kernel",
     "needs_sriov": "an SR-IOV network card, and netdevsim",
+    "needs_quotas": "a kernel whose file systems count by projects",
     "needs_power_cut": "a power cut that loses what was not synced (any host can be cut off)",
 }
 

@@ -144,7 +144,7 @@ def test_a_source_that_is_not_there(host: Host, launch: Launch) -> None:
         (("disk", "source=/srv", "path=/proc/sys"), "nothing can be mounted at"),
         (("disk", "source=/srv", "path=/mnt\n/x"), "line break"),
         (("disk", "source=/srv", "path=/mnt", "raw.mount.options=dev,upperdir=/"), "not an option"),
-        (("disk", "source=/srv", "path=/mnt", "size=1GiB"), "size can't be set"),
+        (("disk", "source=/srv", "path=/mnt", "size=1GiB"), "for the root file system only"),
         (("disk", "source=/var/lib/syscont", "path=/mnt"), "syscont's own"),
         (("disk", "source=/proc/self/root", "path=/mnt"), ""),
         (("nic", "nictype=macvlan"), "parent is missing"),

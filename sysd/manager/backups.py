@@ -66,8 +66,9 @@ class Export:
 
 @dataclass(slots=True)
 class _LeftOut:
-    """What a backup has and this host does not take; the user is told."""
+    """What a backup has and this host does not take; the user is told. sizes: whether disks may have them."""
 
+    sizes: bool
     names: list[str] = field(default_factory=list)
 
     def config(self, config: Mapping[str, str]) -> dict[str, str]:
@@ -91,7 +92,7 @@ class _LeftOut:
     def devices(self, devices: Mapping[str, Mapping[str, str]], networks: Networks) -> dict[str, dict[str, str]]:
         kept: dict[str, dict[str, str]] = {}
         for name, options in devices.items():
-            fitting = {**options, "pool": form.POOL} if is_root(options) else options
+            fitting = self._root(name, options) if is_root(options) else options
             try:
                 if "network" in options and not networks.has(options["network"]):
                     raise InvalidError("no such network")
@@ -99,6 +100,13 @@ class _LeftOut:
             except SyscontError:
                 self.names.append(f"device {name[:64]}")
         return kept
+
+    def _root(self, name: str, options: Mapping[str, str]) -> dict[str, str]:
+        fitting = {**options, "pool": form.POOL}
+        if "size" in fitting and not self.sizes:
+            del fitting["size"]
+            self.names.append(f"size of device {name[:64]}")
+        return fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +313,7 @@ class Backups:
         self, handle: Handle, reference: str, made: form.Backup, images: list[Image], owner: int
     ) -> None:
         project, _ = names.split(reference)
-        left, own = _LeftOut(), made.instance
+        left, own = _LeftOut(self._quotas.are_there), made.instance
         by_volume = {image.properties.get("volume", ""): image.fingerprint for image in images}
         if len(by_volume) > 1:
             check_allowed(self._catalog.project(project), "snapshots", "the snapshots in the backup")
@@ -340,7 +348,7 @@ class Backups:
             handle.set_result("left-out", ", ".join(dict.fromkeys(left.names)))
 
     def _snapshot(self, instance: Instance, said: form.Described, name: str, fingerprint: str) -> Snapshot:
-        left = _LeftOut()
+        left = _LeftOut(self._quotas.are_there)
         made = Snapshot(
             new_uuid(),
             instance.uuid,

@@ -88,7 +88,7 @@ class Copies:
                     raise BusyError(f"{wanted.source} was made another meanwhile", "copy it again")
                 if found:
                     layer = self._snapshots.layer(current, found)
-                    await self._layers.clone(layer, folder / layers.UPPER, self._quotas.project(instance))
+                    await self._layers.clone(layer, folder / layers.UPPER, self._quotas.number(instance))
                     await self._layers.settle(folder / layers.UPPER)
                 else:
                     await self._copy(current, instance, folder, with_snapshots=with_snapshots)
@@ -107,7 +107,7 @@ class Copies:
 
     async def _copy(self, source: Instance, instance: Instance, folder: Path, *, with_snapshots: bool) -> None:
         async with self._stillness.still(source):
-            await self._layers.clone(layers.upper(source), folder / layers.UPPER, self._quotas.project(instance))
+            await self._layers.clone(layers.upper(source), folder / layers.UPPER, self._quotas.number(instance))
         made: list[Snapshot] = []
         for each in self._snapshots.of(source) if with_snapshots else ():
             copied = replace(each, uuid=new_uuid(), instance=instance.uuid, config=forget(each.config))

@@ -38,11 +38,16 @@ class Quotas:
         self._driver = driver
         self._pool = pool
 
+    @property
+    def are_there(self) -> bool:
+        """Whether the pool counts, and holds to sizes."""
+        return self._driver.is_limited(self._pool)
+
     # numbers
 
     def give(self, instance: Instance) -> Instance:
         """The instance with a number to be counted by that nobody else has, where the pool counts."""
-        if instance.quota_id or not self._driver.is_limited(self._pool):
+        if instance.quota_id or not self.are_there:
             return instance
         taken = {other.quota_id for other in self._table.all()}
         free = (number for number in range(FIRST, LAST) if number not in taken and not self._used(number))
@@ -52,13 +57,13 @@ class Quotas:
         """By files that are none of ours, or no longer known to us."""
         return self._driver.usage(self._pool, number).used > 0
 
-    def project(self, instance: Instance) -> int:
+    def number(self, instance: Instance) -> int:
         """The number for new files of an instance; 0 where nobody counts."""
-        return instance.quota_id if instance.quota_id and self._driver.is_limited(self._pool) else 0
+        return instance.quota_id if instance.quota_id and self.are_there else 0
 
     def count(self, instance: Instance, folder: Path) -> None:
         """Have what will be in an empty folder counted for the instance."""
-        if project := self.project(instance):
+        if project := self.number(instance):
             self._driver.assign(folder, project)
 
     # sizes
@@ -67,7 +72,7 @@ class Quotas:
         """Raise UnsupportedError when an expanded instance has a size that it can't be held to."""
         if not root_size(expanded.devices):
             return
-        if not self._driver.is_limited(self._pool):
+        if not self.are_there:
             raise UnsupportedError(f"size of {expanded.reference}: the file system of {self._pool} has no quotas", HOW)
         if not self._is_counted(expanded):
             why = f"size of {expanded.reference}: its files were made while nobody counted"
@@ -115,12 +120,12 @@ class Quotas:
 
     def usage(self, instance: Instance) -> Usage | None:
         """None where nobody counts."""
-        if not self.project(instance) or not self._is_counted(instance):
+        if not self.number(instance) or not self._is_counted(instance):
             return None
         return self._driver.usage(self._pool, instance.quota_id)
 
     async def _limit(self, instance: Instance, size: int) -> None:
-        if not self.project(instance):
+        if not self.number(instance):
             if size:
                 raise FailedError(f"{instance.reference} is not held to its size: {self._pool} has no quotas", HOW)
             return

@@ -214,7 +214,7 @@ class Snapshots:
     async def _restore(self, handle: Handle, instance: Instance, found: Snapshot) -> None:
         handle.progress("copy")
         async with self._layers.draft(container.state_dir(instance) / layers.RESTORING) as place:
-            await self._layers.clone(self.layer(instance, found), place / layers.UPPER, self._quotas.project(instance))
+            await self._layers.clone(self.layer(instance, found), place / layers.UPPER, self._quotas.number(instance))
             await self._layers.settle(place / layers.UPPER)
             restored = found.applied(instance)
             restored = replace(restored, config=restored.config | {RESTORE: found.name})
