@@ -37,7 +37,7 @@ class Catalog:
     def has_project(self, name: str) -> bool:
         return name in self._projects
 
-    def number(self, name: str) -> Project:
+    def project(self, name: str) -> Project:
         try:
             return self._projects[name]
         except KeyError:
@@ -63,7 +63,7 @@ class Catalog:
         return self._seen_from(project, name)
 
     def _seen_from(self, project: str, name: str) -> Profile:
-        found = self.find_profile(self.number(project).profile_project, name)
+        found = self.find_profile(self.project(project).profile_project, name)
         if found is None:
             raise NotFoundError(f"no profile {name[:80]!r}", "'syscont profile list' shows what there is")
         return found
