@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from guests import Instance, python, syscont, unique, until
-from hosts import Host
+from hosts import Host, apt
 
 MIB = 1 << 20
 ROOM = 2 * MIB
@@ -223,6 +223,26 @@ def test_a_crash_leaks_nothing(launch: Launch) -> None:
             assert known["of"]["half"] == [about(12 * MIB), 16 * MIB]
             syscont(one.host, "delete", "half")
     assert counted(one) == (about(12 * MIB), 16 * MIB)
+
+
+@pytest.mark.needs_quotas
+def test_copies_share_data_where_the_file_system_can(pool: Host, tmp_path: Path) -> None:
+    """btrfs, which has no quotas that would serve."""
+    apt.ensure("btrfs-progs")
+    image = tmp_path / "btrfs"
+    with image.open("wb") as file:
+        file.truncate(128 * MIB)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    subprocess.run(["gzip", "-1", image], check=True)
+    pool.push(image.with_suffix(".gz"), "/var/tmp/btrfs.gz")
+    pool.sh("gunzip /var/tmp/btrfs.gz; mkdir /mnt/btrfs; mount -o loop /var/tmp/btrfs /mnt/btrfs")
+    try:
+        found = json.loads(python(pool, "clone", "/mnt/btrfs").stdout)
+        assert found["same"]
+        assert found["shared"] == found["extents"] > 0
+        assert not found["limited"]
+    finally:
+        pool.sh("umount /mnt/btrfs; rm -r /mnt/btrfs /var/tmp/btrfs")
 
 
 def test_where_nobody_counts_a_size_is_refused(host: Host, busybox: str) -> None:
