@@ -142,6 +142,7 @@ def test_copies_and_snapshots(launch: Launch) -> None:
     assert counted(launch.taken(unique(), "copy", f"{one.name}/s0")) == (about(6 * MIB), 16 * MIB)
 
 
+@pytest.mark.heavy
 @pytest.mark.needs_quotas
 def test_names_backups_and_profiles(launch: Launch) -> None:
     one = launch("16MiB", verb="create")
@@ -203,6 +204,7 @@ def test_sizes_of_a_project(launch: Launch) -> None:
         syscont(host, "project", "delete", "lab")
 
 
+@pytest.mark.heavy
 @pytest.mark.needs_quotas
 def test_a_crash_leaks_nothing(launch: Launch) -> None:
     one = launch("16MiB")
