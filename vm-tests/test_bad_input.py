@@ -191,13 +191,17 @@ def test_values_that_are_no_text(bad_host: Host) -> None:
 
 
 def test_lines_in_free_keys_do_no_harm(bad_host: Host) -> None:
+    """All keys that may have any text, which tests/core/test_hostile_values.py counts; on a unit that starts."""
     value = 'one\n[Service]\nExecStart=/bin/false\n"%n $x\\'
-    config = ("--config", f"user.text={value}", "--config", "environment.A=%n $x \"'\\")
-    syscont(bad_host, "create", "busybox", "x", *config)
+    free = ("user.text", "cloud-init.user-data", "cloud-init.vendor-data", "systemd.credential.text")
+    config = [f"{key}={'#cloud-config' if key.startswith('cloud-init') else ''}{value}" for key in free]
+    words = [word for each in (*config, "environment.A=%n $x \"'\\") for word in ("--config", each)]
+    syscont(bad_host, "launch", "busybox", "x", *words)
     assert syscont(bad_host, "config", "get", "x", "user.text").stdout == value + "\n"
-    syscont(bad_host, "start", "x")
-    assert Instance(bad_host, "x").sh('printf %s "$A"') == "%n $x \"'\\"
-    syscont(bad_host, "delete", "--force", "x")
+    one = Instance(bad_host, "x")
+    assert one.sh('printf %s "$A"; cat /run/host/credentials/text') == "%n $x \"'\\" + value
+    assert "/bin/false" not in bad_host.run(["systemctl", "show", one.unit]).stdout
+    assert bad_host.sh(f"grep -c ExecStart= {one.systemd('FragmentPath')}") == "1\n"
 
 
 # Types and messages

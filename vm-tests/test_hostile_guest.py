@@ -88,3 +88,18 @@ def test_a_guest_with_replaced_programs(host: Host, launch: Launch) -> None:
     one.sh("mkdir -p /etc; echo '/bad.so' >/etc/ld.so.preload; echo 'passwd: bad' >/etc/nsswitch.conf", check=False)
     _use(one)
     assert one.exec("echo", "well").stdout == "well\n"
+
+
+@pytest.mark.parametrize("privileged", ["false", "true"])
+def test_sockets_that_are_links(host: Host, launch: Launch, privileged: str) -> None:
+    """The guest replaces what it talks to the host by; the daemon, this one and the next, has its own ends."""
+    one = launch("", "-c", f"security.privileged={privileged}")
+    one.sh(f"rm -rf /dev/syscont /dev/lxd; ln -s {CANARY} /dev/syscont; ln -s {CANARY} /dev/lxd", check=False)
+    one.sh(f"umount -l /run/host; rm -rf /run/host; ln -s {CANARY}/host /run/host", check=False)
+    one.sh(f"umount -l /dev/console; rm -f /dev/console; ln -s {CANARY}/console /dev/console", check=False)
+    host.run(["systemctl", "restart", "syscontd"])
+    syscont(host, "config", "set", one.name, "user.told=1", "security.devlxd=false")
+    syscont(host, "config", "set", one.name, "security.devlxd=true")
+    syscont(host, "logs", one.name)
+    _use(one)
+    _stop_and_start(one)
