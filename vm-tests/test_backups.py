@@ -90,6 +90,8 @@ def test_an_instance_becomes_an_image(host: Host, launch: Launch) -> None:
     made = [syscont(host, "publish", one.name, "--alias", "now", "--property", "os=mine").stdout.strip()]
     made.append(syscont(host, "publish", f"{one.name}/s", "--alias", "then").stdout.strip())
     try:
+        taken = syscont(host, "publish", one.name, "--alias", "now", check=False)
+        assert "alias 'now' exists already" in taken.stderr
         shown = json.loads(syscont(host, "image", "show", "now", "--format", "json").stdout)
         assert (shown["fingerprint"], shown["properties"]["os"]) == (made[0], "mine")
         for alias, data in (("now", "second"), ("then", "first")):

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -111,12 +111,13 @@ class _LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """What is published: a layer above an image. check raises when it was not there all the time."""
+    """What is published: a layer above an image, of an instance or of a snapshot."""
 
     source: str
+    instance: Instance
     image: str
     path: Path
-    check: Callable[[], None]
+    snapshots: Sequence[Snapshot] = ()
 
 
 class Backups:
@@ -242,21 +243,18 @@ class Backups:
         instance, snapshot = self._snapshots.find(source)
         for alias in aliases:
             names.check_alias(alias)
+        self._images.check_free(aliases)
 
         async def work(handle: Handle) -> None:
             if snapshot:
                 found = self._snapshots.get(self._table.by_uuid(instance.uuid), snapshot.name)
                 layer = self._snapshots.layer(instance, found)
 
-                def check() -> None:
-                    self._check_there(instance, [found])
-
-                await self._publish(handle, _Layer(source, found.image, layer, check), aliases, properties)
+                await self._publish(handle, _Layer(source, instance, found.image, layer, [found]), aliases, properties)
                 return
             handle.progress("copy")
             async with self._copied(instance.uuid) as (current, upper):
-                made = _Layer(source, current.image, upper, lambda: self._check_there(current, []))
-                await self._publish(handle, made, aliases, properties)
+                await self._publish(handle, _Layer(source, current, current.image, upper), aliases, properties)
 
         return self._operations.begin("publish-instance", source, work, owner)
 
@@ -269,11 +267,16 @@ class Backups:
             "architecture": image.architecture,
             "properties": {**image.properties, "description": f"Made of {source}", **properties},
         }
+
+        def check() -> None:
+            self._check_there(made_of.instance, made_of.snapshots)
+            self._images.check_free(aliases)  # another one may have been faster
+
         with self._holding([made_of.image]):
             stdin = plan.open()
             try:
                 unit = packer(UNIT.format(handle.id), f"Publish {source}", plan, stdin)
-                builder = Builder(source, facts, unit, image.templates, made_of.check)
+                builder = Builder(source, facts, unit, image.templates, check)
                 await self._images.build_with(handle, builder, aliases)
             finally:
                 os.close(stdin)
@@ -342,7 +345,11 @@ class Backups:
                 self._snapshots.put(snapshot)
 
         operation = self._instances.create(new, StartOptions(), owner, fill=fill)
-        await self._operations.wait(operation.id)
+        try:
+            await self._operations.wait(operation.id)
+        except asyncio.CancelledError:
+            self._operations.cancel(operation.id)
+            raise
         handle.set_result("name", reference)
         if left.names:
             handle.set_result("left-out", ", ".join(dict.fromkeys(left.names)))

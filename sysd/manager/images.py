@@ -133,7 +133,7 @@ class Images:
 
     def add_alias(self, alias: str, reference: str) -> None:
         names.check_alias(alias)
-        self._check_free([alias])
+        self.check_free([alias])
         fingerprint = self.find(reference).fingerprint
         self._store.put_alias(alias, fingerprint)
         self._show_aliases(fingerprint, [alias])
@@ -153,7 +153,8 @@ class Images:
         for each in changed:
             self._events.publish(Event(Kind.IMAGE_CHANGED, each, changed=("Aliases",)))
 
-    def _check_free(self, aliases: Iterable[str]) -> None:
+    def check_free(self, aliases: Iterable[str]) -> None:
+        """Raise ExistsError when one of them is the name of an image already."""
         for alias in aliases:
             if alias in self._aliases:
                 raise ExistsError(f"image alias {alias!r} exists already", "delete the alias first")
@@ -172,7 +173,7 @@ class Images:
         upload.check()
         for alias in aliases:
             names.check_alias(alias)
-        self._check_free(aliases)
+        self.check_free(aliases)
 
         async def work(handle: Handle) -> None:
             try:
@@ -184,7 +185,7 @@ class Images:
                         arguments = ["--metadata", str(metadata), "--rootfs", "0"]
                     stdin = upload.rootfs if upload.rootfs >= 0 else upload.unified
                     (image,) = await self._unpack(handle, draft, (*WORKER, *arguments), stdin)
-                    self._check_free(aliases)  # another import may have been faster
+                    self.check_free(aliases)  # another import may have been faster
                     self._adopt(draft, image, aliases)
                     handle.set_result("fingerprint", image.fingerprint)
             finally:
