@@ -194,7 +194,7 @@ def test_lines_in_free_keys_do_no_harm(bad_host: Host) -> None:
     """All keys that may have any text, which tests/core/test_hostile_values.py counts; on a unit that starts."""
     value = 'one\n[Service]\nExecStart=/bin/false\n"%n $x\\'
     free = ("user.text", "cloud-init.user-data", "cloud-init.vendor-data", "systemd.credential.text")
-    config = [f"{key}={'#cloud-config' if key.startswith('cloud-init') else ''}{value}" for key in free]
+    config = [f"{key}={'#!' if key.startswith('cloud-init') else ''}{value}" for key in free]
     words = [word for each in (*config, "environment.A=%n $x \"'\\") for word in ("--config", each)]
     syscont(bad_host, "launch", "busybox", "x", *words)
     assert syscont(bad_host, "config", "get", "x", "user.text").stdout == value + "\n"
