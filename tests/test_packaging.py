@@ -137,8 +137,8 @@ def test_only_root_owns_the_bus_name() -> None:
 def test_polkit_asks_for_an_administrator() -> None:
     actions = ET.parse(ROOT / "data/polkit-1/actions/org.syscont.policy").getroot().findall("action")
     assert {action.attrib["id"].removeprefix("org.syscont.") for action in actions} == {
-        "manage-instances", "exec", "files", "manage-images", "manage-profiles", "manage-projects", "manage-operations",
-        "manage-server",
+        "manage-instances", "exec", "files", "manage-images", "manage-networks", "manage-profiles", "manage-projects",
+        "manage-operations", "manage-server",
     }  # fmt: skip
     for action in actions:
         answers = [action.findtext(f"defaults/allow_{who}") for who in ("any", "inactive", "active")]

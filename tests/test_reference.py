@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sysd.model import project, server
+from sysd.model import network, project, server
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.schema import Key
@@ -39,7 +39,7 @@ def test_each_type_of_device_has_its_options() -> None:
 
 
 def test_each_key_explains_itself() -> None:
-    for schema_keys in (KEYS, project.KEYS, server.KEYS, *(schema.keys for schema in SCHEMAS.values())):
+    for schema_keys in (KEYS, project.KEYS, server.KEYS, network.KEYS, *(s.keys for s in SCHEMAS.values())):
         for key in schema_keys:
             assert key.help or key.refused, key.name
             assert "\n" not in key.help + key.refused, key.name

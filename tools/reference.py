@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sysd.model import project, server
+from sysd.model import network, project, server
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.schema import Key
@@ -40,6 +40,16 @@ of a new installation (LXD's is empty). Images, networks and storage are the hos
 an instance has its plain name in any project. Where two of one name are in one network, the default project's is known
 by it, else the older one; the other has addresses only, and gets the name once it is free.
 """
+NETWORKS = """# Networks
+
+Keys and values are LXD's. They are set with `syscont network create NAME KEY=VALUE` and `syscont network set NAME
+KEY=VALUE`; a key that is *live* takes effect at once, and guests run on. Networks are the host's, and all projects
+share them; one that an instance or a profile uses can't be deleted.
+
+`syscont network list-leases` says who has which address. An interface has an address of its own for good when its
+device says `ipv4.address`, or `ipv6.address` where `ipv6.dhcp.stateful` is on; it has to be in the network's subnet and
+nobody else's.
+"""
 SERVER = """# Configuration of the host
 
 Keys and values are LXD's. They are set with `syscont config set KEY=VALUE`, without the name of an instance;
@@ -67,6 +77,14 @@ def of_server() -> str:
 def devices() -> str:
     """The page of devices, a section for each type."""
     return "\n".join([HEAD, DEVICES, *(_section(kind, schema.keys) for kind, schema in SCHEMAS.items())])
+
+
+def networks() -> str:
+    """The page of networks, a section for each type."""
+    refused = [f"| `{name}` | {why} |\n" for name, why in network.REFUSED_TYPES.items()]
+    types = f"LXD's other types of networks:\n\n| Type | Why not |\n| --- | --- |\n{''.join(refused)}"
+    sections = (_section(kind, schema.keys) for kind, schema in network.SCHEMAS.items())
+    return "\n".join([HEAD, NETWORKS, *sections, types])
 
 
 def _sections(keys: Iterable[Key]) -> list[str]:
@@ -101,7 +119,13 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-PAGES = {"config.md": config, "devices.md": devices, "projects.md": projects, "server.md": of_server}
+PAGES = {
+    "config.md": config,
+    "devices.md": devices,
+    "networks.md": networks,
+    "projects.md": projects,
+    "server.md": of_server,
+}
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ _syscont_candidates() {
         plain-profile) syscont profile list --format csv 2>/dev/null | cut -d, -f1 ;;
         project) syscont project list --format csv 2>/dev/null | cut -d, -f1 ;;
         project-key) syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
+        network) syscont network list --format csv 2>/dev/null | cut -d, -f1 ;;
+        network-key) syscont network keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         image) syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n' ;;
         operation) syscont operation list --format csv 2>/dev/null | cut -d, -f1 ;;
         instance-or-key) syscont list --format csv -c n 2>/dev/null; syscont config keys --server --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
@@ -77,14 +79,24 @@ _syscont() {
         'image show --format') words='yaml json' ;;
         'image alias list --format') words='table compact csv json yaml' ;;
         'network list --format') words='table compact csv json yaml' ;;
+        'network show --format') words='yaml json' ;;
+        'network info --format') words='yaml json' ;;
+        'network create --type') words='bridge macvlan physical' ;;
+        'network keys --type') words='bridge macvlan physical' ;;
+        'network keys --format') words='table compact csv json yaml' ;;
+        'network list-leases --format') words='table compact csv json yaml' ;;
         'operation list --format') words='table compact csv json yaml' ;;
         'monitor --format') words='text json' ;;
         'launch --config') kind=key ;;
         'launch -c') kind=key ;;
+        'launch --network') kind=network ;;
+        'launch -n') kind=network ;;
         'launch --profile') kind=plain-profile ;;
         'launch -p') kind=plain-profile ;;
         'create --config') kind=key ;;
         'create -c') kind=key ;;
+        'create --network') kind=network ;;
+        'create -n') kind=network ;;
         'create --profile') kind=plain-profile ;;
         'create -p') kind=plain-profile ;;
         'copy --config') kind=key ;;
@@ -94,6 +106,8 @@ _syscont() {
         'profile create -c') kind=key ;;
         'project create --config') kind=key ;;
         'project create -c') kind=key ;;
+        'network create --config') kind=network-key ;;
+        'network create -c') kind=network-key ;;
         esac
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
         [[ -z $kind ]] || _syscont_offer "$kind" "$cur"
@@ -136,7 +150,7 @@ _syscont_verb() {
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'snapshot') words='create restore list show rename delete' ;;
-        'network') words='list' ;;
+        'network') words='list show info create rename delete edit get set unset keys attach detach list-leases' ;;
         'operation') words='list cancel' ;;
         'launch') options='--config --device --network --profile --no-profiles --ephemeral --wait --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
         'create') options='--config --device --network --profile --no-profiles --ephemeral --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
@@ -224,6 +238,19 @@ _syscont_verb() {
         'image alias remove') options='--project --help' valued=' --project ' kinds=(image ...) ;;
         'image alias list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'network show') options='--format --project --help' valued=' --format --project ' kinds=(network) ;;
+        'network info') options='--format --project --help' valued=' --format --project ' kinds=(network) ;;
+        'network create') options='--type --config --description --project --help' valued=' --type -t --config -c --description --project ' kinds=(none network-key ...) ;;
+        'network rename') options='--project --help' valued=' --project ' kinds=(network none) ;;
+        'network delete') options='--project --help' valued=' --project ' kinds=(network ...) ;;
+        'network edit') options='--project --help' valued=' --project ' kinds=(network) ;;
+        'network get') options='--project --help' valued=' --project ' kinds=(network network-key) ;;
+        'network set') options='--project --help' valued=' --project ' kinds=(network network-key ...) ;;
+        'network unset') options='--project --help' valued=' --project ' kinds=(network network-key ...) ;;
+        'network keys') options='--type --refused --format --no-legend --project --help' valued=' --type -t --format --project ' kinds=() ;;
+        'network attach') options='--project --help' valued=' --project ' kinds=(network instance none) ;;
+        'network detach') options='--project --help' valued=' --project ' kinds=(network instance none) ;;
+        'network list-leases') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(network) ;;
         'operation list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'operation cancel') options='--project --help' valued=' --project ' kinds=(operation ...) ;;
         'monitor') options='--format --project --help' valued=' --format --project ' kinds=() ;;

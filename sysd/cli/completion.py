@@ -24,6 +24,8 @@ SOURCES = {
     "plain-profile": "syscont profile list --format csv 2>/dev/null | cut -d, -f1",
     "project": "syscont project list --format csv 2>/dev/null | cut -d, -f1",
     "project-key": "syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
+    "network": "syscont network list --format csv 2>/dev/null | cut -d, -f1",
+    "network-key": "syscont network keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "image": "syscont image list --format csv -c L 2>/dev/null | tr ' ' '\\n'",
     "operation": "syscont operation list --format csv 2>/dev/null | cut -d, -f1",
     "instance-or-key": "syscont list --format csv -c n 2>/dev/null; "

@@ -38,6 +38,13 @@ def project(parsed: Parsed) -> int:
     return _edit(PROJECTS, parsed.args[0])
 
 
+def network(parsed: Parsed) -> int:
+    """``syscont network edit``"""
+    from sysd.cli.objects import NETWORKS
+
+    return _edit(NETWORKS, parsed.args[0])
+
+
 def _edit(kind: Kind, reference: str) -> int:
     found = kind.current([reference])
     if reference not in found:

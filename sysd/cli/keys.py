@@ -35,6 +35,14 @@ def of_projects(parsed: Parsed) -> int:
     return _show(parsed, [_item(key) for key in KEYS])
 
 
+def of_networks(parsed: Parsed) -> int:
+    """``syscont network keys``"""
+    from sysd.model.network import BRIDGE, SCHEMAS
+
+    kind = parsed.value("type", BRIDGE)
+    return _show(parsed, [_item(key) for key in SCHEMAS[kind].keys])
+
+
 def _show(parsed: Parsed, found: list[Item], device: str = "") -> int:
     found = [item for item in found if bool(item["refused"]) == parsed.flag("refused")]
     noun = "option" if device else "key"

@@ -102,14 +102,6 @@ IMAGE_COLUMNS: dict[str, Column] = {
     "c": ("CREATED", time("created")),
     "d": ("DESCRIPTION", text("description")),
 }
-NETWORK_COLUMNS = (
-    ("NAME", text("name")),
-    ("IPV4", text("ipv4")),
-    ("IPV6", text("ipv6")),
-    ("DOMAIN", text("domain")),
-    ("USED BY", lambda item: str(len(item.get("usedBy") or ()))),
-)
-
 
 def instances(parsed: Parsed) -> int:
     """``syscont list``"""
@@ -144,12 +136,6 @@ def aliases(parsed: Parsed) -> int:
     found.sort(key=lambda item: str(item["alias"]))
     columns = (("ALIAS", text("alias")), ("FINGERPRINT", _short("fingerprint")), ("DESCRIPTION", text("description")))
     show(found, columns, parsed, "alias")
-    return 0
-
-
-def networks(parsed: Parsed) -> int:
-    """``syscont network list``"""
-    show(client.items("ListNetworks", "networks"), NETWORK_COLUMNS, parsed, "network")
     return 0
 
 

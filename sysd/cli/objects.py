@@ -14,7 +14,7 @@ from typing import Any
 from sysd.cli import client
 from sysd.cli.document import Node
 from sysd.cli.errors import CliError, UsageError
-from sysd.model import names, project, server
+from sysd.model import bridge, names, network, project, server
 from sysd.model.config import SCHEMA
 from sysd.model.devices.check import check_device
 from sysd.model.errors import InvalidError, SyscontError
@@ -116,6 +116,8 @@ class Kind:
                 return [checked(item, names.check_profile_name) for item in node.items()]
             case "ephemeral":
                 return node.boolean()
+            case "type":
+                return checked(node, network.check_type)
             case "state":
                 return node.choice("running", "stopped")
         return node.text()
@@ -169,6 +171,43 @@ class Projects(Kind):
 
     def changing(self, reference: str, changed: Values) -> Call:
         return ("UpdateProject", {"name": reference, **changed})
+
+
+class Networks(Kind):
+    name = "network"
+    section = "networks"
+    listed_by = "network list"
+    fields = ("name", "type", "description", "config")
+    fixed = ("name", "type")
+    schema = network.SCHEMA
+    check_name = staticmethod(names.check_network_name)
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        found = {item["name"]: item for item in client.items("ListNetworks", "networks") if item["name"] in references}
+        return {
+            name: item | {"config": {key: value for key, value in item["config"].items() if not key.startswith(OWN)}}
+            for name, item in found.items()
+        }
+
+    def completed(self, current: Values, wanted: Values) -> Values:
+        """Addresses that were made up, and NAT with them, are not to go away, or to change, because a document leaves
+        them to syscontd."""
+        if "config" not in wanted or current["type"] != network.BRIDGE:
+            return wanted
+        config = dict(wanted["config"])
+        for version in (4, 6):
+            address, nat = f"ipv{version}.address", f"ipv{version}.nat"
+            if config.get(address, bridge.AUTO) == bridge.AUTO:
+                kept = {key: value for key, value in current["config"].items() if key in (address, nat)}
+                config = {key: value for key, value in config.items() if key != address}
+                config = kept | config
+        return wanted | {"config": config}
+
+    def making(self, reference: str, wanted: Values) -> Call:
+        return ("CreateNetwork", wanted)
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        return ("UpdateNetwork", {"name": reference, **changed})
 
 
 class Profiles(Kind):
@@ -240,9 +279,9 @@ class Instances(Kind):
         return [reference] if current.get("state") in ALIVE else []
 
 
-SERVER, PROJECTS, PROFILES, INSTANCES = Server(), Projects(), Profiles(), Instances()
+SERVER, PROJECTS, NETWORKS, PROFILES, INSTANCES = Server(), Projects(), Networks(), Profiles(), Instances()
 # In the order in which they need each other.
-KINDS: tuple[Kind, ...] = (SERVER, PROJECTS, PROFILES, INSTANCES)
+KINDS: tuple[Kind, ...] = (SERVER, PROJECTS, NETWORKS, PROFILES, INSTANCES)
 
 
 def own_config(reference: str) -> dict[str, str]:

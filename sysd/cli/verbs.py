@@ -23,7 +23,7 @@ _DEVICE = Option(
     LIST,
     "DEVICE,KEY=VALUE...",
 )
-_NETWORK = Option("network", "Put eth0 into this managed network.", "n", VALUE, "NETWORK")
+_NETWORK = Option("network", "Put eth0 into this managed network.", "n", VALUE, "NETWORK", complete="network")
 _CONFIG = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
                  complete="key")  # fmt: skip
 _FORMAT = Option("format", "How to print it.", "", VALUE, "FORMAT", FORMATS)
@@ -109,6 +109,9 @@ _ATTRIBUTES = (
 )
 _FILE_PUSH = (_RECURSIVE, _CREATE_DIRS, *_ATTRIBUTES)
 
+_TYPE = Option("type", "Type of the network.", "t", VALUE, "TYPE", ("bridge", "macvlan", "physical"))
+_CONFIG_OF_NETWORK = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
+                            complete="network-key")  # fmt: skip
 _PROFILE = Option("profile", "Give it this profile; may be given several times, later ones win.", "p", LIST, "PROFILE",
                   complete="plain-profile")  # fmt: skip
 _NO_PROFILES = Option("no-profiles", "Give it no profile, not even the default one.")
@@ -143,7 +146,10 @@ SECTIONS = (
     ("Backups", ("export", "import", "publish")),
     ("Images", ("image build", "image import", "image list", "image show", "image delete")),
     ("Image aliases", ("image alias add", "image alias remove", "image alias list")),
-    ("The host", ("network list", "operation list", "operation cancel", "monitor")),
+    ("Networks", ("network list", "network show", "network info", "network create", "network rename", "network delete",
+                  "network edit", "network get", "network set", "network unset", "network keys", "network attach",
+                  "network detach", "network list-leases")),
+    ("The host", ("operation list", "operation cancel", "monitor")),
     ("This command", ("completion", "version", "help")),
 )
 
@@ -157,7 +163,7 @@ GROUPS = {
     "image": "Build, import and look after images.",
     "image alias": "Names that stand for images.",
     "snapshot": "Keep what instances are at a moment, and go back to it.",
-    "network": "Look at managed networks.",
+    "network": "Bridges with addresses, DNS and NAT, and links of the host, that instances are in.",
     "operation": "Look at and cancel what takes long.",
 }
 
@@ -203,6 +209,8 @@ ALIASES = {
     "project mv": "project rename",
     "project get-current": "project current",
     "network ls": "network list",
+    "network rm": "network delete",
+    "network mv": "network rename",
     "operation ls": "operation list",
     "operation delete": "operation cancel",
 }
@@ -341,7 +349,30 @@ _VERBS = (
     Verb("image alias remove", "image:alias_remove", "Remove names of images", "ALIAS...", 1, -1, (),
          ("image", "...")),
     Verb("image alias list", "listing:aliases", "List the names of images", "", 0, 0, _LIST),
-    Verb("network list", "listing:networks", "List networks", "", 0, 0, _LIST),
+    Verb("network list", "network:list_all", "List networks", "", 0, 0, _LIST),
+    Verb("network show", "network:show_one", "Show a network", "NETWORK", 1, 1, (_DATA,), ("network",)),
+    Verb("network info", "network:info", "Show the state of a network's link", "NETWORK", 1, 1, (_DATA,),
+         ("network",)),
+    Verb("network create", "network:create", "Make a network", "NETWORK [KEY=VALUE...]", 1, -1,
+         (_TYPE, _CONFIG_OF_NETWORK, _DESCRIPTION), ("", "network-key", "...")),
+    Verb("network rename", "network:rename", "Give a network that nobody uses another name", "NETWORK NEW-NAME", 2, 2,
+         (), ("network", "")),
+    Verb("network delete", "network:delete", "Delete networks that nobody uses", "NETWORK...", 1, -1, (),
+         ("network", "...")),
+    Verb("network edit", "edit:network", "Edit a network", "NETWORK", 1, 1, (), ("network",)),
+    Verb("network get", "network:get", "Print the value of a key", "NETWORK KEY", 2, 2, (),
+         ("network", "network-key")),
+    Verb("network set", "network:set_keys", "Set keys: all of them or none", "NETWORK KEY=VALUE...", 2, -1, (),
+         ("network", "network-key", "...")),
+    Verb("network unset", "network:unset", "Remove keys", "NETWORK KEY...", 2, -1, (),
+         ("network", "network-key", "...")),
+    Verb("network keys", "keys:of_networks", "List the keys that there are", "", 0, 0, (_TYPE, _REFUSED, *_LIST)),
+    Verb("network attach", "network:attach", "Give an instance an interface in a network",
+         "NETWORK NAME [DEVICE [INTERFACE]]", 2, 4, (), ("network", "instance", "")),
+    Verb("network detach", "network:detach", "Take an instance's interface in a network away",
+         "NETWORK NAME [DEVICE]", 2, 3, (), ("network", "instance", "")),
+    Verb("network list-leases", "network:list_leases", "List who has which address in a network", "NETWORK", 1, 1,
+         _LIST, ("network",)),
     Verb("operation list", "listing:operations", "List what is going on", "", 0, 0, _LIST),
     Verb("operation cancel", "operation:cancel", "Cancel operations", "ID...", 1, -1, (), ("operation", "...")),
     Verb("monitor", "operation:monitor", "Print every change as it happens", "", 0, 0, _MONITOR),

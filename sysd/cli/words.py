@@ -129,6 +129,28 @@ DETAILS = {
         "TYPE and options are those of 'syscont config keys --device TYPE'. All instances that have the profile get "
         "the device, unless they have one of that name."
     ),
+    "network create": (
+        "TYPE is bridge (when it is not said), macvlan or physical. A bridge gets addresses that nobody else on the "
+        "host has, and NAT, unless ipv4.address and ipv6.address say otherwise; none is none. DHCP, DNS and router "
+        "advertisements come with it."
+    ),
+    "network set": (
+        "It holds at once where 'syscont network keys' says that the key is live, and guests run on. When it can't be "
+        "so, nothing changes. A value of - is read from standard input."
+    ),
+    "network edit": _EDIT_HELP.replace(
+        "the instance's description, profiles, configuration and devices", "the network's description and configuration"
+    ),
+    "network rename": "Nobody uses it when no instance and no profile has a device in it.",
+    "network delete": "Nobody uses it when no instance and no profile has a device in it.",
+    "network attach": (
+        "The device is called like the network when DEVICE is not given; INTERFACE is its name in the guest."
+    ),
+    "network detach": "DEVICE is needed when the instance has several in the network. What a profile gives stays.",
+    "network list-leases": (
+        "Kept (static) and leased (dynamic) addresses, also of instances that are stopped, those that guests made up "
+        "for themselves, and the network's own (gateway)."
+    ),
     "project list": "A project without profiles of its own uses those of the default project.",
     "project create": (
         "With features.profiles=false it uses the default project's profiles; else it gets a default profile of its "
@@ -345,6 +367,27 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "image alias remove": (("syscont image alias remove stable", ""),),
     "image alias list": (("syscont image alias list", ""),),
     "network list": (("syscont network list", ""),),
+    "network show": (("syscont network show syscontbr0", ""),),
+    "network info": (("syscont network info syscontbr0", ""),),
+    "network create": (
+        ("syscont network create lab0", "a bridge with addresses of its own, and NAT"),
+        ("syscont network create lab0 ipv4.address=10.7.0.1/24 ipv4.nat=true ipv6.address=none", "with these"),
+        ("syscont network create lan --type macvlan parent=eno1", "interfaces beside the host's, in its network"),
+        ("syscont network create servers --type macvlan parent=eno1 vlan=20", "in a VLAN of it"),
+    ),
+    "network rename": (("syscont network rename lab0 lab1", ""),),
+    "network delete": (("syscont network delete lab0", ""),),
+    "network edit": (("syscont network edit syscontbr0", ""),),
+    "network get": (("syscont network get syscontbr0 ipv4.address", ""),),
+    "network set": (
+        ("syscont network set lab0 ipv4.address=10.8.0.1/24", "guests get addresses in it, at once or by renewal"),
+        ("syscont network set lab0 ipv4.dhcp.ranges=10.8.0.100-10.8.0.200", "the rest is for ipv4.address of devices"),
+    ),
+    "network unset": (("syscont network unset lab0 ipv4.dhcp.ranges", ""),),
+    "network keys": (("syscont network keys", "of bridges"), ("syscont network keys --type macvlan --refused", "")),
+    "network attach": (("syscont network attach lab0 web1 eth1 eth1", "device and interface named eth1"),),
+    "network detach": (("syscont network detach lab0 web1", ""),),
+    "network list-leases": (("syscont network list-leases syscontbr0", ""),),
     "operation list": (("syscont operation list", ""),),
     "operation cancel": (("syscont operation cancel ID", ""),),
     "monitor": (("syscont monitor --format json", "one event a line"),),

@@ -8,7 +8,8 @@ from typing import Any
 import sysd
 from sysd.dbus.catalog import ProfileObjects, ProjectObjects, profile_update, project_update
 from sysd.dbus.interface import Call, Interface, Method, Property, Signal
-from sysd.dbus.objects import InstanceObjects, image_kind, network_kind, operation_kind
+from sysd.dbus.networks import NetworkObjects
+from sysd.dbus.objects import InstanceObjects, image_kind, operation_kind
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.dbus.service import Kind, Service
 from sysd.dbus.snapshots import SnapshotMethods
@@ -44,7 +45,7 @@ class ManagerObject:
         return [
             InstanceObjects(self._manager).kind(),
             image_kind(self._manager),
-            network_kind(self._manager),
+            NetworkObjects(self._manager).kind(),
             ProfileObjects(self._manager).kind(),
             ProjectObjects(self._manager).kind(),
             operation_kind(self._manager, self._authority),
@@ -71,7 +72,7 @@ class ManagerObject:
                 Method("DeleteImage", [("s", "name")], give, self._delete_image, images),
                 Method("AddImageAlias", [("s", "alias"), ("s", "image")], [], self._add_alias, images),
                 Method("RemoveImageAlias", [("s", "alias")], [], self._remove_alias, images),
-                Method("ListNetworks", [], [("a(ssso)", "networks")], self._list_networks),
+                *NetworkObjects(self._manager).manager_methods(),
                 Method("ListProfiles", [], [("a(ssso)", "profiles")], self._list_profiles),
                 Method("GetProfile", [("s", "name")], [("o", "profile")], self._get_profile),
                 Method("CreateProfile", [("s", "name"), OPTIONS], [("o", "profile")], self._create_profile, profiles),
@@ -194,11 +195,7 @@ class ManagerObject:
         project = self._manager.projects.create(call.body[0], project_update(call))
         return [self._kinds["project"].path(project.name)]
 
-    # networks and operations
-
-    async def _list_networks(self, _: str, call: Call) -> list[Any]:
-        path = self._kinds["network"].path
-        return [[[n.name, n.ipv4, n.ipv6, path(n.name)] for n in self._manager.networks.all()]]
+    # operations
 
     async def _list_operations(self, _: str, call: Call) -> list[Any]:
         return [[[o.id, o.kind, o.target, o.status.value, *operation_path(o)] for o in self._manager.operations.all()]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instances, images, networks and operations as D-Bus objects: their interfaces, one table each."""
+"""Instances, images and operations as D-Bus objects: their interfaces, one table each."""
 
 from __future__ import annotations
 
@@ -219,21 +219,6 @@ def image_kind(manager: Manager) -> Kind:
         ],
     )
     return Kind("image", interface, lambda: [i.fingerprint for i in images.all()], images.has)
-
-
-def network_kind(manager: Manager) -> Kind:
-    networks = manager.networks
-    interface = Interface(
-        "org.syscont.Network",
-        [],
-        [
-            Property("Name", "s", lambda name: name, changes=False),
-            Property("IPv4", "s", lambda name: networks.get(name).ipv4),
-            Property("IPv6", "s", lambda name: networks.get(name).ipv6),
-            Property("Domain", "s", lambda name: networks.get(name).domain),
-        ],
-    )
-    return Kind("network", interface, lambda: [n.name for n in networks.all()], networks.has)
 
 
 def operation_kind(manager: Manager, authority: Authority) -> Kind:

@@ -23,7 +23,6 @@ from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.images import Builder, Images
 from sysd.manager.instances import Instances, NewInstance, StartOptions, make_folder
 from sysd.manager.layers import Layers
-from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.quotas import Quotas
 from sysd.manager.snapshots import Snapshots
@@ -89,12 +88,12 @@ class _LeftOut:
             self.names.append("description")
             return ""
 
-    def devices(self, devices: Mapping[str, Mapping[str, str]], networks: Networks) -> dict[str, dict[str, str]]:
+    def devices(self, devices: Mapping[str, Mapping[str, str]], catalog: Catalog) -> dict[str, dict[str, str]]:
         kept: dict[str, dict[str, str]] = {}
         for name, options in devices.items():
             fitting = self._root(name, options) if is_root(options) else options
             try:
-                if "network" in options and not networks.has(options["network"]):
+                if "network" in options and not catalog.has_network(options["network"]):
                     raise InvalidError("no such network")
                 kept[name] = check_device(name, fitting)
             except SyscontError:
@@ -129,7 +128,6 @@ class Backups:
         catalog: Catalog,
         table: Table,
         images: Images,
-        networks: Networks,
         instances: Instances,
         snapshots: Snapshots,
         stillness: Stillness,
@@ -141,7 +139,6 @@ class Backups:
         self._catalog = catalog
         self._table = table
         self._images = images
-        self._networks = networks
         self._instances = instances
         self._snapshots = snapshots
         self._stillness = stillness
@@ -325,7 +322,7 @@ class Backups:
             reference,
             by_volume[""],
             left.config(own.config),
-            left.devices(own.devices, self._networks),
+            left.devices(own.devices, self._catalog),
             self._profiles(project, own.profiles),
             left.description(own.description),
             own.ephemeral,
@@ -362,7 +359,7 @@ class Backups:
             name,
             fingerprint,
             left.config(said.config),
-            left.devices(said.devices, self._networks),
+            left.devices(said.devices, self._catalog),
             self._profiles(instance.project, said.profiles),
             left.description(said.description),
             said.ephemeral,

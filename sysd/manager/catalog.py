@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The profiles and projects that there are, and the host's configuration: looked up here, and remembered from here
-only."""
+"""The profiles, projects and networks that there are, and the host's configuration: looked up here, and remembered from
+here only."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 
 from sysd.model import names, server
 from sysd.model.errors import NotFoundError
-from sysd.model.instance import Instance
+from sysd.model.instance import Instance, Phase
 from sysd.model.names import DEFAULT_PROJECT
+from sysd.model.network import Network
 from sysd.model.profile import DEFAULT_PROFILE, Profile, default_profile, expand
 from sysd.model.project import Project, default_project
 from sysd.store.database import Store
 
 Lookup = Callable[[str, str], Profile | None]
 """The profile of a project and a name."""
+Remembered = Profile | Project | Network
 
 
 class Catalog:
@@ -24,6 +26,7 @@ class Catalog:
         self.server_config = store.server_config()
         self._projects = {project.name: project for project in store.projects()}
         self._profiles = {(profile.project, profile.name): profile for profile in store.profiles()}
+        self._networks = {network.name: network for network in store.networks()}
         if DEFAULT_PROJECT not in self._projects:
             self.remember(default_project())
         if (DEFAULT_PROJECT, DEFAULT_PROFILE) not in self._profiles:
@@ -94,38 +97,74 @@ class Catalog:
                 found |= dict.fromkeys(profile.config, name)
         return {key: name for key, name in found.items() if key not in instance.config}
 
+    # networks
+
+    def networks(self) -> list[Network]:
+        """All of them, also those that are half made or being deleted."""
+        return [self._networks[name] for name in sorted(self._networks)]
+
+    def find_network(self, name: str) -> Network | None:
+        """One that can be used."""
+        found = self._networks.get(name)
+        return found if found and found.phase is Phase.READY else None
+
+    def has_network(self, name: str) -> bool:
+        return self.find_network(name) is not None
+
+    def network(self, name: str) -> Network:
+        found = self.find_network(name)
+        if found is None:
+            raise NotFoundError(f"no network {name[:80]!r}", "'syscont network list' shows what there is")
+        return found
+
+    def is_taken(self, network: str) -> bool:
+        """Whether a network has the name, be it half made or half deleted, or its row can't be read."""
+        return network in self._networks or network in self._store.unreadable("networks")
+
     # the store and what is in memory change together; within a transaction, memory changes by what it returns
 
     def remember_server_config(self, config: dict[str, str]) -> None:
         self._store.put_server_config(config)
         self.server_config = config
 
-    def remember(self, value: Profile | Project) -> None:
+    def remember(self, value: Remembered) -> None:
         self.write(value)
         self.take(value)
 
-    def write(self, value: Profile | Project) -> None:
+    def write(self, value: Remembered) -> None:
         """On disk only, for a transaction; then comes take."""
-        if isinstance(value, Project):
-            self._store.put_project(value)
-        else:
-            self._store.put_profile(value)
+        match value:
+            case Project():
+                self._store.put_project(value)
+            case Profile():
+                self._store.put_profile(value)
+            case Network():
+                self._store.put_network(value)
 
-    def erase(self, value: Profile | Project) -> None:
+    def erase(self, value: Remembered) -> None:
         """On disk only, for a transaction; then comes drop."""
-        if isinstance(value, Project):
-            self._store.delete_project(value.name)
-        else:
-            self._store.delete_profile(value.project, value.name)
+        match value:
+            case Project():
+                self._store.delete_project(value.name)
+            case Profile():
+                self._store.delete_profile(value.project, value.name)
+            case Network():
+                self._store.delete_network(value.name)
 
-    def take(self, value: Profile | Project) -> None:
-        if isinstance(value, Project):
-            self._projects[value.name] = value
-        else:
-            self._profiles[value.project, value.name] = value
+    def take(self, value: Remembered) -> None:
+        match value:
+            case Project():
+                self._projects[value.name] = value
+            case Profile():
+                self._profiles[value.project, value.name] = value
+            case Network():
+                self._networks[value.name] = value
 
-    def drop(self, value: Profile | Project) -> None:
-        if isinstance(value, Project):
-            self._projects.pop(value.name, None)
-        else:
-            self._profiles.pop((value.project, value.name), None)
+    def drop(self, value: Remembered) -> None:
+        match value:
+            case Project():
+                self._projects.pop(value.name, None)
+            case Profile():
+                self._profiles.pop((value.project, value.name), None)
+            case Network():
+                self._networks.pop(value.name, None)

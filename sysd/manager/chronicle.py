@@ -2,7 +2,7 @@
 """What happened, for the journal: a line per event that an administrator would look for.
 
 Fields to search by: SYSCONT_EVENT, SYSCONT_PROJECT, SYSCONT_INSTANCE, SYSCONT_UNIT, SYSCONT_OPERATION, SYSCONT_IMAGE,
-SYSCONT_PROFILE.
+SYSCONT_PROFILE, SYSCONT_NETWORK.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Chronicle:
             case "profile":
                 fields = _fields(event, SYSCONT_PROJECT=event.project, SYSCONT_PROFILE=event.name)
                 log.info("%s %s", event.kind, event.reference, extra=fields)
+            case "network":
+                log.info("%s %s", event.kind, event.name, extra=_fields(event, SYSCONT_NETWORK=event.name))
             case "project":
                 log.info("%s %s", event.kind, event.name, extra=_fields(event, SYSCONT_PROJECT=event.name))
             case "server":

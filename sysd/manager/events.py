@@ -21,6 +21,8 @@ class Kind(StrEnum):
     IMAGE_CHANGED = "image-changed"
     IMAGE_REMOVED = "image-removed"
     NETWORK_ADDED = "network-added"
+    NETWORK_CHANGED = "network-changed"
+    NETWORK_REMOVED = "network-removed"
     PROFILE_ADDED = "profile-added"
     PROFILE_CHANGED = "profile-changed"
     PROFILE_REMOVED = "profile-removed"

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sysd.model.addresses import addresses
 from sysd.model.devices import nic as model
 from sysd.model.devices.check import SCHEMAS, check_together
 from sysd.model.errors import FailedError
@@ -18,8 +19,20 @@ from sysd.runtime.container import Links
 from sysd.runtime.replay import HOST_NETNS_FD, NETNS_FD
 from sysd.runtime.spec import Plugged
 
-NetworkIndex = Callable[[str], Coroutine[Any, Any, int]]
-"""The index of a managed network's bridge, which is up then."""
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """What interfaces in a managed network are made of: their nictype, the host's link by name and index, and their
+    largest packet if the network says it."""
+
+    kind: str
+    link: str
+    index: int
+    mtu: int
+
+
+FindUplink = Callable[[str], Coroutine[Any, Any, Uplink]]
+"""That of a managed network, which is up then."""
 
 _NO_ADDRESS = ("ipvlan", "physical")
 _HAS_HOST_END = ("bridged", "p2p", "routed")
@@ -65,39 +78,36 @@ def _has_host_name(expanded: Instance, name: str, kind: str) -> bool:
     return bool(fits) or "host_name" in expanded.devices[name]
 
 
-async def links_of(instance: Instance, network_index: NetworkIndex) -> Links:
+async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     """All of an expanded instance. Raises FailedError when a link of the host's that one needs is not there."""
     made: dict[str, Plugged] = {}
+    put_back: list[str] = []
     names = names_of(instance.devices)
     for name in names:
-        found = nics.requests(await _nic(instance, name, network_index), NETNS_FD, HOST_NETNS_FD)
+        nic = await _nic(instance, name, find_uplink)
+        found = nics.requests(nic, NETNS_FD, HOST_NETNS_FD)
         made[name] = Plugged(list(found.plug), list(found.unplug))
+        if nic.kind == "physical":
+            put_back += [request for _, request in found.unplug]
     steps = [step for each in made.values() for step in each.plug]
-    put_back = [
-        request
-        for name in names
-        if model.nictype(instance.devices[name]) == "physical"
-        for _, request in made[name].unplug
-    ]
     first = interface_name(instance, names[0]) if names else ""
     host = [request for side, request in steps if side == HOST]
     guest = [request for side, request in steps if side == GUEST]
     return Links(host, [*guest, *nics.guest_basics(first)], made, put_back)
 
 
-async def _nic(instance: Instance, name: str, network_index: NetworkIndex) -> Nic:
+async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
     options = instance.devices[name]
-    kind = model.nictype(options)
-    parent_name = options.get("parent", "")
-    parent = await _parent_index(name, options, network_index)
+    uplink = await _uplink(name, options, find_uplink)
+    kind = uplink.kind
     return Nic(
         kind=kind,
         name=interface_name(instance, name),
         host_name=host_interface_name(instance, name),
         mac=hardware_address(instance, name) if kind not in _NO_ADDRESS else options.get("hwaddr", ""),
-        mtu=int(options.get("mtu", "0")),
-        parent=parent,
-        parent_name=parent_name,
+        mtu=int(options.get("mtu", uplink.mtu)),
+        parent=uplink.index,
+        parent_name=uplink.link,
         mode=_SCHEMA.text(options, "mode"),
         addresses=_addresses(options, "ipv4.address", "ipv6.address"),
         routers=_routers(options),
@@ -105,22 +115,25 @@ async def _nic(instance: Instance, name: str, network_index: NetworkIndex) -> Ni
     )
 
 
-async def _parent_index(name: str, options: Mapping[str, str], network_index: NetworkIndex) -> int:
+async def _uplink(name: str, options: Mapping[str, str], find_uplink: FindUplink) -> Uplink:
     if network := options.get("network"):
-        return await network_index(network)
-    parent = options.get("parent")
-    if not parent or model.nictype(options) == "physical":
-        return 0
+        found = await find_uplink(network)
+        if not found.index and found.kind != "physical":
+            raise FailedError(f"device {name}: the host has no link {found.link}", f"network {network} is made of it")
+        return found
+    kind, parent = model.nictype(options), options.get("parent", "")
+    if not parent or kind == "physical":
+        return Uplink(kind, parent, 0, 0)
     index = links.interface_index(parent)
     if not index:
         raise FailedError(f"device {name}: the host has no link {parent}")
-    if model.nictype(options) == "bridged" and not links.is_bridge(parent):
+    if kind == "bridged" and not links.is_bridge(parent):
         raise FailedError(f"device {name}: {parent} is no bridge", "nictype=macvlan makes interfaces of other links")
-    return index
+    return Uplink(kind, parent, index, 0)
 
 
 def _addresses(options: Mapping[str, str], *keys: str) -> tuple[Address, ...]:
-    return tuple(one for key in keys for one in model.addresses(options.get(key, "")))
+    return tuple(one for key in keys for one in addresses(options.get(key, "")))
 
 
 def _routers(options: Mapping[str, str]) -> tuple[Address, ...]:

@@ -14,7 +14,7 @@ from sysd.manager import hotplug
 from sysd.manager.guests import STOPPED, Guests
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
-from sysd.manager.interfaces import NetworkIndex, links_of
+from sysd.manager.interfaces import FindUplink, links_of
 from sysd.manager.proxies import Proxies
 from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
@@ -52,7 +52,7 @@ class Lifecycle:
         ids: Ids,
         quotas: Quotas,
         proxies: Proxies,
-        network_index: NetworkIndex,
+        find_uplink: FindUplink,
         hosts_changed: Callable[[], None],
     ) -> None:
         self._table = table
@@ -63,7 +63,7 @@ class Lifecycle:
         self._ids = ids
         self._quotas = quotas
         self._proxies = proxies
-        self._network_index = network_index
+        self._find_uplink = find_uplink
         self.hosts_changed = hosts_changed
 
     # what users ask for; the caller holds the instance's lock
@@ -154,7 +154,7 @@ class Lifecycle:
         return live.cpus
 
     async def _make_spec(self, expanded: Instance) -> LaunchSpec:
-        links = await links_of(expanded, self._network_index)
+        links = await links_of(expanded, self._find_uplink)
         return container.make_spec(expanded, self._images.find(expanded.image), links)
 
     async def load(self, instances: list[Instance]) -> None:
@@ -191,6 +191,15 @@ class Lifecycle:
         if self._table.status(instance).state in STOPPED:
             await self.forget(instance)
             await self.load([instance])
+
+    async def reload_all(self, instances: list[Instance]) -> None:
+        """reload of several, each with its lock held; a unit that can't be made now is made at the next start."""
+        for instance in instances:
+            async with self._table.lock(instance.uuid):
+                try:
+                    await self.reload(self._table.ready(instance.uuid))
+                except SyscontError as error:
+                    log.warning("%s can't be prepared for systemctl: %s", instance.name, error)
 
     async def _wait_for_launch(self, instance: Instance, job: str, launched: asyncio.Future[None]) -> None:
         """Until PID 1 of the guest runs."""

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import sysd
@@ -21,6 +20,7 @@ from sysd.manager.events import EventBus
 from sysd.manager.files import Files
 from sysd.manager.guests import Guests
 from sysd.manager.hardware import Hardware
+from sysd.manager.hosts import ports_of
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
@@ -41,10 +41,10 @@ from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import Trees
+from sysd.manager.uplinks import Uplinks
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
-from sysd.model.instance import Instance, Phase, hardware_address, host_interface_name
-from sysd.model.names import DEFAULT_PROJECT
+from sysd.model.instance import Instance, Phase
 from sysd.model.operation import Operation
 from sysd.model.server import proxies
 from sysd.runtime import container
@@ -85,9 +85,7 @@ class Manager:
             self._users_of_image,
             lambda: proxies(self.catalog.server_config),
         )
-        self.networks = Networks(
-            store, self.events, self.systemd, Resolved(bus), self._host_table, self._host_ends
-        )
+        self.uplinks = Uplinks(self.catalog, self.systemd, Resolved(bus), ports_of(self.table))
         self.guests = Guests(self.table, self.systemd, Machined(bus))
         self.proxies = Proxies(self.table, self.systemd)
         self.guests.on_start(self.proxies.started)
@@ -100,8 +98,17 @@ class Manager:
             self.ids,
             self.quotas,
             self.proxies,
-            self.networks.index,
-            self.networks.hosts_changed,
+            self.uplinks.uplink,
+            self.uplinks.hosts_changed,
+        )
+        self.networks = Networks(
+            store,
+            self.catalog,
+            self.events,
+            self.operations,
+            self.table,
+            self.uplinks,
+            self.lifecycle.reload_all,
         )
         self.hardware = Hardware(self.table, self.lifecycle)
         self.instances = Instances(
@@ -151,7 +158,6 @@ class Manager:
             self.catalog,
             self.table,
             self.images,
-            self.networks,
             self.instances,
             self.snapshots,
             stillness,
@@ -180,7 +186,7 @@ class Manager:
         await self.ephemeral.finish()
         await self.quotas.apply_all()
         await self.backups.sweep()
-        await self.networks.bring_up_all()
+        await self.networks.start()
         await self.lifecycle.load(self.table.all())
         for operation in interrupted:
             await self._finish_change(operation)
@@ -295,32 +301,6 @@ class Manager:
             *self.backups.use_image(fingerprint),
             *self._store.unreadable_users(fingerprint),
         ]
-
-    def _host_table(self, network: str) -> Mapping[str, str]:
-        return named_once({hardware_address(instance, name): instance for instance, name in self._interfaces(network)})
-
-    def _host_ends(self, network: str) -> list[str]:
-        return [host_interface_name(instance, name) for instance, name in self._interfaces(network)]
-
-    def _interfaces(self, network: str) -> Iterator[tuple[Instance, str]]:
-        """On a network: expanded instances and names of their devices."""
-        for instance in map(self.table.expanded, self.table.all()):
-            for name, device in instance.devices.items():
-                if device.get("type") == "nic" and device.get("network") == network:
-                    yield instance, name
-
-
-def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:
-    """Names in DNS by hardware address. Instances of several projects may have one name: networks are the default
-    project's, so its instance is known by it, else the one that was there first; the others have no name (empty)."""
-    ranked = sorted(instances.values(), key=lambda i: (i.project != DEFAULT_PROJECT, i.created, i.uuid))
-    owners: dict[str, str] = {}
-    for instance in ranked:
-        owners.setdefault(instance.name.lower(), instance.uuid)
-    return {
-        address: instance.name if owners[instance.name.lower()] == instance.uuid else ""
-        for address, instance in instances.items()
-    }
 
 
 def make_directories() -> None:

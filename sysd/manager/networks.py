@@ -1,205 +1,339 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Managed networks: the bridge, its addresses, its NAT, its dnsmasq, its names on the host."""
+"""Networks: making, changing and deleting them. What instances and profiles name stays as they need it."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import secrets
-import signal
-import socket
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
-from sysd.manager.background import Background
+from sysd.manager import leases, subnets
+from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
-from sysd.model.errors import FailedError, NotFoundError
-from sysd.model.network import DEFAULT_NETWORK, Network
-from sysd.network import dnsmasq, firewall, links
+from sysd.manager.hosts import check_kept, ports
+from sysd.manager.leases import Lease
+from sysd.manager.operations import Handle, Operations
+from sysd.manager.table import Table
+from sysd.manager.uplinks import Uplinks
+from sysd.model import names
+from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, SyscontError
+from sysd.model.instance import Instance, Phase
+from sysd.model.network import BRIDGE, DEFAULT_NETWORK, SCHEMAS, Network, check_network, check_type
+from sysd.model.values import check_description
+from sysd.network import dnsmasq, links
+from sysd.network.links import LinkState
 from sysd.store.database import Store
-from sysd.units.bus import BusError
-from sysd.units.resolved import Resolved
-from sysd.units.systemd import SERVICE, JobError, Systemd
 
 log = logging.getLogger(__name__)
 
-RULE_LOADERS = ("nftables.service", "firewalld.service")
+MAX_NETWORKS = 1000
+MADE_DEFAULT = "default_network"
+"""Of the store's meta values: that there was a default network, which its owner may have deleted."""
+_PROPERTIES = {"config": ("Config", "IPv4", "IPv6", "Domain"), "description": ("Description",)}
 
-HostTable = Callable[[str], Mapping[str, str]]
-"""MAC address to name of all instances on a network."""
-HostEnds = Callable[[str], Iterable[str]]
-"""Names of the host's ends of the interfaces that instances have on a network, should they run."""
+AfterChange = Callable[[list[Instance]], Awaitable[None]]
+"""Called with the instances in a network that has changed, as they are themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkUpdate:
+    """New values for parts of a network, each of them whole; None leaves a part as it is. Nothing is checked yet."""
+
+    config: Mapping[str, str] | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Who has an interface in a network: instances, also by their profiles, and profiles; qualified names."""
+
+    instances: list[str]
+    profiles: list[str]
 
 
 class Networks:
     def __init__(
         self,
         store: Store,
+        catalog: Catalog,
         events: EventBus,
-        systemd: Systemd,
-        resolved: Resolved,
-        host_table: HostTable,
-        host_ends: HostEnds,
+        operations: Operations,
+        table: Table,
+        uplinks: Uplinks,
+        after_change: AfterChange,
     ) -> None:
         self._store = store
+        self._catalog = catalog
         self._events = events
-        self._systemd = systemd
-        self._resolved = resolved
-        self._host_table = host_table
-        self._host_ends = host_ends
-        self._networks = {network.name: network for network in store.networks()}
-        self._up: dict[str, int] = {}
-        self._serving: set[str] = set()
+        self._operations = operations
+        self._table = table
+        self._uplinks = uplinks
+        self._after_change = after_change
         self._lock = asyncio.Lock()
-        self._refresh: asyncio.TimerHandle | None = None
-        self._background = Background()
-        systemd.on_unit_change(self._unit_changed)
 
     def all(self) -> list[Network]:
-        return list(self._networks.values())
+        return [network for network in self._catalog.networks() if network.phase is Phase.READY]
 
-    def has(self, name: str) -> bool:
-        return name in self._networks
-
-    def get(self, name: str) -> Network:
-        try:
-            return self._networks[name]
-        except KeyError:
-            raise NotFoundError(f"no network {name!r}") from None
-
-    async def index(self, name: str) -> int:
-        """Interface index of a network's bridge, which is up then; the default network is made when it is not there."""
-        if self._is_well(name):
-            return self._up[name]
-        async with self._lock:
-            if name == DEFAULT_NETWORK and name not in self._networks:
-                await self._create(DEFAULT_NETWORK)
-            return await self._bring_up(self.get(name))
-
-    def _is_well(self, name: str) -> bool:
-        """Whether nobody took anything away since the network was brought up; takes a fraction of a millisecond."""
-        index = self._up.get(name)
-        return (
-            bool(index)
-            and name in self._serving
-            and links.interface_index(name) == index
-            and firewall.in_place(self._networks[name])
+    def users(self, name: str) -> Users:
+        return Users(
+            [instance.reference for instance in self._members(name)],
+            [
+                profile.reference
+                for profile in self._catalog.profiles()
+                if any(device.get("network") == name for device in profile.devices.values())
+            ],
         )
 
-    def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
-        state = changed.get("ActiveState")
-        if unit in RULE_LOADERS and state == "active":
-            # It may have flushed all tables, ours too.
-            self._background.run(self._restore_rules())
-        elif state is not None and (name := dnsmasq.network_of(unit)) in self._networks:
-            # dnsmasq that was stopped by hand stays so until an instance needs it.
-            (self._serving.add if state == "active" else self._serving.discard)(name)
+    def leases(self, name: str) -> list[Lease]:
+        """Who has which address in a network."""
+        return leases.known(self._catalog.network(name), self._table)
 
-    async def _restore_rules(self) -> None:
-        async with self._lock:
-            for network in [self._networks[name] for name in self._up]:
-                try:
-                    if not firewall.in_place(network):
-                        await firewall.apply(firewall.nat_transaction(network))
-                except (FailedError, OSError) as error:
-                    log.error("NAT of network %s was lost: %s", network.name, error)
+    async def state(self, name: str) -> LinkState:
+        """Of its link, now. Raises FailedError when it has none at the moment."""
+        network = self._catalog.network(name)
+        found = await asyncio.to_thread(links.describe, network.link)
+        if found is None:
+            raise FailedError(f"network {name}: the host has no link {network.link}")
+        return found
 
-    async def bring_up_all(self) -> None:
-        """At start. A network that fails does not hold the rest up; its instances say why when they start."""
-        for network in self._networks.values():
-            try:
-                async with self._lock:
-                    await self._bring_up(network)
-            except Exception as error:
-                log.error("network %s can't be brought up: %s", network.name, error)
+    def _members(self, name: str) -> list[Instance]:
+        """The instances that have an interface in a network, expanded."""
+        everyone = [self._table.expanded(instance) for instance in self._table.all()]
+        return [instance for instance in everyone if any(ports([instance], name))]
 
-    async def _create(self, name: str) -> None:
-        used = await asyncio.to_thread(lambda: list(links.used_networks()))
-        ipv6 = choose_ipv6() if links.has_ipv6() else ""
-        network = Network(name, choose_ipv4(used), ipv6)
-        self._store.put_network(network)
-        self._networks[name] = network
-        self._events.publish(Event(Kind.NETWORK_ADDED, name))
+    # at start
 
-    async def _bring_up(self, network: Network) -> int:
-        addresses = [network.ipv4, *([network.ipv6] if network.ipv6 else [])]
-        index = await asyncio.to_thread(links.ensure_bridge, network.name, addresses)
-        # A bridge that somebody deleted has lost the guests that were on it.
-        await asyncio.to_thread(links.put_into_bridge, index, list(self._host_ends(network.name)))
-        await asyncio.to_thread(links.enable_forwarding)
-        await firewall.apply(firewall.nat_transaction(network))
-        dnsmasq.write_hosts(network.name, self._host_table(network.name))
-        await self._start_dnsmasq(network, index)
-        # Not waited for: a resolved that hangs, or comes up later than we do, must not hold instances up.
-        self._background.run(self._resolved.set_link(index, [network.ipv4_interface.ip], network.domain))
-        self._up[network.name] = index
-        return index
+    async def start(self) -> None:
+        """Finish or undo what a crash cut off, make the default network if there never was one, and bring all up. A
+        network that fails does not hold the rest up; its instances say why when they start."""
+        for network in self._catalog.networks():
+            if network.phase is not Phase.READY:
+                log.warning("removing network %s, left %s", network.name, network.phase)
+                await self._at_start(network, self._remove(network))
+        for network in self.all():
+            await self._at_start(network, self._uplinks.bring_up(network))
+        if not self._store.get_meta(MADE_DEFAULT):
+            await self._make_default()
 
-    async def _start_dnsmasq(self, network: Network, index: int) -> None:
-        """Unless it runs already, bound to the bridge that there is now."""
-        unit = dnsmasq.unit_name(network.name)
+    async def _at_start(self, network: Network, work: Awaitable[object]) -> None:
         try:
-            if not await self._serves(unit, index):
-                job = await self._systemd.start_transient(
-                    unit, dnsmasq.unit_properties(network, socket.gethostname(), index)
-                )
-                await self._systemd.finish(unit, job)
-        except (BusError, JobError) as error:
-            message = f"network {network.name}: dnsmasq does not start: {error}"
-            raise FailedError(message, f"journalctl -u {unit}") from None
-        self._serving.add(network.name)
+            await work
+        except Exception as error:
+            log.error("network %s can't be put right: %s", network.name, error)
 
-    async def _serves(self, unit: str, index: int) -> bool:
-        """Whether dnsmasq runs as it should. If not, nothing is left of it that would be in the way of a new one."""
-        states = {one.active_state for one in await self._systemd.list_units(unit)}
-        if "active" in states and await self._environment(unit) == dnsmasq.bound_to(index):
-            return True
-        if states - {"inactive", "failed"}:
-            await self._systemd.wait_job(await self._systemd.stop_unit(unit))
-        await self._systemd.forget(unit)
-        return False
+    async def _make_default(self) -> None:
+        if not self._catalog.is_taken(DEFAULT_NETWORK):
+            try:
+                network = await self._planned(DEFAULT_NETWORK, BRIDGE, NetworkUpdate())
+                self._catalog.remember(network)
+                await self._make(network)
+            except (SyscontError, OSError) as error:
+                log.error("there is no default network: %s", error)
+                return
+        self._store.set_meta(MADE_DEFAULT, "true")
 
-    async def _environment(self, unit: str) -> object:
-        return await self._systemd.unit_property(unit, SERVICE, "Environment")
+    # making
+
+    async def create(self, name: str, kind: str, wanted: NetworkUpdate, owner: int) -> Network:
+        """Make a network of a type: bridge, macvlan or physical."""
+
+        async def work(handle: Handle) -> None:
+            async with self._lock:
+                network = await self._planned(name, check_type(kind), wanted)
+                # On disk before anything is made: half a network is taken away at the next start.
+                self._catalog.remember(network)
+                await self._make(network)
+
+        names.check_network_name(name)
+        check_type(kind)
+        await self._operations.wait(self._operations.begin("create-network", name, work, owner).id)
+        return self._catalog.network(name)
+
+    async def _planned(self, name: str, kind: str, wanted: NetworkUpdate) -> Network:
+        """The network that is to be made, checked."""
+        if self._catalog.is_taken(name):
+            raise ExistsError(f"a network named {name!r} exists already")
+        if len(self._catalog.networks()) >= MAX_NETWORKS:
+            raise BusyError("there are too many networks", "delete some")
+        if kind == BRIDGE and links.interface_index(name):
+            raise ExistsError(f"the host has a link named {name!r} already", "a bridge of a network has its name")
+        network = Network(name, kind, phase=Phase.CREATING)
+        network = await self._updated(network, wanted, new=True)
+        await self._check(network)
+        return network
+
+    async def _make(self, network: Network) -> None:
+        try:
+            await self._uplinks.bring_up(network)
+        except BaseException:
+            await asyncio.shield(self._remove(network))
+            raise
+        self._catalog.remember(replace(self._as_stored(network), phase=Phase.READY))
+        self._publish(Kind.NETWORK_ADDED, network)
+
+    def _as_stored(self, network: Network) -> Network:
+        """With what was remembered of it while it was brought up."""
+        return next(one for one in self._catalog.networks() if one.name == network.name)
+
+    async def _updated(self, network: Network, wanted: NetworkUpdate, *, new: bool = False) -> Network:
+        if wanted.description is not None:
+            network = replace(network, description=check_description(wanted.description))
+        if wanted.config is not None or new:
+            config = SCHEMAS[network.type].check(wanted.config or {})
+            network = await self._configured(network, config, new=new)
+        return network
+
+    async def _configured(self, network: Network, config: dict[str, str], *, new: bool = False) -> Network:
+        """With config in place of what it is configured by."""
+        if network.is_bridge:
+            others = [other for other in self._catalog.networks() if other.name != network.name]
+            config = await asyncio.to_thread(subnets.fill, config, others, new=new)
+        return replace(network, config=check_network(network, config))
+
+    async def _check(self, network: Network) -> None:
+        """Raise InvalidError unless a network goes together with all that there is."""
+        if not network.is_bridge:
+            return
+        if network.address(6) and not links.has_ipv6():
+            raise InvalidError("ipv6.address: the host has no IPv6", "set ipv6.address=none")
+        index = links.interface_index(network.name)
+        host = await asyncio.to_thread(links.own_addresses)
+        elsewhere = [address for where, address in host if where != index]
+        others = [other for other in self._catalog.networks() if other.name != network.name]
+        subnets.check(network, others, [one for one in elsewhere if not _is_of(one.ip, others)])
+        await dnsmasq.check(network)
+
+    # changing
+
+    async def update(self, name: str, wanted: NetworkUpdate, owner: int) -> None:
+        async def change(network: Network) -> Network:
+            return await self._updated(network, wanted)
+
+        await self._change(name, change, owner)
+
+    async def change(self, name: str, values: Mapping[str, str], unset: Collection[str], owner: int) -> None:
+        """Set and remove keys, all or none."""
+        removed = set(unset)
+
+        async def change(network: Network) -> Network:
+            schema = SCHEMAS[network.type]
+            changed = schema.changed(network.config, values, removed)
+            own = {key: value for key, value in changed.items() if not schema.find(key).internal}
+            return await self._configured(network, own)
+
+        await self._change(name, change, owner)
+
+    async def _change(self, name: str, change: Callable[[Network], Awaitable[Network]], owner: int) -> None:
+        """Change a network, and the host with it, or leave both as they were. A change that a crash cuts off is
+        finished at the next start, which brings up what the network says."""
+
+        async def work(handle: Handle) -> None:
+            async with self._lock:
+                before = self._catalog.network(name)
+                after = await change(before)
+                parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(after, part)]
+                if "config" in parts:
+                    await self._check_change(before, after)
+                    await self._put_in_force(before, after)
+                elif parts:
+                    self._catalog.remember(after)
+                if parts:
+                    self._publish(Kind.NETWORK_CHANGED, after, *(each for part in parts for each in _PROPERTIES[part]))
+            if "config" in parts:
+                members = [self._table.by_uuid(one.uuid) for one in self._members(name)]
+                await self._after_change([one for one in members if one.phase is Phase.READY])
+
+        self._catalog.network(name)
+        await self._operations.wait(self._operations.begin("change-network", name, work, owner).id)
+
+    async def _check_change(self, before: Network, after: Network) -> None:
+        await self._check(after)
+        members = self._members(after.name)
+        check_kept(after, members)
+        if not after.is_bridge and before.link != after.link and members:
+            raise BusyError(f"network {after.name} is in use by {_some([one.reference for one in members])}",
+                            "its link can be changed when it is not")  # fmt: skip
+
+    async def _put_in_force(self, before: Network, after: Network) -> None:
+        self._catalog.remember(after)
+        try:
+            await self._uplinks.change(before, after)
+        except BaseException as error:
+            self._catalog.remember(before)
+            await asyncio.shield(self._go_back(after, before))
+            if isinstance(error, FailedError):
+                raise FailedError(f"network {after.name} stays as it was: {error.message}", error.hint) from None
+            raise
+
+    async def _go_back(self, tried: Network, before: Network) -> None:
+        try:
+            await self._uplinks.change(tried, before)
+        except (SyscontError, OSError) as error:
+            log.error("network %s can't be put back: %s", before.name, error)
 
     # names
 
-    def hosts_changed(self) -> None:
-        """Instances came, went or changed names: let dnsmasq know, once for many changes."""
-        if self._refresh is None:
-            self._refresh = asyncio.get_running_loop().call_later(0.01, self._start_refresh)
+    async def rename(self, name: str, new_name: str, owner: int) -> None:
+        """Give a network that nobody uses another name."""
+        names.check_network_name(new_name)
 
-    def _start_refresh(self) -> None:
-        self._refresh = None
-        self._background.run(self._write_hosts())
+        async def work(handle: Handle) -> None:
+            async with self._lock:
+                before = self._catalog.network(name)
+                self._check_unused(before, "renamed")
+                if self._catalog.is_taken(new_name):
+                    raise ExistsError(f"a network named {new_name!r} exists already")
+                if before.is_bridge and links.interface_index(new_name):
+                    raise ExistsError(f"the host has a link named {new_name!r} already")
+                after, gone = replace(before, name=new_name), replace(before, phase=Phase.DELETING)
+                with self._store.transaction():
+                    self._catalog.write(gone)
+                    self._catalog.write(after)
+                self._catalog.take(gone)
+                self._catalog.take(after)
+                self._publish(Kind.NETWORK_REMOVED, before)
+                self._publish(Kind.NETWORK_ADDED, after)
+                await asyncio.shield(self._remove(gone))
+                await self._uplinks.bring_up(after)
 
-    async def _write_hosts(self) -> None:
-        for name in self._up:
-            hosts = self._host_table(name)
-            if not dnsmasq.write_hosts(name, hosts):
-                continue
-            try:
-                dnsmasq.release_lost(self._networks[name], hosts)
-                await self._systemd.kill_unit(dnsmasq.unit_name(name), signal.SIGHUP)
-            except (BusError, OSError) as error:
-                log.warning("dnsmasq of %s was not told of new names: %s", name, error)
+        self._catalog.network(name)
+        await self._operations.wait(self._operations.begin("rename-network", name, work, owner).id)
+
+    async def delete(self, name: str, owner: int) -> None:
+        """Delete a network that nobody uses."""
+
+        async def work(handle: Handle) -> None:
+            async with self._lock:
+                network = self._catalog.network(name)
+                self._check_unused(network, "deleted")
+                gone = replace(network, phase=Phase.DELETING)
+                self._catalog.remember(gone)
+                self._publish(Kind.NETWORK_REMOVED, gone)
+                # Half a network is of no use to anyone: what has begun is not cancelled any more.
+                await asyncio.shield(self._remove(gone))
+
+        self._check_unused(self._catalog.network(name), "deleted")
+        await self._operations.wait(self._operations.begin("delete-network", name, work, owner).id)
+
+    async def _remove(self, network: Network) -> None:
+        await self._uplinks.take_down(network)
+        self._catalog.erase(network)
+        self._catalog.drop(network)
+
+    def _check_unused(self, network: Network, what: str) -> None:
+        users = self.users(network.name)
+        if found := [*users.instances, *(f"profile {name}" for name in users.profiles)]:
+            raise BusyError(f"network {network.name} is in use by {_some(found)}", f"it can be {what} when it is not")
+
+    def _publish(self, kind: Kind, network: Network, *changed: str) -> None:
+        self._events.publish(Event(kind, network.name, "", changed))
 
 
-def choose_ipv4(used: list[ipaddress.IPv4Network]) -> str:
-    """A /24 in 10.0.0.0/8 that overlaps nothing; the gateway's address with prefix length."""
-    taken = [*(other for other in used if other.prefixlen), ipaddress.IPv4Network("10.0.0.0/16")]
-    start = secrets.randbelow(1 << 16)
-    for step in range(1 << 16):
-        # An odd factor visits each of the subnets once, in no obvious order.
-        number = (start + step * 40503) % (1 << 16)
-        subnet = ipaddress.IPv4Network((0x0A000000 | number << 8, 24))
-        if not any(subnet.overlaps(other) for other in taken):
-            return f"{subnet[1]}/24"
-    raise FailedError("no free IPv4 subnet for the network", "10.0.0.0/8 is all in use on this host")
+def _is_of(address: object, networks: list[Network]) -> bool:
+    """Whether a network has an address, for which it speaks itself."""
+    return any(own and own.ip == address for one in networks for own in (one.address(4), one.address(6)))
 
 
-def choose_ipv6() -> str:
-    """A random /64 of unique local addresses (RFC 4193)."""
-    network = (0xFD42 << 112) | (secrets.randbits(48) << 64)
-    return f"{ipaddress.IPv6Address(network + 1)}/64"
+def _some(found: list[str]) -> str:
+    return ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")

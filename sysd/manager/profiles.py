@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from sysd.manager import hosts
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.interfaces import remember_interfaces
@@ -103,6 +104,7 @@ class Profiles:
         return Profile(name, home)
 
     def _add(self, profile: Profile) -> None:
+        hosts.check_devices(profile.devices, self._catalog.find_network)
         self._catalog.remember(profile)
         self._publish(Kind.PROFILE_ADDED, profile)
 
@@ -158,6 +160,8 @@ class Profiles:
             return after if is_it else self._catalog.find_profile(project, name)
 
         users = [user for user in self.used_by(before) if user.phase is not Phase.DELETING]
+        if after.devices != before.devices:
+            hosts.check_devices(after.devices, self._catalog.find_network)
         changed = [remember_interfaces(user, self._catalog.expand(user, look)) for user in users]
         self._rules.check(changed, look)
         for user in changed:

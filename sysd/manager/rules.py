@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sysd.manager.catalog import Catalog, Lookup
+from sysd.manager.hosts import check_devices, check_kept
 from sysd.manager.ids import Ids
 from sysd.manager.quotas import Quotas
 from sysd.manager.table import Table
@@ -34,7 +35,9 @@ class Rules:
             for instance in merged:
                 self._ids.check(instance)
                 self._quotas.check(instance)
+                check_devices(instance.devices, self._catalog.find_network)
                 check_restrictions(project, instance)
+            self._check_kept(changed, merged)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])
 
@@ -44,6 +47,19 @@ class Rules:
             for name in instance.profiles:
                 if look(project.profile_project, name) is None:
                     raise NotFoundError(f"{instance.reference} has a profile {name!r}, which does not exist")
+
+    def _check_kept(self, changed: Sequence[Instance], merged: Sequence[Instance]) -> None:
+        """The addresses that their interfaces always have, beside those of everybody else's."""
+        wanted = {
+            device.get("network", "")
+            for instance in merged
+            for device in instance.devices.values()
+            if "ipv4.address" in device or "ipv6.address" in device
+        }
+        for network in filter(None, map(self._catalog.find_network, wanted)):
+            uuids = {instance.uuid for instance in changed}
+            others = [self._table.expanded(one) for one in self._table.all() if one.uuid not in uuids and _stays(one)]
+            check_kept(network, [*others, *merged])
 
     def check_project(self, project: Project) -> None:
         """The same for a project that is to change: all its instances, as they are."""

@@ -19,6 +19,8 @@ _PATH_SAFE = re.compile(r"[A-Za-z0-9]", re.ASCII)
 _KEYWORD = "dnsmasq takes it for a keyword"
 _LOOPBACK = "it stands for the loopback addresses"
 _SOUGHT = "programs look for servers of that name and trust them"
+# What beside links there is in /proc/sys/net/ipv4/conf, and a link that is always there.
+_NO_LINKS = frozenset({"all", "default", "lo"})
 # One more entry in a guest's /etc/hosts, in dnsmasq's file of hosts or in DNS must not mean something else there.
 _RESERVED = {
     "ignore": _KEYWORD,
@@ -76,6 +78,8 @@ def check_alias(name: str) -> str:
 
 def check_network_name(name: str) -> str:
     """A network's name is also its bridge's, so it is a Linux interface name (at most 15 bytes)."""
+    if name in _NO_LINKS:
+        raise InvalidError(f"a network can't be named {name!r}", "the kernel has that name for something else")
     if not _INTERFACE.fullmatch(name):
         raise InvalidError(
             f"invalid network name {name!r}",

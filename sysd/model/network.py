@@ -1,28 +1,156 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A managed bridge network."""
+"""Managed networks: bridges of ours, and links of the host's that instances' interfaces are made of."""
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sysd.model import addresses, bridge
+from sysd.model.addresses import Interface, Subnet
+from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.instance import Phase
+from sysd.model.schema import Key, Schema
+from sysd.model.values import anything, boolean, integer
 
 DEFAULT_NETWORK = "syscontbr0"
-DNS_DOMAIN = "syscont"
+BRIDGE, MACVLAN, PHYSICAL = "bridge", "macvlan", "physical"
+MADE_LINK = "volatile.link.created"
+"""Whether the link with the VLAN's tag is of our own making."""
+
+_OVN = "it is for OVN networks, which there are not yet"
+_PARENT = (
+    Key("parent", addresses.link, "", "Link of the host that interfaces are made of; has to be set."),
+    Key("mtu", integer(68, 65535), "", "Largest packet of instances' interfaces, in bytes; the parent's when not set."),
+    Key("vlan", integer(1, 4094), "", "The VLAN to be in: of a link PARENT.VLAN, made when it is not there."),
+    Key("gvrp", boolean, "false", "Whether the switch is told of the VLAN (GARP VLAN Registration Protocol)."),
+    Key("maas.subnet.ipv4", anything, "", "", refused="MAAS is not spoken to"),
+    Key("maas.subnet.ipv6", anything, "", "", refused="MAAS is not spoken to"),
+    Key(MADE_LINK, boolean, "false", "Whether the link with the VLAN's tag was made by syscontd.", internal=True),
+    bridge.USER,
+)
+_UPLINK = tuple(
+    Key(name, anything, "", "", refused=_OVN)
+    for name in (
+        "ipv4.gateway", "ipv6.gateway", "ipv4.ovn.ranges", "ipv6.ovn.ranges", "ipv4.routes", "ipv6.routes",
+        "ipv4.routes.anycast", "ipv6.routes.anycast", "dns.nameservers", "ovn.ingress_mode", "bgp.peers.*",
+    )
+)  # fmt: skip
+REFUSED_TYPES = {
+    "ovn": "OVN is not spoken yet",
+    "sriov": "virtual functions of SR-IOV are not managed yet",
+}
+
+
+def _check_parent(config: Mapping[str, str]) -> None:
+    if "parent" not in config:
+        raise InvalidError("parent is missing", "the link of the host that interfaces are made of")
+    if "vlan" in config:
+        addresses.link(vlan_link(config))
+    elif "gvrp" in config:
+        raise InvalidError("gvrp: it is about a vlan", "set vlan")
+
+
+def vlan_link(config: Mapping[str, str]) -> str:
+    """Name of the link with the VLAN's tag, as LXD names it."""
+    return f"{config['parent']}.{config['vlan']}"
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """keys, and what they must be together."""
+
+    keys: tuple[Key, ...]
+    check: Callable[[Mapping[str, str]], None]
+
+
+TYPES = {
+    BRIDGE: Type(bridge.KEYS, bridge.check),
+    MACVLAN: Type(_PARENT, _check_parent),
+    PHYSICAL: Type((*_PARENT[:-1], *_UPLINK, _PARENT[-1]), _check_parent),
+}
+_HINT = "see 'syscont network keys'"
+SCHEMAS = {name: Schema(kind.keys, f"{name} network", _HINT) for name, kind in TYPES.items()}
+KEYS = tuple({key.name: key for kind in reversed(TYPES.values()) for key in kind.keys}.values())
+SCHEMA = Schema(KEYS, "network", _HINT)
+"""Of all types together, for who does not know which it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """ipv4 and ipv6 are the bridge's own address with prefix length, such as ``10.87.3.1/24``."""
+    """What the store remembers. The address of a bridge is never ``auto`` here: it was chosen."""
 
     name: str
-    ipv4: str
-    ipv6: str
-    domain: str = DNS_DOMAIN
+    type: str = BRIDGE
+    description: str = ""
+    config: dict[str, str] = field(default_factory=dict)
+    phase: Phase = Phase.READY
 
     @property
-    def ipv4_interface(self) -> ipaddress.IPv4Interface:
-        return ipaddress.IPv4Interface(self.ipv4)
+    def is_bridge(self) -> bool:
+        return self.type == BRIDGE
+
+    def text(self, key: str) -> str:
+        """The value of a key, its default when it is not set."""
+        return SCHEMAS[self.type].text(self.config, key)
+
+    def flag(self, key: str) -> bool:
+        return boolean(self.text(key))
+
+    def address(self, version: int) -> Interface | None:
+        """The bridge's own, with the length of the subnet's prefix."""
+        return bridge.own_address(self.config, version) if self.is_bridge else None
+
+    def subnet(self, version: int) -> Subnet | None:
+        own = self.address(version)
+        return own.network if own else None
 
     @property
-    def ipv6_interface(self) -> ipaddress.IPv6Interface:
-        return ipaddress.IPv6Interface(self.ipv6)
+    def ipv4(self) -> str:
+        return str(self.address(4) or "")
+
+    @property
+    def ipv6(self) -> str:
+        return str(self.address(6) or "")
+
+    @property
+    def domain(self) -> str:
+        """In which instances have names; empty where they have none."""
+        return self.text("dns.domain") if self.is_bridge and self.text("dns.mode") != "none" else ""
+
+    @property
+    def link(self) -> str:
+        """The link of the host's that interfaces are ports of, or made of."""
+        if self.is_bridge:
+            return self.name
+        return vlan_link(self.config) if "vlan" in self.config else self.config["parent"]
+
+    @property
+    def mtu(self) -> int:
+        """Of instances' interfaces; 0 for that of the link."""
+        return int(self.config.get("bridge.mtu" if self.is_bridge else "mtu", "0"))
+
+    def leases(self, version: int) -> bool:
+        """Whether addresses are leased, so that an interface can have one of its own."""
+        own = self.address(version)
+        if not own or not self.flag(f"ipv{version}.dhcp"):
+            return False
+        return version == 4 or self.flag("ipv6.dhcp.stateful")
+
+
+def check_type(kind: str) -> str:
+    if why := REFUSED_TYPES.get(kind):
+        raise UnsupportedError(f"networks of type {kind} are not offered", why)
+    if kind not in TYPES:
+        raise InvalidError(f"unknown type of network {kind[:80]!r}", f"one of {', '.join(TYPES)}")
+    return kind
+
+
+def check_network(network: Network, config: Mapping[str, str]) -> dict[str, str]:
+    """A checked copy of config for a network; what the daemon keeps there stays. Raises InvalidError or
+    UnsupportedError."""
+    schema = SCHEMAS[network.type]
+    kept = {key: value for key, value in network.config.items() if schema.find(key).internal}
+    checked = kept | schema.check(config)
+    TYPES[network.type].check(checked)
+    return checked

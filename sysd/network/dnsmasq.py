@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
-import secrets
-import socket
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dbus_next import Variant
 
+from sysd.model import addresses, dnsmasq_options
+from sysd.model.addresses import Address, Interface
+from sysd.model.errors import InvalidError
 from sysd.model.network import Network
 from sysd.units import helper
 from sysd.units.systemd import Properties
@@ -35,16 +40,30 @@ def network_of(unit: str) -> str:
     return unit.removeprefix("syscont-net@").removesuffix(".service")
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Who has a hardware address: its name in DNS, if any, and the addresses that are kept for it."""
+
+    name: str = ""
+    addresses: tuple[Address, ...] = ()
+
+
+def lease_file(network: str) -> Path:
+    return NETWORK_DIR / network / "leases"
+
+
 def _hosts_file(network: str) -> Path:
     return NETWORK_DIR / network / "hosts"
 
 
+def is_wanted(network: Network) -> bool:
+    """Whether there is anything to serve."""
+    return bool(network.address(4) or network.address(6))
+
+
 def arguments(network: Network, host_name: str) -> list[str]:
-    """The command line. Names come from our hosts file alone: a guest can't claim one."""
-    subnet = network.ipv4_interface.network
-    gateway = str(network.ipv4_interface.ip)
-    first, last = subnet[2], subnet[-2]
-    folder = NETWORK_DIR / network.name
+    """The command line, every value of which sysd.model has checked. Unless the network says dns.mode=dynamic, names
+    come from our hosts file alone: a guest can't claim one."""
     line = [
         "/usr/sbin/dnsmasq",
         "--conf-file=/dev/null",
@@ -55,38 +74,97 @@ def arguments(network: Network, host_name: str) -> list[str]:
         "--bind-interfaces",
         f"--interface={network.name}",
         "--except-interface=lo",
-        f"--listen-address={gateway}",
         "--no-ping",
         "--dhcp-authoritative",
         "--dhcp-no-override",
         "--dhcp-rapid-commit",
-        "--dhcp-ignore-names",
-        f"--dhcp-leasefile={folder}/leases",
-        f"--dhcp-hostsfile={folder}/hosts",
-        f"--dhcp-range={first},{last},1h",
-        f"--domain={network.domain}",
-        f"--local=/{network.domain}/",
-        "--expand-hosts",
+        f"--dhcp-leasefile={lease_file(network.name)}",
+        f"--dhcp-hostsfile={_hosts_file(network.name)}",
         "--no-hosts",
         "--quiet-dhcp",
         "--quiet-ra",
     ]
-    gateways = gateway
-    if network.ipv6:
-        address = network.ipv6_interface.ip
-        gateways += f",{address}"
-        line += [
-            f"--listen-address={address}",
-            "--enable-ra",
-            f"--dhcp-range=::,constructor:{network.name},ra-stateless,ra-names",
-        ]
-    line.append(f"--host-record={host_name},{host_name}.{network.domain},_gateway.{network.domain},{gateways}")
-    return line
+    return [*line, *_ipv4(network), *_ipv6(network), *_names(network, host_name), *_raw(network)]
 
 
-def bound_to(index: int) -> list[str]:
-    """The unit's Environment=: which link its sockets are bound to, for a daemon that did not start it itself."""
-    return [f"BRIDGE_INDEX={index}"]
+def _ipv4(network: Network) -> Iterator[str]:
+    own = network.address(4)
+    if not own:
+        return
+    yield f"--listen-address={own.ip}"
+    if not network.flag("ipv4.dhcp"):
+        return
+    for first, last in addresses.ranges(4)(network.text("ipv4.dhcp.ranges")) or [_all_of(own)]:
+        yield f"--dhcp-range={first},{last},{network.text('ipv4.dhcp.expiry')}"
+    if gateway := network.text("ipv4.dhcp.gateway"):
+        yield f"--dhcp-option-force=option:router,{gateway}"
+    if network.text("bridge.mtu") != "1500":
+        yield f"--dhcp-option-force=option:mtu,{network.text('bridge.mtu')}"
+
+
+def _ipv6(network: Network) -> Iterator[str]:
+    own = network.address(6)
+    if not own:
+        return
+    yield f"--listen-address={own.ip}"
+    yield "--enable-ra"
+    if network.leases(6):
+        for first, last in addresses.ranges(6)(network.text("ipv6.dhcp.ranges")) or [_all_of(own)]:
+            yield f"--dhcp-range={first},{last},{own.network.prefixlen},{network.text('ipv6.dhcp.expiry')}"
+        return
+    mode = "ra-stateless" if network.flag("ipv6.dhcp") else "ra-only"
+    named = ",ra-names" if network.text("dns.mode") == "managed" else ""
+    yield f"--dhcp-range=::,constructor:{network.name},{mode}{named}"
+
+
+def _all_of(own: Interface) -> tuple[Address, Address]:
+    return own.network[2], own.network[-2]
+
+
+def _names(network: Network, host_name: str) -> Iterator[str]:
+    if network.text("dns.mode") != "dynamic":
+        yield "--dhcp-ignore-names"
+    else:
+        # Programs look for a server of that name and trust it.
+        yield from ("--dhcp-name-match=set:sought,wpad", "--dhcp-ignore-names=tag:sought")
+    if domain := network.domain:
+        gateways = ",".join(str(own.ip) for own in (network.address(4), network.address(6)) if own)
+        yield f"--domain={domain}"
+        yield f"--local=/{domain}/"
+        yield "--expand-hosts"
+        yield f"--host-record={host_name},{host_name}.{domain},_gateway.{domain},{gateways}"
+    if search := addresses.domains(network.text("dns.search")):
+        everywhere = ",".join([network.domain, *search] if network.domain else search)
+        yield from (f"--dhcp-option={kind}:domain-search,{everywhere}" for kind in ("option", "option6"))
+
+
+def _raw(network: Network) -> list[str]:
+    return dnsmasq_options.arguments(network.text("raw.dnsmasq"))
+
+
+async def check(network: Network) -> None:
+    """Raise InvalidError when dnsmasq itself does not take what people wrote for it."""
+    if not (raw := _raw(network)):
+        return
+    process = await asyncio.create_subprocess_exec(
+        "/usr/sbin/dnsmasq",
+        "--test",
+        "--conf-file=/dev/null",
+        *raw,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await process.communicate()
+    if process.returncode:
+        said = " ".join(stderr.decode(errors="replace").split()).removeprefix("dnsmasq: ")
+        raise InvalidError(f"raw.dnsmasq: dnsmasq does not take it: {said[:200]}")
+
+
+def bound_to(index: int, argv: Sequence[str]) -> list[str]:
+    """The unit's Environment=: which link its sockets are bound to, and what it was told, for a daemon that did not
+    start it itself."""
+    return [f"BRIDGE_INDEX={index}", f"TOLD={hashlib.sha256(chr(0).join(argv).encode()).hexdigest()[:32]}"]
 
 
 def unit_properties(network: Network, host_name: str, index: int) -> Properties:
@@ -98,7 +176,7 @@ def unit_properties(network: Network, host_name: str, index: int) -> Properties:
         "Description": Variant("s", f"DHCP and DNS of network {network.name}"),
         "Slice": Variant("s", "syscont.slice"),
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
-        "Environment": Variant("as", bound_to(index)),
+        "Environment": Variant("as", bound_to(index, argv)),
         # It goes to the background when its sockets are bound: the unit is active only then.
         "Type": Variant("s", "forking"),
         # Whatever ends it but `systemctl stop`, and however often.
@@ -114,11 +192,13 @@ def unit_properties(network: Network, host_name: str, index: int) -> Properties:
     }
 
 
-def write_hosts(network: str, hosts: Mapping[str, str]) -> bool:
-    """Say which name (value, empty for none) belongs to which MAC address (key); True when that changed something."""
-    path = _hosts_file(network)
+def write_hosts(network: Network, hosts: Mapping[str, Host]) -> bool:
+    """Say who has which hardware address (the key); True when that changed something."""
+    path = _hosts_file(network.name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = "".join(f"{mac},{name}\n" for mac, name in sorted(hosts.items()) if name)
+    named = network.text("dns.mode") == "managed"
+    lines = (_host(mac, host, named) for mac, host in sorted(hosts.items()))
+    text = "".join(line for line in lines if line)
     if path.exists() and path.read_text() == text:
         return False
     draft = path.with_suffix(".new")
@@ -127,28 +207,13 @@ def write_hosts(network: str, hosts: Mapping[str, str]) -> bool:
     return True
 
 
-def release_lost(network: Network, hosts: Mapping[str, str]) -> None:
-    """Give back the leases of instances that are gone, or their names would go on resolving until the leases end.
-
-    dnsmasq has no command for it; it is told as a client would tell it (DHCPRELEASE of RFC 2131, table 5).
-    """
-    try:
-        lines = (NETWORK_DIR / network.name / "leases").read_text().splitlines()
-    except FileNotFoundError:
-        return
-    server = network.ipv4_interface.ip.packed
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, network.name.encode())
-        for line in lines:
-            fields = line.split()
-            if len(fields) == 5 and len(fields[1]) == 17 and fields[1] not in hosts:
-                sock.sendto(_release(fields[1], fields[2], fields[4], server), (str(network.ipv4_interface.ip), 67))
+def _host(mac: str, host: Host, named: bool) -> str:
+    known = [f"[{one}]" if one.version == 6 else str(one) for one in host.addresses]
+    if named and host.name:
+        known.append(host.name)
+    return f"{','.join([mac, *known])}\n" if known else ""
 
 
-def _release(mac: str, address: str, client: str, server: bytes) -> bytes:
-    head = bytes([1, 1, 6, 0]) + secrets.token_bytes(4) + bytes(4) + socket.inet_aton(address) + bytes(12)
-    options = b"\x63\x82\x53\x63" + bytes([53, 1, 7, 54, 4]) + server
-    if client != "*":
-        identity = bytes.fromhex(client.replace(":", ""))
-        options += bytes([61, len(identity)]) + identity
-    return head + bytes.fromhex(mac.replace(":", "")).ljust(16, b"\0") + bytes(192) + options + b"\xff"
+def forget(network: str) -> None:
+    """Its folder, with hosts and leases."""
+    shutil.rmtree(NETWORK_DIR / network, ignore_errors=True)

@@ -8,13 +8,28 @@ import errno
 import json
 import socket
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 from sysd.model.errors import FailedError
 from sysd.model.network import Network
 
-_CHAIN = "postrouting"
-_POSTROUTING = {"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}
+SRCNAT = 100
+"""The priority at which others translate source addresses (nft(8), srcnat)."""
+_PROTOCOL = {4: "ip", 6: "ip6"}
+
+Rule = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One that the kernel calls: type, hook and priority as in nft(8); it accepts what none of its rules takes."""
+
+    name: str
+    type: str
+    hook: str
+    priority: int
+    rules: tuple[Rule, ...]
 
 
 def table_name(network: str) -> str:
@@ -22,33 +37,73 @@ def table_name(network: str) -> str:
     return "syscont_" + network.replace("-", "/")
 
 
-def _masquerade(table: str, protocol: str, subnet: str) -> dict[str, Any]:
-    prefix, _, length = subnet.partition("/")
-    inside = {"prefix": {"addr": prefix, "len": int(length)}}
-
-    def match(field: str, op: str) -> dict[str, Any]:
-        return {"match": {"left": {"payload": {"protocol": protocol, "field": field}}, "op": op, "right": inside}}
-
-    expression = [match("saddr", "=="), match("daddr", "!="), {"masquerade": None}]
-    return {"add": {"rule": {"family": "inet", "table": table, "chain": _CHAIN, "expr": expression}}}
-
-
-def nat_transaction(network: Network) -> dict[str, Any]:
-    """Replace the network's table as a whole."""
-    table = table_name(network.name)
-    commands: list[dict[str, Any]] = [
-        {"add": {"table": {"family": "inet", "name": table}}},
-        {"delete": {"table": {"family": "inet", "name": table}}},
-        {"add": {"table": {"family": "inet", "name": table}}},
-        {"add": {"chain": {"family": "inet", "table": table, "name": _CHAIN, **_POSTROUTING}}},
-        _masquerade(table, "ip", str(network.ipv4_interface.network)),
+def chains(network: Network) -> list[Chain]:
+    """All chains of a network's table; none is empty."""
+    found = [
+        Chain("postrouting", "nat", "postrouting", SRCNAT - 1, _nat(network, "before")),
+        Chain("postrouting_after", "nat", "postrouting", SRCNAT + 1, _nat(network, "after")),
+        Chain("forward", "filter", "forward", 0, _closed(network)),
     ]
-    if network.ipv6:
-        commands.append(_masquerade(table, "ip6", str(network.ipv6_interface.network)))
+    return [chain for chain in found if chain.rules]
+
+
+def _nat(network: Network, order: str) -> tuple[Rule, ...]:
+    """The host's address for the guests' in what leaves the network."""
+    rules: list[Rule] = []
+    for version, protocol in _PROTOCOL.items():
+        ip, subnet = f"ipv{version}", network.subnet(version)
+        if not subnet or not network.flag(f"{ip}.nat") or network.text(f"{ip}.nat.order") != order:
+            continue
+        inside = {"prefix": {"addr": str(subnet.network_address), "len": subnet.prefixlen}}
+        match = [_match(_payload(protocol, "saddr"), inside), _match(_payload(protocol, "daddr"), inside, "!=")]
+        address = network.text(f"{ip}.nat.address")
+        rules.append([*match, {"snat": {"family": protocol, "addr": address}} if address else {"masquerade": None}])
+    return tuple(rules)
+
+
+def _closed(network: Network) -> tuple[Rule, ...]:
+    """Where guests are to reach nothing beyond the bridge, neither they nor who is beyond gets through."""
+    rules: list[Rule] = []
+    for version in _PROTOCOL:
+        ip = f"ipv{version}"
+        if network.flag(f"{ip}.firewall") and not network.flag(f"{ip}.routing"):
+            family = _match({"meta": {"key": "nfproto"}}, f"ipv{version}")
+            reject = {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}
+            rules += [
+                [_match({"meta": {"key": key}}, network.name), family, reject] for key in ("iifname", "oifname")
+            ]
+    return tuple(rules)
+
+
+def _match(left: dict[str, Any], right: object, op: str = "==") -> dict[str, Any]:
+    return {"match": {"left": left, "op": op, "right": right}}
+
+
+def _payload(protocol: str, field: str) -> dict[str, Any]:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def transaction(network: Network) -> dict[str, Any]:
+    """Replace the network's table as a whole; one without chains has none."""
+    table = {"family": "inet", "table": table_name(network.name)}
+    commands: list[dict[str, Any]] = removal(network.name)["nftables"]
+    wanted = chains(network) if network.is_bridge else []
+    if wanted:
+        commands.append({"add": {"table": {"family": "inet", "name": table["table"]}}})
+    for chain in wanted:
+        hook = {"type": chain.type, "hook": chain.hook, "prio": chain.priority, "policy": "accept"}
+        commands.append({"add": {"chain": {**table, "name": chain.name, **hook}}})
+        commands += [{"add": {"rule": {**table, "chain": chain.name, "expr": rule}}} for rule in chain.rules]
     return {"nftables": commands}
 
 
-async def apply(transaction: dict[str, Any]) -> None:
+def removal(network: str) -> dict[str, Any]:
+    """Take a network's table away; that there is none is no error."""
+    table = {"table": {"family": "inet", "name": table_name(network)}}
+    return {"nftables": [{"add": table}, {"delete": table}]}
+
+
+async def apply(commands: dict[str, Any]) -> None:
     """Hand a transaction to nft; it is applied as a whole or not at all."""
     process = await asyncio.create_subprocess_exec(
         "nft",
@@ -59,7 +114,7 @@ async def apply(transaction: dict[str, Any]) -> None:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, stderr = await process.communicate(json.dumps(transaction).encode())
+    _, stderr = await process.communicate(json.dumps(commands).encode())
     if process.returncode:
         raise FailedError(f"the firewall refused a change: {stderr.decode(errors='replace').strip()}")
 
@@ -75,23 +130,25 @@ _ATTRIBUTE = 0x3FFF
 
 
 def in_place(network: Network) -> bool:
-    """Whether the network's chain has all its rules, as far as can be seen.
+    """Whether the network's chains have all their rules, as far as can be seen.
 
     Asked at each start of an instance, so the kernel is asked in its own words: nft would take 10 ms.
     """
-    rules = 2 if network.ipv6 else 1
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as sock:
             sock.settimeout(1)
-            sock.send(_ask_for_chain(table_name(network.name)))
-            return _uses(sock.recv(1 << 16)) >= rules
+            for chain in chains(network):
+                sock.send(_ask_for_chain(table_name(network.name), chain.name))
+                if _uses(sock.recv(1 << 16)) < len(chain.rules):
+                    return False
+        return True
     except OSError as error:
         return error.errno != errno.ENOENT
 
 
-def _ask_for_chain(table: str) -> bytes:
+def _ask_for_chain(table: str, chain: str) -> bytes:
     body = struct.pack(">BBH", _NFPROTO_INET, 0, 0)
-    for kind, text in ((_CHAIN_TABLE, table), (_CHAIN_NAME, _CHAIN)):
+    for kind, text in ((_CHAIN_TABLE, table), (_CHAIN_NAME, chain)):
         value = text.encode() + b"\0"
         body += struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
     return struct.pack("=IHHII", 16 + len(body), _GETCHAIN, _NLM_F_REQUEST, 1, 0) + body

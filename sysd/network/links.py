@@ -3,19 +3,26 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from sysd.model.addresses import Interface
 
 NLM_REQUEST_ACK = 0x1 | 0x4
 NLM_CREATE_EXCL = 0x400 | 0x200
 IFF_UP = 1
 IFA_F_NODAD = 0x02
+RT_SCOPE_UNIVERSE = 0
+VLAN_FLAG_GVRP = 0x2
 
 CONTAINER_INTERFACE_NAME = "host0"
 """The name that systemd's container interface gives a guest's link; ours has it as an alternative name."""
@@ -45,32 +52,6 @@ def interface_index(name: str) -> int:
         return 0
 
 
-def ensure_bridge(name: str, addresses: list[str]) -> int:
-    """Make the bridge when it is missing, give it its addresses, bring it up; returns its index."""
-    with IPRoute() as route:
-        found = list(route.link_lookup(ifname=name))
-        if not found:
-            # A set address stays when ports come and go.
-            route.link("add", ifname=name, kind="bridge", address=random_mac())
-            found = list(route.link_lookup(ifname=name))
-        index = int(found[0])
-        if has_ipv6():
-            # Guests are on it: what they advertise must not become an address or a route of the host's.
-            _write(_SYSCTL / "ipv6/conf" / name / "accept_ra", "0")
-        present = {
-            f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}" for message in route.get_addr(index=index)
-        }
-        for address in addresses:
-            interface = ipaddress.ip_interface(address)
-            if str(interface) not in present:
-                # No duplicate detection: nobody else is there, and dnsmasq wants to bind at once.
-                flags = {"flags": IFA_F_NODAD} if interface.version == 6 else {}
-                length = interface.network.prefixlen
-                route.addr("add", index=index, address=str(interface.ip), prefixlen=length, **flags)
-        route.link("set", index=index, state="up")
-    return index
-
-
 def put_into_bridge(index: int, names: Collection[str]) -> None:
     """Those of the links that are there and in no bridge; who put one elsewhere meant it."""
     with IPRoute() as route:
@@ -79,26 +60,41 @@ def put_into_bridge(index: int, names: Collection[str]) -> None:
                 route.link("set", index=message["index"], master=index)
 
 
-def used_networks() -> Iterator[ipaddress.IPv4Network]:
+def used_networks() -> list[ipaddress.IPv4Network]:
     """IPv4 networks that the host has a route or an address in."""
     with IPRoute() as route:
-        for message in route.get_routes(family=2):
-            destination = message.get_attr("RTA_DST")
-            if destination:
-                yield ipaddress.IPv4Network(f"{destination}/{message['dst_len']}", strict=False)
+        found = [(message.get_attr("RTA_DST"), message["dst_len"]) for message in route.get_routes(family=2)]
+    return [ipaddress.IPv4Network(f"{address}/{length}", strict=False) for address, length in found if address]
+
+
+def own_addresses(index: int = 0) -> list[tuple[int, Interface]]:
+    """Indexes of links, of all or of one, with the addresses that they have and that hold beyond the link."""
+    with IPRoute() as route:
+        found = route.get_addr(index=index) if index else route.get_addr()
+        return [
+            (message["index"], ipaddress.ip_interface(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"))
+            for message in found
+            if message["scope"] == RT_SCOPE_UNIVERSE
+        ]
 
 
 def has_ipv6() -> bool:
     return (_SYSCTL / "ipv6").exists()
 
 
-def enable_forwarding() -> None:
+def accept_no_router(link: str) -> None:
+    """What guests advertise must not become an address or a route of the host's."""
+    if has_ipv6():
+        _write(_SYSCTL / "ipv6/conf" / link / "accept_ra", "0")
+
+
+def enable_forwarding(version: int) -> None:
     """Let the host route; links that learn their address by router advertisement keep doing so (accept_ra=2)."""
-    _write(_SYSCTL / "ipv4/ip_forward", "1")
-    if not has_ipv6():
+    if version == 4:
+        _write(_SYSCTL / "ipv4/ip_forward", "1")
         return
     everything = _SYSCTL / "ipv6/conf/all/forwarding"
-    if everything.read_text().strip() == "1":
+    if not has_ipv6() or everything.read_text().strip() == "1":
         return
     for link in os.listdir(_SYSCTL / "ipv6/conf"):
         accept_ra = _SYSCTL / "ipv6/conf" / link / "accept_ra"
@@ -115,3 +111,65 @@ def _write(path: Path, value: str) -> None:
 def is_bridge(name: str) -> bool:
     with IPRoute() as route:
         return bool(route.link_lookup(ifname=name, kind="bridge"))
+
+
+def is_vlan(name: str, parent: int, number: int) -> bool:
+    """Whether a link is that with a VLAN's tag of the link whose index is parent."""
+    with IPRoute() as route:
+        for message in route.link("dump", ifname=name, kind="vlan"):
+            data = message.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
+            return bool(message.get_attr("IFLA_LINK") == parent and data.get_attr("IFLA_VLAN_ID") == number)
+    return False
+
+
+def make_vlan(name: str, parent: int, number: int, *, gvrp: bool) -> None:
+    flags = {"flags": VLAN_FLAG_GVRP, "mask": VLAN_FLAG_GVRP} if gvrp else None
+    with IPRoute() as route:
+        options = {"vlan_flags": flags} if flags else {}
+        route.link("add", ifname=name, kind="vlan", link=parent, vlan_id=number, **options)
+        route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
+
+
+def delete_link(name: str) -> None:
+    """One that is gone already is no error."""
+    index = interface_index(name)
+    if not index:
+        return
+    with IPRoute() as route:
+        try:
+            route.link("del", index=index)
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What the kernel says of a link now. hwaddr is empty where it has none. counters: rx_bytes, rx_packets, tx_bytes
+    and tx_packets since it was made, from the host's side."""
+
+    state: str
+    hwaddr: str
+    mtu: int
+    addresses: tuple[str, ...]
+    ports: tuple[str, ...]
+    counters: dict[str, int]
+
+
+def describe(name: str) -> LinkState | None:
+    """None when there is no such link."""
+    index = interface_index(name)
+    if not index:
+        return None
+    with IPRoute() as route:
+        (link,) = route.get_links(index)
+        ports = [each.get_attr("IFLA_IFNAME") for each in route.get_links() if each.get_attr("IFLA_MASTER") == index]
+    counted = link.get_attr("IFLA_STATS64") or {}
+    return LinkState(
+        str(link.get_attr("IFLA_OPERSTATE") or "unknown").lower(),
+        link.get_attr("IFLA_ADDRESS") or "",
+        int(link.get_attr("IFLA_MTU") or 0),
+        tuple(str(address) for _, address in own_addresses(index)),
+        tuple(sorted(ports)),
+        {field: int(counted.get(field, 0)) for field in ("rx_bytes", "rx_packets", "tx_bytes", "tx_packets")},
+    )

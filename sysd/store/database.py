@@ -53,6 +53,14 @@ CREATE TABLE snapshots (
     """
 CREATE TABLE server_config (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """,
+    """
+UPDATE networks SET body = json_object(
+    'name', name, 'type', 'bridge', 'description', '', 'phase', 'ready', 'config', json_object(
+        'ipv4.address', json_extract(body, '$.ipv4'), 'ipv4.nat', 'true',
+        'ipv6.address', coalesce(nullif(json_extract(body, '$.ipv6'), ''), 'none'), 'ipv6.nat', 'true'
+    )
+);
+""",
 )
 """One step each; a database says how many it has taken. Steps that were released never change."""
 
@@ -214,10 +222,13 @@ class Store:
     # networks
 
     def networks(self) -> Iterator[Network]:
-        return self._read("networks", "name", "name", lambda raw: Network(**raw))
+        return self._read("networks", "name", "name", lambda raw: Network(**raw | {"phase": Phase(raw["phase"])}))
 
     def put_network(self, network: Network) -> None:
         self._db.execute("INSERT OR REPLACE INTO networks VALUES (?, ?)", (network.name, _dump(network)))
+
+    def delete_network(self, name: str) -> None:
+        self._db.execute("DELETE FROM networks WHERE name=?", (name,))
 
     # projects and profiles
 

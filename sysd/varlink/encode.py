@@ -9,7 +9,6 @@ from sysd.manager.actions import Caller
 from sysd.manager.manager import Manager
 from sysd.model.image import Image
 from sysd.model.instance import Instance
-from sysd.model.network import Network
 from sysd.model.operation import Operation
 from sysd.model.secrets import public
 from sysd.model.snapshot import Snapshot
@@ -69,12 +68,6 @@ def image(manager: Manager, value: Image) -> dict[str, Any]:
         "created": value.created,
         "imported": value.imported,
     }
-
-
-def network(manager: Manager, value: Network) -> dict[str, Any]:
-    instances = map(manager.table.expanded, manager.table.all())
-    used_by = [i.reference for i in instances if any(d.get("network") == value.name for d in i.devices.values())]
-    return {"name": value.name, "ipv4": value.ipv4, "ipv6": value.ipv6, "domain": value.domain, "usedBy": used_by}
 
 
 def operation(value: Operation) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sysd.varlink import encode
 from sysd.varlink.catalog import CatalogMethods
 from sysd.varlink.files import FileMethods
 from sysd.varlink.follow import follow
+from sysd.varlink.networks import NetworkMethods
 from sysd.varlink.service import Call, Method
 from sysd.varlink.snapshots import SnapshotMethods
 
@@ -65,7 +66,7 @@ class Methods:
             Method("DeleteImage", self.delete_image, images),
             Method("AddImageAlias", self.add_image_alias, images),
             Method("RemoveImageAlias", self.remove_image_alias, images),
-            Method("ListNetworks", self.list_networks),
+            *NetworkMethods(self._manager).table(),
             *CatalogMethods(self._manager).table(),
             Method("ListOperations", self.list_operations),
             Method("CancelOperation", self.cancel_operation),
@@ -258,9 +259,6 @@ class Methods:
         call.reply({})
 
     # the rest
-
-    async def list_networks(self, call: Call) -> None:
-        call.reply({"networks": [encode.network(self._manager, n) for n in self._manager.networks.all()]})
 
     async def list_operations(self, call: Call) -> None:
         call.reply({"operations": [encode.operation(o) for o in self._manager.operations.all()]})

@@ -29,6 +29,14 @@ WEB = {
 }
 CONFIG = {"limits.memory": "1GiB", "user.secret": "hush", "volatile.eth0.hwaddr": "02:00:00:00:00:01"}
 
+NETWORK = {
+    "name": "br0",
+    "type": "bridge",
+    "description": "",
+    "config": {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "true", "volatile.x": "1"},
+    "usedBy": ["web1"],
+}
+
 LAB = {"features.profiles": "true", "limits.instances": "5"}
 
 HANDLERS: dict[str, Handler] = {
@@ -38,8 +46,12 @@ HANDLERS: dict[str, Handler] = {
     "GetServerConfig": lambda call: call.reply({"config": {"user.secret": "hush", "core.proxy_http": "http://old"}}),
     "GetProfile": lambda call: get_profile(call),
     "GetProfileConfig": lambda call: call.reply({"config": {"user.secret": "hush"}}),
+    "ListNetworks": lambda call: call.reply({"networks": [NETWORK]}),
     **dict.fromkeys(
-        ("UpdateInstance", "CreateProfile", "UpdateProfile", "CreateProject", "UpdateProject", "UpdateServerConfig"),
+        (
+            *("UpdateInstance", "CreateProfile", "UpdateProfile", "CreateProject", "UpdateProject"),
+            *("CreateNetwork", "UpdateNetwork", "UpdateServerConfig"),
+        ),
         lambda call: call.reply({}),
     ),
     **dict.fromkeys(
@@ -47,7 +59,10 @@ HANDLERS: dict[str, Handler] = {
         lambda call: call.reply({"operation": {"status": "done"}}),
     ),
 }
-READS = ("GetServerConfig", "ListInstances", "GetConfig", "ListProjects", "GetProfile", "GetProfileConfig")
+READS = (
+    *("ListNetworks", "GetServerConfig", "ListInstances", "GetConfig", "ListProjects", "GetProfile"),
+    *("GetProfileConfig",),
+)
 
 
 def get_profile(call: Call) -> None:
@@ -352,3 +367,51 @@ def test_the_manuals_example_is_read(daemon: FakeDaemon, syscont: Command) -> No
     steps = {step["name"]: step["action"] for step in json.loads(done.stdout)}
     made = dict.fromkeys(("lab:web", "lab:web1", "lab:db1"), "create")
     assert steps == {"config": "change", "lab": "change", **made}
+
+
+def test_networks_come_before_those_that_are_in_them(daemon: FakeDaemon, syscont: Command) -> None:
+    text = """
+instances: [{name: new1, image: x, devices: {eth1: {type: nic, network: lab0}}}]
+profiles: [{name: new, devices: {eth0: {type: nic, network: lab0}}}]
+networks: [{name: lab0, config: {ipv4.address: 10.7.0.1/24}}, {name: lan, type: macvlan, config: {parent: eno1}}]
+"""
+    assert apply(syscont, text, "--yes").returncode == 0
+    methods = [method for method, _ in asked(daemon)]
+    assert methods == ["CreateNetwork", "CreateNetwork", "CreateProfile", "CreateInstance"]
+    assert ("CreateNetwork", {"name": "lan", "type": "macvlan", "config": {"parent": "eno1"}}) in asked(daemon)
+
+
+@pytest.mark.parametrize(
+    ("config", "changed"),
+    [
+        ("{}", None),
+        ("{ipv4.address: auto}", None),
+        ("{ipv4.address: 10.1.2.1/24, ipv4.nat: true}", None),
+        ("{ipv4.nat: false}", {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "false"}),
+        ("{ipv4.address: 10.9.9.1/24}", {"ipv4.address": "10.9.9.1/24"}),
+        ("{dns.domain: lab}", {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "true", "dns.domain": "lab"}),
+    ],
+)
+def test_addresses_that_were_made_up_stay(
+    daemon: FakeDaemon, syscont: Command, config: str, changed: dict[str, str] | None
+) -> None:
+    assert apply(syscont, f"networks: [{{name: br0, config: {config}}}]", "--yes").returncode == 0
+    assert asked(daemon) == ([("UpdateNetwork", {"name": "br0", "config": changed})] if changed else [])
+
+
+def test_mistakes_in_networks(daemon: FakeDaemon, syscont: Command) -> None:
+    for text, said in (
+        ("networks: [{name: all}]", "can't be named"),
+        ("networks: [{name: b, type: ovn}]", "not offered"),
+        ("networks: [{name: b, config: {ipv4.address: 1.2.3.4}}]", "with prefix length"),
+        ("networks: [{name: b, config: {raw.dnsmasq: conf-file=/etc/shadow}}]", "can't be set here"),
+    ):
+        done = apply(syscont, text, "--yes")
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert asked(daemon) == []
+
+
+def test_edit_a_network(daemon: FakeDaemon, syscont: Command) -> None:
+    done = syscont("network", "edit", "br0", stdin="config: {ipv4.address: 10.3.0.1/24}\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert asked(daemon) == [("UpdateNetwork", {"name": "br0", "config": {"ipv4.address": "10.3.0.1/24"}})]

@@ -94,7 +94,12 @@ HANDLERS: dict[str, Handler] = {
         }
     ),
     "ListNetworks": lambda call: call.reply(
-        {"networks": [{"name": "br0", "ipv4": "10.1.2.1/24", "ipv6": "", "domain": "d", "usedBy": ["a", "b"]}]}
+        {"networks": [{"name": "br0", "type": "bridge", "ipv4": "10.1.2.1/24", "ipv6": "", "usedBy": ["a", "b"]}]}
+    ),
+    "GetNetwork": lambda call: call.reply({"network": {"name": "br0", "config": {"ipv4.nat": "true"}}}),
+    "GetNetworkState": lambda call: call.reply({"state": {"state": "up", "mtu": 1500}}),
+    "ListLeases": lambda call: call.reply(
+        {"leases": [{"hostname": "a", "hwaddr": "02:00:00:00:00:01", "address": "10.1.2.5", "type": "static"}]}
     ),
     "ListProfiles": lambda call: call.reply({"profiles": [PROFILE, PROFILE | {"project": "lab", "usedBy": []}]}),
     "GetProfile": lambda call: call.reply({"profile": PROFILE}),
@@ -121,7 +126,8 @@ HANDLERS: dict[str, Handler] = {
             "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
             "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
             "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig "
-            "AddDevice ChangeDevice ChangeProfiles AddProfileDevice ChangeProfileDevice"
+            "AddDevice ChangeDevice ChangeProfiles AddProfileDevice ChangeProfileDevice "
+            "CreateNetwork ChangeNetwork RenameNetwork DeleteNetwork"
         ).split(),
         fine,
     ),
@@ -181,6 +187,41 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("project unset lab restricted", [("ChangeProject", {"name": "lab", "unset": ["restricted"]})]),
     ("project rename lab x", [("RenameProject", {"name": "lab", "newName": "x"})]),
     ("project delete lab", [("DeleteProject", {"name": "lab"})]),
+    (
+        "network create lab0 ipv4.nat=true -c dns.domain=lab --type bridge --description ours",
+        [
+            (
+                "CreateNetwork",
+                {
+                    "name": "lab0",
+                    "type": "bridge",
+                    "config": {"dns.domain": "lab", "ipv4.nat": "true"},
+                    "description": "ours",
+                },
+            )
+        ],
+    ),
+    ("network create lab0", [("CreateNetwork", {"name": "lab0"})]),
+    ("network set br0 ipv4.nat true --project lab", [("ChangeNetwork", {"name": "br0", "set": {"ipv4.nat": "true"}})]),
+    ("network unset br0 ipv4.nat", [("ChangeNetwork", {"name": "br0", "unset": ["ipv4.nat"]})]),
+    ("network rename br0 br1", [("RenameNetwork", {"name": "br0", "newName": "br1"})]),
+    ("network delete br0 br1", [("DeleteNetwork", {"name": name}) for name in ("br0", "br1")]),
+    (
+        "network attach br0 web1 --project lab",
+        [
+            ("GetNetwork", {"name": "br0"}),
+            ("GetInstance", {"name": "lab:web1"}),
+            ("ChangeDevices", {"name": "lab:web1", "set": {"br0": {"type": "nic", "network": "br0"}}}),
+        ],
+    ),
+    (
+        "network attach br0 web1 eth1 lan0",
+        [
+            ("GetNetwork", {"name": "br0"}),
+            ("GetInstance", {"name": "web1"}),
+            ("ChangeDevices", {"name": "web1", "set": {"eth1": {"type": "nic", "network": "br0", "name": "lan0"}}}),
+        ],
+    ),
     ("restart a --wait", [("RestartInstance", {"name": "a", "wait": True})]),
     ("pause --all", [("ListInstances", {}), ("PauseInstance", {"name": "web1"})]),
     ("resume --all", [("ListInstances", {}), ("ResumeInstance", {"name": "db1"})]),
@@ -275,7 +316,13 @@ PRINTED = [
     ("image list --format csv -c L", "busybox tiny\n"),
     ("image list abab --format csv -c l", "busybox\n"),
     ("image alias list --format csv", "busybox,abababababab,evil ?[31m\ntiny,abababababab,evil ?[31m\n"),
-    ("network list", "NAME  IPV4         IPV6  DOMAIN  USED BY\nbr0   10.1.2.1/24  -     d       2\n"),
+    (
+        "network list",
+        "NAME  TYPE    IPV4         IPV6  DESCRIPTION  USED BY\nbr0   bridge  10.1.2.1/24  -     -            2\n",
+    ),
+    ("network get br0 ipv4.nat", "true\n"),
+    ("network info br0", 'name: "br0"\nstate: "up"\nmtu: 1500\n'),
+    ("network list-leases br0 --format csv", "a,02:00:00:00:00:01,10.1.2.5,static\n"),
     ("operation list --format csv", "7,build,x,running,,25%,\n"),
     ("version --client", "syscont 0.1.0\n"),
     ("version", "syscont 0.1.0\nsyscontd 9.9\n"),

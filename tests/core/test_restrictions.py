@@ -16,6 +16,7 @@ from sysd.manager.rules import Rules
 from sysd.manager.table import Table
 from sysd.model.errors import BusyError, DeniedError, ExistsError, InvalidError, NotFoundError, UnsupportedError
 from sysd.model.instance import Instance, Phase
+from sysd.model.network import DEFAULT_NETWORK, Network
 from sysd.model.profile import Profile
 from sysd.model.project import KEYS, SCHEMA, Project
 from sysd.model.restrictions import check_limits, check_restrictions, usages
@@ -222,6 +223,7 @@ def test_what_is_there_holds_changes_up(store: Store) -> None:
 def test_the_rules_see_what_profiles_bring(store: Store) -> None:
     house = House(store)
     house.projects.create("lab", ProjectUpdate(config={"restricted": "true"}))
+    house.catalog.remember(Network(DEFAULT_NETWORK))
     house.catalog.remember(Profile("nested", "lab", config={"security.nesting": "true"}))
     one = Instance("u", "c1", "f", 65536, "lab", profiles=["default", "nested"])
     with pytest.raises(DeniedError, match="nesting"):
@@ -249,7 +251,7 @@ def test_limits_count_what_is_to_be(store: Store) -> None:
 def test_names_on_a_network() -> None:
     from dataclasses import replace
 
-    from sysd.manager.manager import named_once
+    from sysd.manager.hosts import named_once
 
     old = replace(instance("web1"), created=1)
     new = replace(instance("WEB1"), uuid="u2", project="yard", created=2)

@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_values_come_back_as_they_were(path: Path) -> None:
     store = Store(path)
-    network = Network("br0", "10.1.2.1/24", "fd42::1/64")
+    network = Network("br0", config={"ipv4.address": "10.1.2.1/24"}, phase=Phase.CREATING)
     operation = Operation("id", "create-instance", "web1")
     store.put_instance(WEB1)
     store.put_image(IMAGE)
@@ -135,7 +135,7 @@ def test_a_row_that_cannot_be_read_is_left(
     for fingerprint in ("u1", "u2"):
         store.put_image(replace(IMAGE, fingerprint=fingerprint))
         store.put_alias(fingerprint, fingerprint)
-        store.put_network(Network(fingerprint, "10.1.2.1/24", ""))
+        store.put_network(Network(fingerprint))
         store.put_operation(Operation(fingerprint, "create-instance", "web1"))
     with caplog.at_level(logging.ERROR):
         assert len(list(getattr(store, table)())) == 2

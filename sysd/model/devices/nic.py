@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 
+from sysd.model.addresses import addresses, link, mac
 from sysd.model.errors import InvalidError
 from sysd.model.names import check_interface_name, check_network_name
 from sysd.model.schema import Key
@@ -15,35 +15,10 @@ from sysd.model.values import anything, integer, one_of
 NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical")
 LXD_ONLY = {"sriov": "SR-IOV needs virtual functions that are not managed yet", "ovn": "name an OVN network instead"}
 
-_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", re.ASCII)
-_LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}", re.ASCII)
-
-
-def _mac(text: str) -> str:
-    if not _MAC.fullmatch(text) or int(text[:2], 16) & 1:
-        raise InvalidError(f"not a hardware address: {text!r}", "six bytes such as 02:73:63:00:00:01, not a group's")
-    return text.lower()
-
-
-def _link(text: str) -> str:
-    """Name of a link of the host's, which others may have named."""
-    if not _LINK.fullmatch(text):
-        raise InvalidError(f"not the name of a link: {text[:80]!r}", "1 to 15 letters, digits, '_', '.', '@' and '-'")
-    return text
-
-
 def _nictype(text: str) -> str:
     if reason := LXD_ONLY.get(text):
         raise InvalidError(f"nictype {text} is not offered", reason)
     return one_of(*NICTYPES)(text)
-
-
-def addresses(text: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Addresses with commas between."""
-    try:
-        return [ipaddress.ip_address(word.strip()) for word in text.split(",") if word.strip()]
-    except ValueError:
-        raise InvalidError(f"not addresses: {text[:80]!r}", "IP addresses with commas between them") from None
 
 
 def _of_version(version: int, text: str) -> str:
@@ -75,19 +50,21 @@ _MAAS = "MAAS is not spoken to"
 _ALL = frozenset(NICTYPES)
 _VETH = frozenset({"bridged", "p2p", "routed"})
 _STATIC = frozenset({"ipvlan", "routed"})
+_OWN = _STATIC | {"bridged"}
+_ADDRESS_HELP = "The guest's own addresses, with commas between; in a managed network one, which DHCP always gives it."
 
 # Key, and the nictypes that have it.
 _TABLE = (
     (Key("nictype", _nictype, "", "Kind of interface, when it is in no managed network."), _ALL),
     (Key("network", check_network_name, "", "Managed network that the interface is in."), frozenset({"bridged"})),
-    (Key("parent", _link, "", "Link of the host: a bridge, or what the interface is made of."), _ALL - {"p2p"}),
+    (Key("parent", link, "", "Link of the host: a bridge, or what the interface is made of."), _ALL - {"p2p"}),
     (Key("name", check_interface_name, "", "Name of the interface in the guest."), _ALL),
-    (Key("hwaddr", _mac, "", "Hardware address; made up when it is not set."), _ALL - {"ipvlan"}),
+    (Key("hwaddr", mac, "", "Hardware address; made up when it is not set."), _ALL - {"ipvlan"}),
     (Key("mtu", integer(68, 65535), "", "Largest packet, in bytes; the parent's when not set."), _ALL),
-    (Key("host_name", _link, "", "Name of the host's end; made up when it is not set."), _VETH),
+    (Key("host_name", link, "", "Name of the host's end; made up when it is not set."), _VETH),
     (Key("mode", one_of("l2", "l3s"), "l3s", "How packets are switched."), frozenset({"ipvlan"})),
-    (Key("ipv4.address", _ipv4, "", "The guest's own addresses, with commas between."), _STATIC),
-    (Key("ipv6.address", _ipv6, "", "The guest's own addresses, with commas between."), _STATIC),
+    (Key("ipv4.address", _ipv4, "", _ADDRESS_HELP), _OWN),
+    (Key("ipv6.address", _ipv6, "", _ADDRESS_HELP), _OWN),
     (Key("ipv4.gateway", _gateway, "auto", "auto: a default route; none; in mode l2 the router's address."), _STATIC),
     (Key("ipv6.gateway", _gateway, "auto", "auto: a default route; none; in mode l2 the router's address."), _STATIC),
     (Key("ipv4.host_address", _ipv4, "169.254.0.1", "The host's end, as the guest's router."), frozenset({"routed"})),
@@ -112,7 +89,8 @@ _FOR = {key.name: types for key, types in _TABLE}
 
 
 def nictype(options: Mapping[str, str]) -> str:
-    """An interface of a managed network is a bridge's port: all networks are bridges."""
+    """An interface of a managed network may be what a bridge's port may be; of networks of other types, see
+    sysd.manager.hosts."""
     return "bridged" if options.get("network") else options.get("nictype", "")
 
 
@@ -127,8 +105,17 @@ def check(options: Mapping[str, str]) -> None:
             raise InvalidError(f"{key} is not for nictype {kind}")
     if kind not in ("p2p", "routed") and not options.get("network") and not options.get("parent"):
         raise InvalidError("parent is missing", f"nictype {kind} needs a link of the host")
+    if kind == "bridged":
+        _check_kept(options)
     if kind == "ipvlan" and options.get("mode", "l3s") == "l3s":
         for key in ("ipv4.gateway", "ipv6.gateway"):
             if options.get(key, "auto") not in ("auto", "none"):
                 raise InvalidError(f"{key}: an address is for mode l2", "auto or none")
 
+
+def _check_kept(options: Mapping[str, str]) -> None:
+    for key in ("ipv4.address", "ipv6.address"):
+        if key in options and not options.get("network"):
+            raise InvalidError(f"{key} needs a managed network", "whose DHCP gives the address")
+        if len(addresses(options.get(key, ""))) > 1:
+            raise InvalidError(f"{key}: DHCP gives one address only")

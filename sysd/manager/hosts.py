@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is in a network: names and kept addresses of all instances on it, and what these have to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sysd.manager.table import Table
+from sysd.model.addresses import Address, addresses
+from sysd.model.errors import InvalidError, NotFoundError
+from sysd.model.instance import Instance, hardware_address, host_interface_name
+from sysd.model.names import DEFAULT_PROJECT
+from sysd.model.network import Network
+from sysd.network.dnsmasq import Host
+
+Look = Callable[[str], Network | None]
+"""The network of a name."""
+_KEPT = ("ipv4.address", "ipv6.address")
+_OF_BRIDGES = (*_KEPT, "host_name")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An interface of an expanded instance in a network: its device's name and options."""
+
+    instance: Instance
+    device: str
+    options: Mapping[str, str]
+
+    @property
+    def hwaddr(self) -> str:
+        return hardware_address(self.instance, self.device).lower()
+
+    @property
+    def host_name(self) -> str:
+        """Of the host's end, should the instance run."""
+        return host_interface_name(self.instance, self.device)
+
+    @property
+    def kept(self) -> tuple[Address, ...]:
+        """The addresses that it is always to have."""
+        return tuple(one for key in _KEPT for one in addresses(self.options.get(key, "")))
+
+    def __str__(self) -> str:
+        return f"device {self.device} of {self.instance.reference}"
+
+
+def ports(instances: Iterable[Instance], network: str) -> Iterator[Port]:
+    """All interfaces of expanded instances that are in a network."""
+    for instance in instances:
+        for device, options in instance.devices.items():
+            if options.get("type") == "nic" and options.get("network") == network:
+                yield Port(instance, device, options)
+
+
+def ports_of(table: Table) -> Callable[[str], list[Port]]:
+    """What says of a network which interfaces are in it, of instances that run or not."""
+    return lambda network: list(ports(map(table.expanded, table.all()), network))
+
+
+def hosts(found: Iterable[Port]) -> dict[str, Host]:
+    """Who has which hardware address."""
+    by_hwaddr = {port.hwaddr: port for port in found}
+    names = named_once({hwaddr: port.instance for hwaddr, port in by_hwaddr.items()})
+    return {hwaddr: Host(names[hwaddr], port.kept) for hwaddr, port in by_hwaddr.items()}
+
+
+def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:
+    """Names in DNS by hardware address. Instances of several projects may have one name: networks are the default
+    project's, so its instance is known by it, else the one that was there first; the others have no name (empty)."""
+    ranked = sorted(instances.values(), key=lambda i: (i.project != DEFAULT_PROJECT, i.created, i.uuid))
+    owners: dict[str, str] = {}
+    for instance in ranked:
+        owners.setdefault(instance.name.lower(), instance.uuid)
+    return {
+        address: instance.name if owners[instance.name.lower()] == instance.uuid else ""
+        for address, instance in instances.items()
+    }
+
+
+def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look) -> None:
+    """Raise NotFoundError or InvalidError unless all interfaces are what the networks that they name can have."""
+    for name, options in devices.items():
+        if options.get("type") != "nic" or "network" not in options:
+            continue
+        network = look(options["network"])
+        if network is None:
+            hint = "'syscont network list' shows what there is"
+            raise NotFoundError(f"device {name}: no network {options['network']!r}", hint)
+        for key in _OF_BRIDGES:
+            if key in options and not network.is_bridge:
+                raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
+
+
+def check_kept(network: Network, instances: Iterable[Instance]) -> None:
+    """Raise InvalidError unless each of the addresses kept for expanded instances can be leased in the network, and to
+    no other."""
+    owners: dict[Address, Port] = {}
+    for port in ports(instances, network.name):
+        for address in port.kept:
+            _check_address(network, port, address)
+            if other := owners.get(address):
+                raise InvalidError(f"{port}: {address} is kept for another", f"for {other}")
+            owners[address] = port
+
+
+def _check_address(network: Network, port: Port, address: Address) -> None:
+    what, own = f"{port}: ipv{address.version}.address", network.address(address.version)
+    if not own or address not in own.network:
+        there = f"it has {own.network}" if own else f"it has no IPv{address.version}"
+        raise InvalidError(f"{what}: {address} is not in network {network.name}", there)
+    if address in (own.ip, own.network.network_address) or (
+        address.version == 4 and address == own.network.broadcast_address
+    ):
+        raise InvalidError(f"{what}: {address} is not for guests of network {network.name}")
+    if not network.leases(address.version):
+        key = "ipv6.dhcp.stateful=true" if address.version == 6 else "ipv4.dhcp=true"
+        raise InvalidError(f"{what}: network {network.name} leases no addresses", f"it does with {key}")

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What networks are on the host: links, addresses, firewall, dnsmasq, names for the host; made, kept and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from sysd.manager.background import Background
+from sysd.manager.catalog import Catalog
+from sysd.manager.hosts import Port, hosts
+from sysd.manager.interfaces import Uplink
+from sysd.model import addresses
+from sysd.model.errors import FailedError
+from sysd.model.network import MADE_LINK, PHYSICAL, Network
+from sysd.network import bridges, dnsmasq, firewall, leases, links
+from sysd.network.bridges import Bridge
+from sysd.units.bus import BusError
+from sysd.units.resolved import Resolved
+from sysd.units.systemd import SERVICE, JobError, Systemd
+
+log = logging.getLogger(__name__)
+
+RULE_LOADERS = ("nftables.service", "firewalld.service")
+
+PortsOf = Callable[[str], list[Port]]
+"""The interfaces in a network, of instances that run or not."""
+
+
+class Uplinks:
+    def __init__(self, catalog: Catalog, systemd: Systemd, resolved: Resolved, ports_of: PortsOf) -> None:
+        self._catalog = catalog
+        self._systemd = systemd
+        self._resolved = resolved
+        self._ports_of = ports_of
+        self._up: dict[str, int] = {}
+        """Indexes of the bridges that were brought up."""
+        self._serving: set[str] = set()
+        self._lock = asyncio.Lock()
+        self._refresh: asyncio.TimerHandle | None = None
+        self._background = Background()
+        systemd.on_unit_change(self._unit_changed)
+
+    async def uplink(self, name: str) -> Uplink:
+        """What interfaces in a network are made of, which is up then. Raises FailedError when it can't be."""
+        network = self._catalog.network(name)
+        if not network.is_bridge:
+            await self.bring_up(network)
+            return Uplink(network.type, network.link, links.interface_index(network.link), network.mtu)
+        index = self._up[name] if self._is_well(network) else await self.bring_up(network)
+        return Uplink("bridged", name, index, network.mtu)
+
+    def _is_well(self, network: Network) -> bool:
+        """Whether nobody took anything away since the network was brought up; takes a fraction of a millisecond."""
+        index = self._up.get(network.name)
+        return (
+            bool(index)
+            and (network.name in self._serving or not dnsmasq.is_wanted(network))
+            and links.interface_index(network.name) == index
+            and firewall.in_place(network)
+        )
+
+    def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
+        state = changed.get("ActiveState")
+        if unit in RULE_LOADERS and state == "active":
+            # It may have flushed all tables, ours too.
+            self._background.run(self._restore_rules())
+        elif state is not None and self._catalog.has_network(name := dnsmasq.network_of(unit)):
+            # dnsmasq that was stopped by hand stays so until an instance needs it.
+            (self._serving.add if state == "active" else self._serving.discard)(name)
+
+    async def _restore_rules(self) -> None:
+        async with self._lock:
+            for network in [self._catalog.network(name) for name in self._up]:
+                try:
+                    if not firewall.in_place(network):
+                        await firewall.apply(firewall.transaction(network))
+                except (FailedError, OSError) as error:
+                    log.error("the rules of network %s were lost: %s", network.name, error)
+
+    # making and taking away
+
+    async def bring_up(self, network: Network) -> int:
+        """Let the host be what a network says, whatever it was; the index of its link. Raises FailedError."""
+        async with self._lock:
+            try:
+                return await (self._bring_up_bridge(network) if network.is_bridge else self._bring_up_link(network))
+            except (OSError, NetlinkError) as error:
+                raise FailedError(f"network {network.name} can't be brought up: {error}") from error
+
+    async def _bring_up_bridge(self, network: Network) -> int:
+        await asyncio.to_thread(_check_ports, network)
+        index = await asyncio.to_thread(bridges.ensure, bridge_of(network))
+        there = self._ports_of(network.name)
+        # A bridge that somebody deleted has lost the guests that were on it.
+        await asyncio.to_thread(links.put_into_bridge, index, [port.host_name for port in there])
+        for version in (4, 6):
+            if network.address(version) and network.flag(f"ipv{version}.routing"):
+                await asyncio.to_thread(links.enable_forwarding, version)
+        await firewall.apply(firewall.transaction(network))
+        dnsmasq.write_hosts(network, hosts(there))
+        await self._serve(network, index)
+        servers = [own.ip for own in (network.address(4), network.address(6)) if own]
+        # Not waited for: a resolved that hangs, or comes up later than we do, must not hold instances up.
+        self._background.run(self._resolved.set_link(index, servers, network.domain))
+        self._up[network.name] = index
+        return index
+
+    async def _bring_up_link(self, network: Network) -> int:
+        """That of another type than bridge: the host's link, or the one of a VLAN on it."""
+        if "vlan" not in network.config:
+            return links.interface_index(network.link)
+        parent, number = links.interface_index(network.config["parent"]), int(network.config["vlan"])
+        if index := links.interface_index(network.link):
+            if not await asyncio.to_thread(links.is_vlan, network.link, parent, number):
+                raise FailedError(f"the host has a link {network.link} that is not VLAN {number} of its parent")
+            return index
+        if not parent and network.type == PHYSICAL:
+            return 0  # a guest may have it
+        if not parent:
+            raise FailedError(f"network {network.name}: the host has no link {network.config['parent']}")
+        self._catalog.remember(replace(network, config=network.config | {MADE_LINK: "true"}))
+        await asyncio.to_thread(links.make_vlan, network.link, parent, number, gvrp=network.flag("gvrp"))
+        return links.interface_index(network.link)
+
+    async def change(self, before: Network, after: Network) -> None:
+        """From one to the other. Guests run on; those whose network has other addresses now are made to ask for one."""
+        if before.is_bridge:
+            index = links.interface_index(before.name)
+            for port in set(_ports(before)) - set(_ports(after)):
+                await asyncio.to_thread(bridges.take_out, port, index)
+        elif before.link != after.link:
+            await self.take_down(before)
+        index = await self.bring_up(after)
+        if after.is_bridge and any(before.subnet(version) != after.subnet(version) for version in (4, 6)):
+            await asyncio.to_thread(bridges.bounce, index, _ports(after))
+
+    async def take_down(self, network: Network) -> None:
+        """Leave nothing of a network on the host; what is gone already is no error."""
+        async with self._lock:
+            self._up.pop(network.name, None)
+            if not network.is_bridge:
+                await self._take_link_down(network)
+                return
+            await self._end_unit(dnsmasq.unit_name(network.name))
+            await firewall.apply(firewall.removal(network.name))
+            index = links.interface_index(network.name)
+            for port in _ports(network):
+                await asyncio.to_thread(bridges.take_out, port, index)
+            await asyncio.to_thread(links.delete_link, network.name)
+            await asyncio.to_thread(dnsmasq.forget, network.name)
+
+    async def _take_link_down(self, network: Network) -> None:
+        """The VLAN's link if it is ours, and no other network is on it."""
+        if network.config.get(MADE_LINK) != "true" or "vlan" not in network.config:
+            return
+        everyone = self._catalog.networks()
+        others = [other for other in everyone if other.name != network.name and not other.is_bridge]
+        heir = next((other for other in others if other.link == network.link), None)
+        if heir:
+            self._catalog.remember(replace(heir, config=heir.config | {MADE_LINK: "true"}))
+        else:
+            await asyncio.to_thread(links.delete_link, network.link)
+
+    # dnsmasq
+
+    async def _serve(self, network: Network, index: int) -> None:
+        """Let dnsmasq run as it should, bound to the bridge that there is now."""
+        unit = dnsmasq.unit_name(network.name)
+        properties = dnsmasq.unit_properties(network, socket.gethostname(), index)
+        try:
+            if not dnsmasq.is_wanted(network):
+                await self._end_unit(unit)
+                return
+            if not await self._serves(unit, properties["Environment"].value):
+                subnets = [subnet for subnet in (network.subnet(4), network.subnet(6)) if subnet]
+                leases.prune(dnsmasq.lease_file(network.name), subnets)
+                await self._systemd.finish(unit, await self._systemd.start_transient(unit, properties))
+        except (BusError, JobError) as error:
+            message = f"network {network.name}: dnsmasq does not start: {error}"
+            raise FailedError(message, f"journalctl -u {unit}") from None
+        self._serving.add(network.name)
+
+    async def _serves(self, unit: str, told: object) -> bool:
+        """Whether dnsmasq runs as it should. If not, nothing is left of it that would be in the way of a new one."""
+        states = {one.active_state for one in await self._systemd.list_units(unit)}
+        if "active" in states and await self._systemd.unit_property(unit, SERVICE, "Environment") == told:
+            return True
+        await self._end_unit(unit)
+        return False
+
+    async def _end_unit(self, unit: str) -> None:
+        states = {one.active_state for one in await self._systemd.list_units(unit)}
+        if states - {"inactive", "failed"}:
+            await self._systemd.wait_job(await self._systemd.stop_unit(unit))
+        await self._systemd.forget(unit)
+
+    # names
+
+    def hosts_changed(self) -> None:
+        """Instances came, went or changed names: let dnsmasq know, once for many changes."""
+        if self._refresh is None:
+            self._refresh = asyncio.get_running_loop().call_later(0.01, self._start_refresh)
+
+    def _start_refresh(self) -> None:
+        self._refresh = None
+        self._background.run(self._write_hosts())
+
+    async def _write_hosts(self) -> None:
+        for name in list(self._up):
+            network, known = self._catalog.network(name), hosts(self._ports_of(name))
+            if not dnsmasq.is_wanted(network) or not dnsmasq.write_hosts(network, known):
+                continue
+            try:
+                leases.release_lost(network, dnsmasq.lease_file(name), known)
+                await self._systemd.kill_unit(dnsmasq.unit_name(name), signal.SIGHUP)
+            except (BusError, OSError) as error:
+                log.warning("dnsmasq of %s was not told of new names: %s", name, error)
+
+
+def bridge_of(network: Network) -> Bridge:
+    routes = [one for version in (4, 6) for one in addresses.subnets(version)(network.text(f"ipv{version}.routes"))]
+    return Bridge(
+        network.name,
+        tuple(own for own in (network.address(4), network.address(6)) if own),
+        int(network.text("bridge.mtu")),
+        network.text("bridge.hwaddr").lower(),
+        tuple(routes),
+        _ports(network),
+    )
+
+
+def _ports(network: Network) -> tuple[str, ...]:
+    return tuple(addresses.links(network.text("bridge.external_interfaces")))
+
+
+def _check_ports(network: Network) -> None:
+    """Raise FailedError for a link that can't be put into the bridge without taking it from somebody."""
+    named = {links.interface_index(port): port for port in _ports(network)}
+    used = {index for index, _ in links.own_addresses()}
+    for index, port in named.items():
+        if not index:
+            raise FailedError(f"bridge.external_interfaces: the host has no link {port}")
+        if index in used:
+            raise FailedError(f"bridge.external_interfaces: {port} has addresses", "the host needs it for itself")
