@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proxies that are more than a stream of bytes: UDP, the PROXY protocol, sockets in a guest's files; hostile ends."""
+"""Proxies that are more than a stream of bytes: UDP, the PROXY protocol, sockets in a guest's files, translated addresses;
+and hostile ends."""
 
 import contextlib
 import re
@@ -36,7 +37,8 @@ def serving(host: Host, inside: Instance | None, kind: str, address: str) -> Ite
     argv = [*within(inside), "/usr/bin/python3", "-c", PEER, "serve", kind, address]
     process = host.spawn(argv, stdin=subprocess.PIPE)
     assert process.stdout
-    assert process.stdout.readline().strip() in ("ready", b"ready")
+    assert process.stderr
+    assert process.stdout.readline() == "ready\n", process.stderr.read()
     try:
         yield
     finally:
@@ -229,3 +231,53 @@ def test_a_forwarder_is_no_way_into_the_host(host: Host, guest: Instance) -> Non
     for path in ("run/syscont", "var/lib", "root/.profile"):
         assert host.run(["ls", f"/proc/{pid}/root/{path}"], check=False).returncode
     device(guest, "remove", "dns")
+
+
+# translated addresses
+
+
+@pytest.fixture
+def outside(host: Host) -> Iterator[list[str]]:
+    """What runs a program on a neighbour of the host's, 198.51.100.2; the host is 198.51.100.1 to it."""
+    host.sh(
+        "ip netns add outside; ip link add nat0 type veth peer name eth0 netns outside;"
+        "ip address add 198.51.100.1/24 dev nat0; ip link set nat0 up;"
+        "ip -n outside address add 198.51.100.2/24 dev eth0; ip -n outside link set eth0 up"
+    )
+    yield ["ip", "netns", "exec", "outside"]
+    host.sh("ip netns delete outside; ip link delete nat0", check=False)
+
+
+def tables(host: Host) -> list[str]:
+    return re.findall(r"syscont_proxy_\w+", host.sh("nft list tables"))
+
+
+def test_addresses_are_translated(host: Host, launch: Launch, outside: list[str]) -> None:
+    def asked(*argv: str, where: list[str] | None = None) -> list[str]:
+        words = [*(outside if where is None else where), "/usr/bin/python3", "-c", PEER, "ask", *argv]
+        return host.run(words, check=False).stdout.splitlines()
+
+    one = launch(
+        "",
+        *("-d", "eth0,type=nic,nictype=routed,ipv4.address=192.0.2.55,name=lan0"),
+        *("-d", "dns,type=proxy,nat=true,listen=udp:198.51.100.1:9053,connect=udp:192.0.2.55:53"),
+    )
+    until(host, lambda: tables(host))
+    with serving(host, one, "udp", "192.0.2.55:53"), serving(host, one, "tcp", "192.0.2.55:81"):
+        assert asked("udp", "198.51.100.1:9053", "hello")[0].startswith("198.51.100.2:")
+        assert asked("udp", "198.51.100.1:9053", "hello", where=[])[0].endswith(" hello")
+        assert asked("udp", "198.51.100.1:9053", "hello", where=within(one))[0].endswith(" hello")
+        words = ("nat=true", "listen=tcp:198.51.100.1:9080-9081", "connect=tcp:0.0.0.0:80-81")
+        device(one, "add", "web", "proxy", *words)
+        assert len(set(tables(host))) == 2
+        host.run(["systemctl", "restart", "syscontd"])
+        assert asked("tcp", "198.51.100.1:9081", "hello") == ["hello"]
+        device(one, "set", "web", "listen=tcp:198.51.100.1:9090-9091")
+        assert asked("tcp", "198.51.100.1:9091", "hello") == ["hello"]
+        assert asked("tcp", "198.51.100.1:9081", "hello") == []
+    for words in (("remove", "eth0"), ("set", "web", "connect=tcp:192.0.2.56:80-81")):
+        assert "no interface has the address" in device(one, *words, check=False).stderr
+    device(one, "remove", "web")
+    assert len(set(tables(host))) == 1
+    one.do("stop --force")
+    until(host, lambda: not tables(host))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from sysd.manager.table import Table
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance
+from sysd.network import links, translation
 from sysd.runtime import proxies
 from sysd.runtime.guest import Guest
 from sysd.runtime.plugging import Change, plug
@@ -49,21 +50,25 @@ class Proxies:
         lock = self._locks.setdefault(expanded.uuid, asyncio.Lock())
         async with lock:
             wanted = proxies.of_instance(expanded, proxies.Inside(guest.leader, guest.confinement.ids))
+            translated = [Proxy(unit, {}, service) for unit, service in translation.of_instance(expanded)]
+            if translated:
+                await asyncio.to_thread(links.enable_forwarding)
+            wanted += translated
             if not wanted and expanded.uuid not in self._served:
                 return
             self._served.add(expanded.uuid)
             running = await self._running(expanded)
-            for unit in [unit for unit in running if unit not in {proxy.unit for proxy in wanted}]:
+            for unit in {_stem(unit) for unit in running} - {proxy.unit for proxy in wanted}:
                 await self._stop(guest, unit)
             await self._start_all(guest, wanted, running)
 
     async def _start_all(self, guest: Guest, wanted: Sequence[Proxy], running: dict[str, str]) -> None:
         failed = []
         for proxy in wanted:
-            if running.get(proxy.unit) == proxy.description:
+            if running.get(proxy.main) == proxy.description:
                 self._remember(proxy)  # one that outlived an earlier daemon, too
                 continue
-            if proxy.unit in running:
+            if proxy.unit in {_stem(unit) for unit in running}:
                 await self._stop(guest, proxy.unit)
             try:
                 await self._start(guest, proxy)
@@ -73,23 +78,18 @@ class Proxies:
             raise FailedError("; ".join(failed))
 
     async def _running(self, instance: Instance) -> dict[str, str]:
-        """Names, without suffix, and descriptions of the sockets that there are."""
+        """Names and descriptions of the units that there are; no description of one that is not active."""
         units = await self._systemd.list_units(proxies.pattern(instance))
-        return {
-            unit.name.removesuffix(".socket"): unit.description if unit.active_state == "active" else ""
-            for unit in units
-            if unit.name.endswith(".socket")
-        }
+        return {unit.name: unit.description if unit.active_state == "active" else "" for unit in units}
 
     async def _start(self, guest: Guest, proxy: Proxy) -> None:
-        unit = f"{proxy.unit}.socket"
+        properties = proxy.socket or proxy.service
+        others = {f"{proxy.unit}.service": proxy.service} if proxy.socket else {}
         try:
-            job = await self._systemd.start_transient(
-                unit, proxy.socket, auxiliary={f"{proxy.unit}.service": proxy.service}
-            )
-            await self._systemd.finish(unit, job)
+            job = await self._systemd.start_transient(proxy.main, properties, auxiliary=others)
+            await self._systemd.finish(proxy.main, job)
         except (BusError, JobError) as error:
-            raise FailedError(f"{proxy.unit} can't listen: {error}", f"journalctl -u {unit}") from None
+            raise FailedError(f"{proxy.unit} can't listen: {error}", f"journalctl -u {proxy.main}") from None
         if proxy.share:
             os.chown(proxy.share.source, *proxy.owner)
             await plug(guest, Change(add=[proxy.share]))
@@ -108,3 +108,7 @@ class Proxies:
                 await self._systemd.wait_job(await self._systemd.stop_unit(unit + suffix))
             with contextlib.suppress(SyscontError):
                 await self._systemd.forget(unit + suffix)
+
+
+def _stem(unit: str) -> str:
+    return unit.rpartition(".")[0]

@@ -21,7 +21,8 @@ from dbus_next import Variant
 
 from sysd import _cext as c
 from sysd.model.devices.check import SCHEMAS
-from sysd.model.devices.proxy import Endpoint, endpoint, listens_inside
+from sysd.model.devices.proxy import UNIT_PREFIX, Endpoint, endpoint, listens_inside, translates
+from sysd.model.devices.proxy import unit as unit_name
 from sysd.model.devices.unix import mode
 from sysd.model.idmap import IdMap
 from sysd.model.instance import Instance
@@ -33,7 +34,6 @@ from sysd.units.systemd import Properties
 PROXYD = "/usr/lib/systemd/systemd-socket-proxyd"
 FORWARD = "/usr/libexec/syscont/forward"
 SETPRIV = "/usr/bin/setpriv"
-PREFIX = "syscont-proxy@"
 IDLE = 300
 """Seconds that the service stays when no connection is open."""
 MAX_FILES = 4096
@@ -45,8 +45,8 @@ _ELSEWHERE = ("/run", "/var", "/srv", "/opt", "/mnt", "/media")
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One socket and its service; unit is their name without suffix. share: how the socket is shown in the guest, where
-    it then belongs to owner, ids of the host."""
+    """One socket and its service, or a service alone; unit is their name without suffix. share: how the socket is shown
+    in the guest, where it then belongs to owner, ids of the host."""
 
     unit: str
     socket: Properties
@@ -57,7 +57,12 @@ class Proxy:
     @property
     def description(self) -> str:
         """Another one when anything about it is: what tells a proxy that runs from the one that is wanted."""
-        return str(self.socket["Description"].value)
+        return str(self.service["Description"].value)
+
+    @property
+    def main(self) -> str:
+        """The unit that is started."""
+        return f"{self.unit}.socket" if self.socket else f"{self.unit}.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +82,16 @@ class Inside:
 
 
 def pattern(instance: Instance) -> str:
-    """Of the units of all its proxies. No name of an instance has a dot."""
-    return f"{PREFIX}{instance.reference}.*"
+    """Of the units of all its proxies."""
+    return f"{UNIT_PREFIX}{instance.reference}.*"
 
 
 def of_instance(instance: Instance, inside: Inside) -> list[Proxy]:
-    """All proxies of an expanded instance that runs."""
+    """All proxies of an expanded instance that runs, but for those that the firewall does (sysd.network.translation)."""
     return [
         proxy
         for name, options in instance.devices.items()
-        if options["type"] == "proxy"
+        if options["type"] == "proxy" and not translates(options)
         for proxy in _of_device(instance, name, options, inside)
     ]
 
@@ -103,7 +108,7 @@ def _of_device(instance: Instance, name: str, options: Mapping[str, str], inside
     common = _common(instance, f"Proxy {name} of {instance.reference}, {digest}")
     found = []
     for number, (sources, target) in enumerate(zip(groups, targets, strict=True)):
-        unit = f"{PREFIX}{instance.reference}.{name}:{number}"
+        unit = unit_name(instance.reference, name, number)
         socket = common | _socket(sources, options, shown)
         service = common | _service(f"{unit}.socket", target, options, inside)
         side = service if not listens_inside(options) else {} if shown else socket

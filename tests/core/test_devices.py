@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from sysd.model.devices.proxy import endpoint
 from sysd.model.errors import ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.idmap import IDENTITY, make_idmap, parse_map
 from sysd.model.instance import Instance
-from sysd.network import links
+from sysd.network import links, translation
 from sysd.network.nics import GUEST, HOST, Nic, requests
 from sysd.runtime import devices, proxies
 from sysd.runtime.devices import disk, hardware, node
@@ -26,6 +27,8 @@ from sysd.runtime.spec import LaunchSpec, Plugged, Share
 NIC = {"type": "nic", "nictype": "macvlan", "parent": "eno1"}
 DISK = {"type": "disk", "source": "/srv", "path": "/mnt"}
 PROXY = {"type": "proxy", "listen": "tcp:0.0.0.0:80", "connect": "tcp:127.0.0.1:8080"}
+NAT = {**PROXY, "listen": "tcp:198.51.100.1:80", "connect": "tcp:192.0.2.5:8080", "nat": "true"}
+ROUTED = {"type": "nic", "nictype": "routed", "ipv4.address": "192.0.2.4, 192.0.2.5", "ipv6.address": "2001:db8::5"}
 NODE = {"type": "unix-char", "source": "/dev/null"}
 
 
@@ -56,6 +59,7 @@ NODE = {"type": "unix-char", "source": "/dev/null"}
         {**PROXY, "listen": "udp:0.0.0.0:53,60-61", "connect": "udp:[::1]:53,60-61"},
         {**PROXY, "connect": "udp:127.0.0.1:514", "bind": "guest"},
         {**PROXY, "listen": "unix:@x", "proxy_protocol": "true", "bind": "container", "security.gid": "70000"},
+        NAT,
         {"type": "none"},
         {**NIC, "user.note": "two\nlines"},
     ],
@@ -106,7 +110,12 @@ def test_good_devices(options: dict[str, str]) -> None:
         ({**PROXY, "listen": "tcp:0.0.0.0:1,2", "connect": "tcp:127.0.0.1:1-3"}, "different numbers"),
         ({**PROXY, "listen": "udp:0.0.0.0:1"}, "udp only"),
         ({**PROXY, "listen": "udp:0.0.0.0:1", "connect": "unix:@x"}, "udp only"),
-        ({**PROXY, "nat": "true"}, "can.t be switched on"),
+        ({**PROXY, "nat": "true"}, "no single address"),
+        ({**NAT, "listen": "tcp:127.0.0.1:80"}, "no single address"),
+        ({**NAT, "listen": "tcp:[2001:db8::1]:80"}, "different versions"),
+        ({**NAT, "bind": "instance"}, "the host that translates"),
+        ({**NAT, "connect": "udp:192.0.2.5:8080"}, "tcp can become tcp"),
+        ({**NAT, "proxy_protocol": "true"}, "no header"),
         ({**PROXY, "proxy_protocol": "true", "connect": "unix:@x"}, "only tcp servers"),
         ({**PROXY, "proxy_protocol": "v2"}, "not a boolean|true or false"),
         ({**PROXY, "uid": "5"}, "only a unix socket"),
@@ -129,6 +138,13 @@ def test_devices_must_not_collide() -> None:
         check_together({"a": {**NIC, "name": "lan0"}, "b": {**NIC, "name": "lan0"}})
     with pytest.raises(SyscontError, match="same path, /mnt"):
         check_together({"a": DISK, "b": {**DISK, "path": "/mnt/"}})
+
+
+@pytest.mark.parametrize("nic", [{}, NIC, {**ROUTED, "nictype": "p2p"}, {**ROUTED, "ipv4.address": "192.0.2.6"}])
+def test_addresses_are_translated_to_the_instances_own_only(nic: dict[str, str]) -> None:
+    check_together({"http": NAT, "eth0": ROUTED})
+    with pytest.raises(SyscontError, match=r"device http: nat: no interface has the address 192.0.2.5"):
+        check_together({"http": NAT, "eth0": nic})
 
 
 def test_places_of_endpoints() -> None:
@@ -398,3 +414,20 @@ def test_changes_of_devices() -> None:
         with_options(own, "web1", "x", {}, ())
     with pytest.raises(NotFoundError, match="web1 has no device 'x'"):
         replaced(own, "web1", {}, ["x"])
+
+
+def test_a_translation_is_a_table_of_its_own() -> None:
+    options = {**NAT, "listen": "udp:[2001:db8::1]:80,90", "connect": "udp:[::]:8080"}
+    instance = Instance("u-1", "web", "i", 1000, devices={"a": options, "eth0": ROUTED, "b": {**PROXY}})
+    ((name, service),) = translation.of_instance(instance)
+    assert name == "syscont-proxy@web.a:0"
+    assert [one.unit for one in proxies.of_instance(instance, INSIDE)] == ["syscont-proxy@web.b:0"]
+    commands = json.loads(service["StandardInputData"].value)["nftables"]
+    table = commands[0]["add"]["table"]["name"]
+    assert service["ExecStop"].value == [[translation.NFT, [translation.NFT, "delete", "table", "inet", table], False]]
+    rules = [command["add"]["rule"] for command in commands if "rule" in command.get("add", {})]
+    assert {rule["table"] for rule in rules} == {table}
+    translated = [rule["expr"][-1]["dnat"] for rule in rules if rule["chain"] == "prerouting"]
+    assert translated == [{"family": "ip6", "addr": "2001:db8::5", "port": 8080}] * 2
+    other = Instance("u-1", "web", "i", 1000, devices={"a": {**options, "connect": "udp:[::]:1"}, "eth0": ROUTED})
+    assert next(translation.of_instance(other))[1]["Description"] != service["Description"]

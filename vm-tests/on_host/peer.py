@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ends of proxies.
 
-peer serve KIND ADDRESS      echo: a datagram after its sender's port, a unix connection after its peer's user
+peer serve KIND ADDRESS      echo: a datagram after its sender's address, a unix connection after its peer's user
 peer ask KIND ADDRESS TEXT.. send each from one socket and print what comes back
 peer flood udp ADDRESS N     a datagram from each of N sockets
 peer hold KIND ADDRESS N     open N connections, say how many are, and hold them until stdin ends
@@ -52,7 +52,7 @@ def serve(kind: str, address: str) -> None:
         while True:
             if kind == "udp":
                 data, sender = server.recvfrom(1 << 16)
-                server.sendto(f"{sender[1]} ".encode() + data, sender)
+                server.sendto(f"{sender[0]}:{sender[1]} ".encode() + data, sender)
             else:
                 threading.Thread(target=echo, args=(server.accept()[0],), daemon=True).start()
 

@@ -85,6 +85,15 @@ def check_together(devices: Mapping[str, Mapping[str, str]]) -> None:
             _once(names, each["name"], name, "interface")
         if each.get("type") == "disk":
             _once(paths, "/" + each.get("path", "").strip("/"), name, "path")
+        if each.get("type") == "proxy" and proxy.translates(each):
+            _translated(name, each, devices)
+
+
+def _translated(name: str, options: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]) -> None:
+    try:
+        proxy.translation_target(options, devices)
+    except InvalidError as error:
+        raise InvalidError(f"device {name}: {error.message}", error.hint) from None
 
 
 def _once(seen: dict[str, str], value: str, name: str, what: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sysd.model.devices.disk import absolute_path, guest_path
+from sysd.model.devices.nic import addresses, nictype
 from sysd.model.devices.unix import MAX_ID as MAX_GUEST_ID
 from sysd.model.devices.unix import mode
 from sysd.model.errors import InvalidError, UnsupportedError
@@ -17,6 +18,7 @@ from sysd.model.schema import Key
 from sysd.model.values import boolean, integer, one_of
 
 MAX_PORTS = 64
+UNIT_PREFIX = "syscont-proxy@"
 INSIDE = ("instance", "guest", "container")
 """Values of bind that say that the instance listens."""
 
@@ -88,12 +90,6 @@ def _ports(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _off(text: str) -> bool:
-    if boolean(text):
-        raise InvalidError("it can't be switched on", "see 'syscont config keys --device proxy'")
-    return False
-
-
 _HOST_ID = integer(0, MAX_ID)
 
 OPTIONS = (
@@ -114,7 +110,14 @@ OPTIONS = (
     Key("uid", _HOST_ID, "0", "Owner, on its side, of the unix socket that listens. The host has to know the user."),
     Key("gid", _HOST_ID, "0", "Its group."),
     Key("mode", mode, "0644", "Its mode."),
-    Key("nat", _off, "false", "Only false: instances have no addresses that stay theirs, which nat=true needs."),
+    Key(
+        "nat",
+        boolean,
+        "false",
+        "Translate addresses in the host's firewall instead of passing on. It needs an address of the host's own to"
+        " listen at, and to connect to one that an interface of the instance has by its configuration (0.0.0.0 or [::]:"
+        " whichever that is).",
+    ),
     Key(
         "proxy_protocol",
         boolean,
@@ -126,8 +129,17 @@ OPTIONS = (
 )
 
 
+def unit(reference: str, device: str, number: int) -> str:
+    """Name, without suffix, of the units of one of a device's ways. No name of an instance has a dot."""
+    return f"{UNIT_PREFIX}{reference}.{device}:{number}"
+
+
 def listens_inside(options: Mapping[str, str]) -> bool:
     return options.get("bind", "host") in INSIDE
+
+
+def translates(options: Mapping[str, str]) -> bool:
+    return boolean(options.get("nat", "false"))
 
 
 def check(options: Mapping[str, str]) -> None:
@@ -142,8 +154,42 @@ def check(options: Mapping[str, str]) -> None:
     if boolean(options.get("proxy_protocol", "false")) and connect.protocol != "tcp":
         raise InvalidError("proxy_protocol: only tcp servers are sent such a header")
     _check_owners(options, listen)
+    if translates(options):
+        _check_translation(options, listen, connect)
     if listens_inside(options) and listen.is_file:
         guest_path(listen.address)
+
+
+def _check_translation(options: Mapping[str, str], listen: Endpoint, connect: Endpoint) -> None:
+    if listens_inside(options):
+        raise InvalidError("nat: it is the host that translates", "bind=host")
+    if listen.protocol != connect.protocol or listen.protocol == "unix":
+        raise InvalidError("nat: only tcp can become tcp, and udp udp")
+    if boolean(options.get("proxy_protocol", "false")):
+        raise InvalidError("nat: no header is sent by proxy_protocol then", "the server sees who connects anyway")
+    at, to = ipaddress.ip_address(listen.address), ipaddress.ip_address(connect.address)
+    if at.version != to.version:
+        raise InvalidError("nat: listen and connect are of different versions of IP")
+    if at.is_unspecified or at.is_loopback or at.is_multicast:
+        raise InvalidError(f"nat: {at} is no single address that others reach the host at")
+
+
+def translation_target(options: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]) -> str:
+    """The address that a proxy with nat=true leads to, among those that the instance's interfaces have by their
+    configuration: what a guest gives itself may be another's. Raises InvalidError when there is none."""
+    wanted = ipaddress.ip_address(endpoint(options["connect"]).address)
+    own = [
+        address
+        for each in devices.values()
+        if each.get("type") == "nic" and nictype(each) in ("bridged", "routed")
+        for address in addresses(each.get(f"ipv{wanted.version}.address", ""))
+    ]
+    found = own[:1] if wanted.is_unspecified else [address for address in own if address == wanted]
+    if not found:
+        raise InvalidError(
+            f"nat: no interface has the address {wanted} by its configuration", f"ipv{wanted.version}.address of a nic"
+        )
+    return str(found[0])
 
 
 def _check_owners(options: Mapping[str, str], listen: Endpoint) -> None:
