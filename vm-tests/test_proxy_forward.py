@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proxies that are more than a stream of bytes: UDP, the PROXY protocol, sockets in a guest's files, translated addresses;
-and hostile ends."""
+"""Proxies that are more than a stream of bytes: UDP, the PROXY protocol, sockets in a guest's files, translation of
+addresses; and hostile ends."""
 
 import contextlib
 import re
@@ -275,8 +275,8 @@ def test_addresses_are_translated(host: Host, launch: Launch, outside: list[str]
         device(one, "set", "web", "listen=tcp:198.51.100.1:9090-9091")
         assert asked("tcp", "198.51.100.1:9091", "hello") == ["hello"]
         assert asked("tcp", "198.51.100.1:9081", "hello") == []
-    for words in (("remove", "eth0"), ("set", "web", "connect=tcp:192.0.2.56:80-81")):
-        assert "no interface has the address" in device(one, *words, check=False).stderr
+    for change in (["remove", "eth0"], ["set", "web", "connect=tcp:192.0.2.56:80-81"]):
+        assert "no interface has the address" in device(one, *change, check=False).stderr
     device(one, "remove", "web")
     assert len(set(tables(host))) == 1
     one.do("stop --force")
