@@ -87,7 +87,7 @@ def pattern(instance: Instance) -> str:
 
 
 def of_instance(instance: Instance, inside: Inside) -> list[Proxy]:
-    """All proxies of an expanded instance that runs, but for those that the firewall does (sysd.network.translation)."""
+    """All proxies of an expanded instance that runs, but for what the firewall does: sysd.network.translation."""
     return [
         proxy
         for name, options in instance.devices.items()
