@@ -50,10 +50,9 @@ class Proxies:
         lock = self._locks.setdefault(expanded.uuid, asyncio.Lock())
         async with lock:
             wanted = proxies.of_instance(expanded, proxies.Inside(guest.leader, guest.confinement.ids))
-            translated = [Proxy(unit, {}, service) for unit, service in translation.of_instance(expanded)]
-            if translated:
-                await asyncio.to_thread(links.enable_forwarding)
-            wanted += translated
+            wanted += [Proxy(unit, {}, service) for unit, service in translation.of_instance(expanded)]
+            for version in translation.versions(expanded):
+                await asyncio.to_thread(links.enable_forwarding, version)
             if not wanted and expanded.uuid not in self._served:
                 return
             self._served.add(expanded.uuid)

@@ -29,9 +29,19 @@ _CHAINS = {"prerouting": _DESTINATION, "output": _DESTINATION, "postrouting": _S
 
 def of_instance(instance: Instance) -> Iterator[tuple[str, Properties]]:
     """Name without suffix, and properties, of the service of each such proxy of an expanded instance."""
+    for name, options in _translated(instance):
+        yield unit(instance.reference, name, 0), _service(instance, name, options)
+
+
+def versions(instance: Instance) -> set[int]:
+    """Of IP: what the host has to forward for them."""
+    return {ipaddress.ip_address(endpoint(options["listen"]).address).version for _, options in _translated(instance)}
+
+
+def _translated(instance: Instance) -> Iterator[tuple[str, Mapping[str, str]]]:
     for name, options in instance.devices.items():
         if options["type"] == "proxy" and translates(options):
-            yield unit(instance.reference, name, 0), _service(instance, name, options)
+            yield name, options
 
 
 def _service(instance: Instance, name: str, options: Mapping[str, str]) -> Properties:

@@ -421,6 +421,7 @@ def test_a_translation_is_a_table_of_its_own() -> None:
     instance = Instance("u-1", "web", "i", 1000, devices={"a": options, "eth0": ROUTED, "b": {**PROXY}})
     ((name, service),) = translation.of_instance(instance)
     assert name == "syscont-proxy@web.a:0"
+    assert translation.versions(instance) == {6}
     assert [one.unit for one in proxies.of_instance(instance, INSIDE)] == ["syscont-proxy@web.b:0"]
     commands = json.loads(service["StandardInputData"].value)["nftables"]
     table = commands[0]["add"]["table"]["name"]

@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sysd.model.addresses import addresses
 from sysd.model.devices.disk import absolute_path, guest_path
-from sysd.model.devices.nic import addresses, nictype
+from sysd.model.devices.nic import nictype
 from sysd.model.devices.unix import MAX_ID as MAX_GUEST_ID
 from sysd.model.devices.unix import mode
 from sysd.model.errors import InvalidError, UnsupportedError
