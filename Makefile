@@ -3,6 +3,7 @@
 PREFIX ?= /usr
 PYTHONDIR ?= $(PREFIX)/lib/python3/dist-packages
 LIBEXECDIR ?= $(PREFIX)/libexec/syscont
+SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 # Debian's Python, not another one that happens to be first on PATH: the bindings come from Debian's packages.
 PYTHON ?= /usr/bin/python3
@@ -131,6 +132,8 @@ install: native
 	$(INSTALL_DATA) data/sysusers.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/syscont.conf"
 	$(INSTALL_DATA) data/udev/99-syscont.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-syscont.rules"
 	$(INSTALL_DATA) data/tmpfiles.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/syscont.conf"
+	$(INSTALL_DATA) data/apparmor.d/syscont "$(DESTDIR)$(SYSCONFDIR)/apparmor.d/syscont"
+	$(INSTALL_DATA) -t "$(DESTDIR)$(SYSCONFDIR)/apparmor.d/abstractions/syscont" data/apparmor.d/abstractions/syscont/*
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system.d" data/dbus-1/system.d/*.conf
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" data/dbus-1/system-services/*.service
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/polkit-1/actions" data/polkit-1/actions/*.policy

@@ -15,6 +15,7 @@ from hosts.cli import newest_deb
 
 NEEDS = {
     "needs_controllers": "cgroup controllers (memory, cpu, pids...), for limits that bite",
+    "needs_apparmor": "AppArmor in the kernel",
     "needs_kvm": "a /dev/kvm on which a guest boots",
     "needs_smt": "cores with two threads, and core scheduling in the kernel",
     "needs_sriov": "an SR-IOV network card, and netdevsim",

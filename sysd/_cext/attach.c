@@ -12,12 +12,13 @@
  *   a pidfd of the instance's PID 1
  *   the folder of the cgroup
  *   a file with words, each ended by a NUL:
- *       USERNS ROWS COLUMNS UID GID GROUPS CWD LEADER LIMITS [COMMAND...]
+ *       USERNS ROWS COLUMNS UID GID GROUPS CWD LEADER LIMITS PROFILE [COMMAND...]
  *     USERNS  1 if the instance has a user namespace of its own, 0 if it is privileged
  *     ROWS, COLUMNS   of the terminal
  *     UID, GID, GROUPS (with commas between, may be empty), CWD   as the guest counts them
  *     LEADER  the number of the instance's PID 1 here
  *     LIMITS  NUMBER:SOFT:HARD for each resource that has one (setrlimit(2)), with commas between
+ *     PROFILE the AppArmor profile that the guest is in, or nothing
  *     COMMAND without one, the guest's user database goes to stdout: /etc/passwd, a NUL, /etc/group
  *   a file with the command's environment, each entry ended by a NUL
  *   a file with the compiled filter of system calls, which may be empty
@@ -50,7 +51,7 @@
 
 enum { LISTENER = 3, PEER = 3, CHILDREN = 4, FIRST_PASSED = 5 };
 enum { STREAMS = 0, PIDFD = 3, CGROUP, WORDS, ENVIRONMENT, FILTER, PASSED, TERMINAL = PASSED, MOST_PASSED };
-enum { USERNS, ROWS, COLUMNS, UID, GID, GROUPS, CWD, LEADER, LIMITS, COMMAND };
+enum { USERNS, ROWS, COLUMNS, UID, GID, GROUPS, CWD, LEADER, LIMITS, PROFILE, COMMAND };
 #define PAUSE 10000 /* microseconds: out of memory or descriptors, which others may give back */
 
 /* All of a file of the daemon's, with a NUL after it. */
@@ -126,6 +127,7 @@ static bool parse_words(char **words, size_t count, struct request *r)
     if (count < COMMAND)
         return false;
     r->cwd = words[CWD];
+    r->profile = words[PROFILE];
     r->argv = words + COMMAND;
     unsigned int leader = 0;
     bool parsed = parse(words[USERNS], 1, &r->userns) && parse(words[ROWS], MAX_SIDE, &r->rows) &&

@@ -219,6 +219,24 @@ static int take_streams(const struct request *r)
 }
 
 /*
+ * Where AppArmor is told who we are to be. Opened with the host's /proc in view: what the guest has there may be a file
+ * of its own. Only the process that has opened it can use it (proc_pid_attr_write in the kernel's fs/proc/base.c).
+ */
+static int open_profile(const struct request *r)
+{
+    return *r->profile ? open("/proc/thread-self/attr/apparmor/current", O_WRONLY | O_CLOEXEC) : -1;
+}
+
+static int take_profile(const struct request *r, int door)
+{
+    char words[MAX_PROFILE + sizeof "changeprofile "];
+    if (!*r->profile)
+        return 0;
+    int length = snprintf(words, sizeof words, "changeprofile %s", r->profile);
+    return length < (int)sizeof words && write(door, words, length) == length ? 0 : -1;
+}
+
+/*
  * In the cgroup: enter the namespaces, then fork once more, for a pid namespace is entered by children only. Streams,
  * cookie and limits pass to what we fork. Was the leader's number another's by now, its pidfd leads nowhere.
  *
@@ -229,11 +247,13 @@ void enter(const struct request *r)
 {
     int namespaces = CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP;
     pid_t command = -1;
+    int door = open_profile(r);
     if (r->userns)
         namespaces |= CLONE_NEWUSER;
     if (prctl(PR_SET_DUMPABLE, 0) == 0 && take_streams(r) == 0 &&
         core_cookie(CORE_COOKIE_SHARE_FROM, r->leader, NULL) == 0 && take_limits(r) == 0 &&
-        setns(r->pidfd, namespaces) == 0 && become(0, 0, 0, NULL) == 0 && prctl(PR_SET_DUMPABLE, 0) == 0)
+        setns(r->pidfd, namespaces) == 0 && become(0, 0, 0, NULL) == 0 && prctl(PR_SET_DUMPABLE, 0) == 0 &&
+        take_profile(r, door) == 0)
         command = fork_raw(CLONE_PARENT, -1, 0);
     if (command == 0)
         run(r);

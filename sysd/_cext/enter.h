@@ -14,6 +14,7 @@
 #define MAX_ID 65535 /* what a guest has; (uid_t)-1 would mean "leave it", that is the host's root */
 #define MAX_SIDE 65535
 #define MAX_LIMITS 16
+#define MAX_PROFILE 255
 
 struct limit {
     unsigned int resource;
@@ -34,6 +35,7 @@ struct request {
     int leader;
     struct limit limits[MAX_LIMITS];
     size_t limit_count;
+    const char *profile;
     char **argv;
 };
 

@@ -62,6 +62,7 @@ def instance_rows(item: Parameters) -> Rows:
         ("Unit", _text(item, "unit")),
         ("Leader", _text(item, "leader") if item.get("leader") else ""),
         ("Core scheduling", _cookie(item)),
+        ("AppArmor", _text(item, "appArmor")),
         ("Image", " ".join(filter(None, (_text(item, "imageAlias"), _text(item, "image"))))),
         ("Addresses", "\n".join(map(str, item.get("addresses") or ()))),
         ("UUID", _text(item, "uuid")),

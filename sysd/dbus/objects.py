@@ -17,6 +17,7 @@ from sysd.manager.operations import Handle
 from sysd.manager.quotas import HOW
 from sysd.model.errors import UnsupportedError
 from sysd.model.secrets import public
+from sysd.runtime.apparmor.profiles import current as profile_of
 from sysd.runtime.core_scheduling import cookie
 from sysd.runtime.execute import Command
 
@@ -73,6 +74,7 @@ class InstanceObjects:
                 Property("Unit", "s", lambda name: table.get(name).unit, changes=False),
                 Property("Leader", "u", lambda name: table.status(table.get(name)).leader),
                 Property("CoreCookie", "t", lambda name: cookie(table.status(table.get(name)).leader)),
+                Property("AppArmor", "s", lambda name: profile_of(table.status(table.get(name)).leader)),
                 Property("Image", "s", lambda name: table.get(name).image, changes=False),
                 Property("Config", "a{ss}", lambda name: public(table.get(name).config)),
                 Property("Devices", "a{sa{ss}}", lambda name: table.get(name).devices),

@@ -24,6 +24,7 @@ from sysd.model.errors import BusyError, FailedError, NotRunningError, SyscontEr
 from sysd.model.instance import Instance, State
 from sysd.model.names import from_unit_name, qualified
 from sysd.runtime import container, limits
+from sysd.runtime.apparmor import own
 from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.guest import Guest
 from sysd.runtime.spec import LaunchSpec, read_devices, spec_path
@@ -141,6 +142,7 @@ class Lifecycle:
         instance = self._table.expanded(given)
         self._ids.check(instance)
         self._quotas.check(instance)
+        await own.load(instance.uuid, instance.config)
         spec = await self._make_spec(instance)
         spec.write()
         image = self._images.find(instance.image)
@@ -356,6 +358,7 @@ class Lifecycle:
         live.loaded = live.stale = False
         live.active_state = "inactive"
         spec_path(instance.uuid).unlink(missing_ok=True)
+        own.unload(instance.uuid)
 
     def guest_of(self, instance: Instance) -> Guest:
         """The running guest; raises NotRunningError."""

@@ -98,7 +98,8 @@ class Trees:
                 guest = self._guest(instance)
                 pidfd = os.dup(guest.pidfd)
                 stack.callback(os.close, pidfd)
-                yield Entry(inside.Running(pidfd, guest.confinement.privileged), (fd, pidfd), pidfd)
+                held = guest.confinement
+                yield Entry(inside.Running(pidfd, held.privileged, held.profile), (fd, pidfd), pidfd)
 
     @contextlib.asynccontextmanager
     async def _one_by_one(self, uuid: str) -> AsyncIterator[None]:

@@ -48,6 +48,7 @@ delete_module errno 38
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}", re.ASCII)
 _NUMBER = r"(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})"
 _CONDITION = re.compile(rf"\[ *([0-5]) *, *({_NUMBER}) *, *([A-Z_!<>=&]+) *(?:, *({_NUMBER}) *)?\]", re.ASCII)
+_KIND_OF_LIST = re.compile(r"(allow|deny|white|black)list(?: +(kill|trap|allow|errno +[0-9]{1,4}))?", re.ASCII)
 _RULE = re.compile(r"(\S+)(?: +(kill|trap|allow|errno +([0-9]{1,4})))?((?: *\[[^\[\]]*\])*)", re.ASCII)
 
 
@@ -74,15 +75,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """allow_rest: calls without a rule are made, else they kill. compat: calls of other architectures are made too."""
+    """rest: what becomes of calls without a rule. compat: calls of other architectures are made too."""
 
-    allow_rest: bool = True
+    rest: Rule = Rule("", "allow")
     compat: bool = True
     rules: tuple[Rule, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        return self.allow_rest and self.compat and not self.rules
+        return self.rest.action == "allow" and self.compat and not self.rules
 
 
 def check_allow(text: str) -> list[Rule]:
@@ -91,6 +92,21 @@ def check_allow(text: str) -> list[Rule]:
 
 def check_deny(text: str) -> list[Rule]:
     return list(parse(text, "kill"))
+
+
+def check_raw(text: str) -> Policy:
+    """A whole policy as LXC has it in a file: its version, then what kind of list it is and what becomes of calls that
+    are not on it, then the rules."""
+    version, _, more = text.partition("\n")
+    kind, _, rules = more.partition("\n")
+    if version.strip(" \t") != "2":
+        raise InvalidError(f"no policy of version 2: {version[:80]!r}", "the first line is '2'")
+    found = _KIND_OF_LIST.fullmatch(kind.strip(" \t"))
+    if not found:
+        raise InvalidError(f"not a kind of list: {kind[:80]!r}", "the second line is 'denylist' or 'allowlist'")
+    allows = found[1] in ("allow", "white")
+    rest = _parse_rule(f"rest {found[2] or ''}".strip(), "kill" if allows else "allow", ALL)
+    return Policy(rest, rules=tuple(_last_of_each(parse(rules, "allow" if allows else "kill"))))
 
 
 def parse(text: str, action: str) -> Iterator[Rule]:
@@ -137,10 +153,12 @@ def _parse_condition(text: str, line: str) -> Condition:
 
 
 def policy_of(config: Mapping[str, str]) -> Policy:
-    """What expanded configuration says. An allow list is taken alone, as LXD does."""
+    """What expanded configuration says. A whole policy stands for all keys, an allow list for all others, as in LXD."""
+    if raw := config.get("raw.seccomp"):
+        return check_raw(raw)
     allowed = _either(config, "allow", "whitelist")
     if allowed:
-        return Policy(allow_rest=False, rules=tuple(check_allow(allowed)))
+        return Policy(Rule("", "kill"), rules=tuple(check_allow(allowed)))
     rules: list[Rule] = []
     if boolean(_either(config, "deny_default", "blacklist_default") or "true"):
         rules += check_deny(DEFAULT_DENIED)

@@ -23,6 +23,7 @@ from sysd.model.instance import Instance
 from sysd.model.keys.linux import kernel_modules
 from sysd.model.syscalls import policy_of
 from sysd.runtime import limits
+from sysd.runtime.apparmor import profiles
 from sysd.runtime.devices import shares
 from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.devices.node import allowed
@@ -113,6 +114,7 @@ def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
         pin=bool(links.put_back),
         shares=shares(instance.devices),
         filter=compile_policy(policy_of(instance.config)).hex(),
+        apparmor=profiles.available(instance.uuid, instance.config),
         **held(instance),
         nesting=get_bool(instance.config, "security.nesting"),
         templates=templates(instance, image),

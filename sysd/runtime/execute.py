@@ -238,7 +238,8 @@ def _words(entry: _Entry, command: Command, user: User) -> list[str]:
     groups = ",".join(map(str, user.groups))
     who = [str(user.uid), str(user.gid), groups, command.cwd or user.home]
     limits = ",".join(f"{number}:{soft}:{hard}" for number, (soft, hard) in command.limits.items())
-    return [userns, *map(str, command.size), *who, str(entry.leader), limits, *command.argv]
+    held = [str(entry.leader), limits, entry.confinement.profile]
+    return [userns, *map(str, command.size), *who, *held, *command.argv]
 
 
 def _pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -17,20 +17,26 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sysd import _cext as c
+from sysd.runtime.apparmor import enter
 from sysd.runtime.layers import LAUNCH_DIR, mount_layers
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """By the descriptor of the guest's PID 1. privileged: it has no user namespace of its own."""
+    """By the descriptor of the guest's PID 1. privileged: it has no user namespace of its own. profile: the guest's of
+    AppArmor, which may be empty."""
 
     pidfd: int
     privileged: bool
+    profile: str = ""
 
     def enter(self) -> None:
+        door = enter.open_door() if self.profile else -1
         c.setns(self.pidfd, c.CLONE_NEWNS if self.privileged else c.CLONE_NEWUSER | c.CLONE_NEWNS)
         os.close(self.pidfd)
         _become_its_root()
+        if self.profile:
+            enter.go_through(door, self.profile)
 
 
 @dataclass(frozen=True, slots=True)

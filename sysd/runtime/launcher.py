@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         shares: list[Share]
         pin: bool
         filter: str
+        apparmor: str
         privileged: bool
         nesting: bool
         templates: dict[str, list[tuple[str, str, str]]]
@@ -132,6 +133,9 @@ def launch(spec: Spec) -> None:
         from sysd.runtime import shares
 
         shares.prepare(spec["shares"], userns, base)
+    if spec.get("apparmor"):
+        # Inside nothing can be loaded.
+        __import__("sysd.runtime.apparmor.enter")
 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     middle = c.clone_sibling()
@@ -441,6 +445,8 @@ def execute_init(spec: Spec, console: int) -> None:
     c.leave_keyring()
     c.bound_capabilities(privileged=spec["privileged"])
     os.umask(0o022)
+    if spec.get("apparmor"):
+        sys.modules["sysd.runtime.apparmor.enter"].at_exec(spec["apparmor"])
     if spec["filter"]:
         # The last step: the filter need allow nothing of ours but execve(2).
         c.install_filter(bytes.fromhex(spec["filter"]))

@@ -60,7 +60,7 @@ def compile_policy(policy: Policy) -> bytes:
 
 
 def _filter_of(policy: Policy, architecture: str, own: str) -> seccomp.SyscallFilter:
-    made = seccomp.SyscallFilter(seccomp.ALLOW if policy.allow_rest else seccomp.KILL_PROCESS)
+    made = seccomp.SyscallFilter(_action(policy.rest))
     made.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS if policy.compat else seccomp.ERRNO(ENOSYS))
     if architecture != own:
         made.add_arch(_number(architecture))

@@ -59,8 +59,8 @@ class LaunchSpec:
     are also what a later change is compared to. id_base is what the guest's root is on the host, as user and as group;
     tty_group its group 5; the maps are texts as user_namespaces(7) has them. sysctls are by path beneath /proc/sys,
     credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter is a
-    compiled seccomp filter (hex), which may be empty. templates: by what triggers them, the files that the image wants
-    made, as (path, text, "new" when only where there is none)."""
+    compiled seccomp filter (hex), apparmor a profile; both may be empty. templates: by what triggers them, the files
+    that the image wants made, as (path, text, "new" when only where there is none)."""
 
     uuid: str
     name: str
@@ -84,6 +84,7 @@ class LaunchSpec:
     put_back: list[str] = field(default_factory=list)
     nics: dict[str, Plugged] = field(default_factory=dict)
     filter: str = ""
+    apparmor: str = ""
     privileged: bool = False
     nesting: bool = False
     templates: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
@@ -143,12 +144,13 @@ def _steps(rows: list[list[str]]) -> list[tuple[str, str]]:
 class Confinement:
     """What holds a guest that runs, and so what is run in it, whatever its configuration is by now. root: the host's id
     of its root; filter: of system calls, compiled; privileged: it has no user namespace of its own; ids: all that it
-    has."""
+    has; profile: of AppArmor."""
 
     root: int
     filter: bytes = b""
     privileged: bool = False
     ids: IdMap = IDENTITY
+    profile: str = ""
 
 
 def read_confinement(uuid: str) -> Confinement:
@@ -159,6 +161,8 @@ def read_confinement(uuid: str) -> Confinement:
         bytes.fromhex(written["filter"]),
         written["privileged"] is True,
         parse_map(written["uid_map"], written["gid_map"]),
+        # Not said by a version that had no profiles.
+        str(written.get("apparmor", "")),
     )
 
 

@@ -13,6 +13,7 @@ from sysd.model.operation import Operation
 from sysd.model.secrets import public
 from sysd.model.snapshot import Snapshot
 from sysd.runtime import core_scheduling
+from sysd.runtime.apparmor import profiles
 
 
 def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any
         "unit": value.unit,
         "leader": status.leader,
         "coreCookie": core_scheduling.cookie(status.leader),
+        "appArmor": profiles.current(status.leader),
         "image": value.image,
         "imageAlias": manager.image_alias(value),
         "config": public(value.config) if caller.uid else value.config,

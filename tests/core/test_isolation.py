@@ -219,7 +219,7 @@ def test_old_names_give_way_to_new_ones() -> None:
 
 def test_an_allow_list_stands_alone() -> None:
     policy = syscalls.policy_of({"security.syscalls.allow": "read\nwrite", "security.syscalls.deny": "mount"})
-    assert not policy.allow_rest
+    assert policy.rest.action == "kill"
     assert [(rule.call, rule.action) for rule in policy.rules] == [("read", "allow"), ("write", "allow")]
 
 
@@ -232,3 +232,36 @@ def test_interception_is_refused_with_a_reason() -> None:
     for name in ("mknod", "setxattr", "mount", "mount.allowed", "bpf", "bpf.devices"):
         with pytest.raises(UnsupportedError, match=rf"intercept\.{name}"):
             check_config({f"security.syscalls.intercept.{name}": "true"})
+
+
+# a whole policy
+
+RAW_POLICIES = {
+    "2\ndenylist\nmount": ("allow", 0, [("mount", "kill")]),
+    "2\nblacklist errno 1\nread allow\n[all]\nmount errno 5": ("", 1, [("read", "allow"), ("mount", "")]),
+    "2\nallowlist\nread\nwrite": ("kill", 0, [("read", "allow"), ("write", "allow")]),
+    "2\nwhitelist trap\nread": ("trap", 0, [("read", "allow")]),
+    "2\ndenylist\n": ("allow", 0, []),
+}
+
+
+@pytest.mark.parametrize(("text", "wanted"), RAW_POLICIES.items())
+def test_a_whole_policy(text: str, wanted: tuple[str, int, list[tuple[str, str]]]) -> None:
+    policy = syscalls.policy_of(check_config({"raw.seccomp": text, "security.syscalls.allow": "read"}))
+    assert (policy.rest.action, policy.rest.errno) == wanted[:2]
+    assert [(rule.call, rule.action) for rule in policy.rules] == wanted[2]
+    assert bool(compile_policy(policy)) == (not policy.is_empty)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2", "1\nwhitelist\n103", "3\ndenylist\nmount", "2\nmount", "2\ndenylist notify\nmount"),
+        *("2\ndenylist errno\nmount", "2\ndenylist errno 99999\nmount", "2\ndenylist\nmount notify"),
+        *("denylist\nmount", "2 denylist\nmount", "2\n\ndenylist\nmount"),
+        *("2\ndenylist\n[sparc]\nmount", "2\ndenylist\n; reboot", "2\ndenylist\0", " "),
+    ],
+)
+def test_what_is_no_policy(text: str) -> None:
+    with pytest.raises(InvalidError, match=r"^raw\.seccomp"):
+        check_config({"raw.seccomp": text})

@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+from sysd.model.apparmor import check_rules
 from sysd.model.idmap import check_base, check_size, parse_raw
 from sysd.model.schema import Key
-from sysd.model.values import anything, boolean
+from sysd.model.syscalls import check_raw
+from sysd.model.values import boolean
+
+
+def _check_seccomp(text: str) -> None:
+    if text:
+        check_raw(text)
+
 
 KEYS = (
     Key(
@@ -46,18 +54,18 @@ KEYS = (
     ),
     Key(
         "raw.apparmor",
-        anything,
+        check_rules,
         "",
-        "Rules for the instance's AppArmor profile.",
+        "Rules that are added to the instance's AppArmor profile, as apparmor.d(5) has them: 'mount fstype=nfs,'. The "
+        "instance starts only where the host has AppArmor.",
         multiline=True,
-        refused="instances have no AppArmor profile; user namespaces, capabilities and seccomp hold them.",
     ),
     Key(
         "raw.seccomp",
-        anything,
+        _check_seccomp,
         "",
-        "A whole seccomp policy.",
+        "A whole seccomp policy of LXC's, in place of all security.syscalls keys: '2', then 'denylist' or 'allowlist' "
+        "and what becomes of calls that are not on it, then a rule a line.",
         multiline=True,
-        refused="security.syscalls.allow and security.syscalls.deny take the same rules.",
     ),
 )

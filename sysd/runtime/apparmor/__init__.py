@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AppArmor profiles that hold guests, where the host has AppArmor."""
