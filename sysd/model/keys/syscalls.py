@@ -16,16 +16,18 @@ _MAKER = (
     "place takes a process of the host's that stays behind it, and syscont has none."
 )
 _INTERCEPT = {
-    "mknod": f"{_MAKER} A device node is given by a device of type unix-char or unix-block.",
+    "mknod": f"{_MAKER} A device node is given by a device of type unix-char or unix-block; whiteouts of "
+    "overlayfs can be made in any guest.",
     "setxattr": f"{_MAKER} overlayfs in a guest works without, by its mount option userxattr.",
-    "mount": f"{_MAKER} The kernel's file systems are not made to read disks that a guest has written.",
+    "mount": f"{_MAKER} The kernel's file systems are not made to read disks that a guest has written; the host "
+    "can mount one to be trusted, and a device of type disk shows it.",
     "mount.allowed": "see security.syscalls.intercept.mount.",
-    "mount.fuse": "see security.syscalls.intercept.mount; FUSE file systems can be mounted in any guest as it is.",
+    "mount.fuse": "see security.syscalls.intercept.mount; any guest can mount FUSE file systems, as of fuse2fs.",
     "mount.shift": "see security.syscalls.intercept.mount.",
-    "bpf": f"{_MAKER} A guest's device policy is that of its unit.",
+    "bpf": f"{_MAKER} A guest's device policy is that of its unit, and that of all containers in it.",
     "bpf.devices": "see security.syscalls.intercept.bpf.",
-    "sched_setscheduler": _MAKER,
-    "sysinfo": _MAKER,
+    "sched_setscheduler": f"{_MAKER} limits.kernel.rtprio lets a guest have real-time priorities.",
+    "sysinfo": f"{_MAKER} What a guest may use of the memory is in its own cgroup.",
 }
 
 KEYS = (
