@@ -29,8 +29,7 @@ _ADDRESS = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
 class VmHost(Host):
     kind: ClassVar[str] = "vm"
     serves: ClassVar[frozenset[str]] = frozenset(
-        ("needs_apparmor", "needs_controllers", "needs_kvm", "needs_smt")
-        + ("needs_sriov", "needs_quotas", "needs_power_cut")
+        "needs_apparmor needs_controllers needs_kvm needs_smt needs_sriov needs_quotas needs_power_cut".split()
     )
     slowness: ClassVar[float] = 10.0
     boot_limit: ClassVar[float] = 240.0
