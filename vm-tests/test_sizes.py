@@ -229,7 +229,7 @@ def test_copies_share_data_where_the_file_system_can(pool: Host, tmp_path: Path)
     image = tmp_path / "btrfs"
     with image.open("wb") as file:
         file.truncate(128 * MIB)
-    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["gzip", "-1", image], check=True)
     pool.push(image.with_suffix(".gz"), "/var/tmp/btrfs.gz")
     pool.sh("gunzip /var/tmp/btrfs.gz; mkdir /mnt/btrfs; mount -o loop /var/tmp/btrfs /mnt/btrfs")
