@@ -111,6 +111,30 @@ def test_daemon_dies_while_layers_are_copied(crash_host: Host, name: str) -> Non
 
 
 @pytest.mark.heavy
+def test_an_ephemeral_instance_outlives_the_restore_of_a_snapshot(crash_host: Host) -> None:
+    """It was stopped, but not by who wanted it to be gone."""
+    host, argv = crash_host, ["syscont", "snapshot", "restore", "x", "old"]
+    took = 0.0
+    for point in range(-1, POINTS):
+        syscont(host, "launch", "busybox", "x", "--ephemeral")
+        one = Instance(host, "x")
+        one.sh(FILL.format("old"))
+        old = one.sh(SUM)
+        syscont(host, "snapshot", "create", "x", "old")
+        if point < 0:
+            begin = time.monotonic()
+            host.run(argv)
+            took = time.monotonic() - begin
+        else:
+            crash(host, argv, took * (point + 0.5) / POINTS, "kill")
+            host.run(["systemctl", "restart", "syscontd"])
+        assert state_of(host, "x") == old
+        assert snapshots(host, "x") == ["old"]
+        one.do("stop", "--force")
+        until(host, lambda one=one: not one.seen())  # type: ignore[misc]
+
+
+@pytest.mark.heavy
 def test_host_loses_power_while_layers_are_copied(fresh_host: Host) -> None:
     host = fresh_host
     syscont(host, "image", "build", "busybox")

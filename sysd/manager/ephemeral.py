@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 from sysd.manager.events import Event, EventBus, Kind
@@ -74,11 +75,17 @@ class Ephemeral:
         await self._lifecycle.stop(instance)
         await self._instances.destroy(instance)
 
-    async def finish(self) -> None:
-        """At start, when it is known what runs: delete what stopped while nobody looked."""
+    async def finish(self, stopped_by_us: Collection[str]) -> None:
+        """At start, when it is known what runs: delete what stopped while nobody looked, but not what an interrupted
+        operation had stopped for a while (named by reference): that is as if it had not run yet."""
         for instance in self._table.all():
-            if instance.ephemeral and HAS_RUN in instance.config:
-                try:
+            if not instance.ephemeral or HAS_RUN not in instance.config:
+                continue
+            try:
+                if instance.reference in stopped_by_us and await self._lifecycle.refresh(instance) in STOPPED:
+                    config = {key: value for key, value in instance.config.items() if key != HAS_RUN}
+                    self._register.commit((replace(instance, config=config),))
+                else:
                     await self._delete_stopped(instance.uuid)
-                except (SyscontError, OSError) as error:
-                    log.error("ephemeral instance %s can't be removed: %s", instance.name, error)
+            except (SyscontError, OSError) as error:
+                log.error("ephemeral instance %s can't be removed: %s", instance.name, error)

@@ -10,7 +10,7 @@ import platform
 from pathlib import Path
 
 import sysd
-from sysd.manager import profiles
+from sysd.manager import profiles, snapshots
 from sysd.manager.actions import Caller
 from sysd.manager.backups import Backups
 from sysd.manager.catalog import Catalog
@@ -183,7 +183,7 @@ class Manager:
         await self.guests.find_running(stored)
         await self._finish_interrupted()
         await self.snapshots.finish_interrupted()
-        await self.ephemeral.finish()
+        await self.ephemeral.finish({o.target.partition("/")[0] for o in interrupted if o.kind == snapshots.RESTORING})
         await self.quotas.apply_all()
         await self.backups.sweep()
         await self.networks.start()

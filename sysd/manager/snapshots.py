@@ -42,6 +42,10 @@ RESTORE = f"{VOLATILE}restore"
 """Set in an instance's row from the moment at which a restore is to be finished, and no longer undone."""
 
 
+RESTORING = "restore-snapshot"
+"""The kind of operation that stops an instance and starts it again."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewSnapshot:
     """name: by snapshots.pattern when empty. reuse: take the place of one of that name. expires: microseconds since
@@ -200,7 +204,7 @@ class Snapshots:
                 finally:
                     await see_through(self._go_on(current.uuid, start=running))
 
-        return self._operations.begin("restore-snapshot", f"{reference}/{name}", work, owner)
+        return self._operations.begin(RESTORING, f"{reference}/{name}", work, owner)
 
     async def _go_on(self, uuid: str, *, start: bool) -> None:
         instance = self._table.by_uuid(uuid)
