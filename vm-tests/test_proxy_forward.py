@@ -3,6 +3,8 @@
 addresses; and hostile ends."""
 
 import contextlib
+import ipaddress
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Launch
-from guests import Instance, systemd_property, until
+from guests import Instance, syscont, systemd_property, until
 from hosts import Host
 from test_proxies import device, units
 
@@ -252,11 +254,11 @@ def tables(host: Host) -> list[str]:
     return re.findall(r"syscont_proxy_\w+", host.sh("nft list tables"))
 
 
-def test_addresses_are_translated(host: Host, launch: Launch, outside: list[str]) -> None:
-    def asked(*argv: str, where: list[str] | None = None) -> list[str]:
-        words = [*(outside if where is None else where), "/usr/bin/python3", "-c", PEER, "ask", *argv]
-        return host.run(words, check=False).stdout.splitlines()
+def asked(host: Host, where: list[str], *argv: str) -> list[str]:
+    return host.run([*where, "/usr/bin/python3", "-c", PEER, "ask", *argv], check=False).stdout.splitlines()
 
+
+def test_addresses_are_translated(host: Host, launch: Launch, outside: list[str]) -> None:
     one = launch(
         "",
         *("-d", "eth0,type=nic,nictype=routed,ipv4.address=192.0.2.55,name=lan0"),
@@ -264,20 +266,34 @@ def test_addresses_are_translated(host: Host, launch: Launch, outside: list[str]
     )
     until(host, lambda: tables(host))
     with serving(host, one, "udp", "192.0.2.55:53"), serving(host, one, "tcp", "192.0.2.55:81"):
-        assert asked("udp", "198.51.100.1:9053", "hello")[0].startswith("198.51.100.2:")
-        assert asked("udp", "198.51.100.1:9053", "hello", where=[])[0].endswith(" hello")
-        assert asked("udp", "198.51.100.1:9053", "hello", where=within(one))[0].endswith(" hello")
+        assert asked(host, outside, "udp", "198.51.100.1:9053", "hello")[0].startswith("198.51.100.2:")
+        assert asked(host, [], "udp", "198.51.100.1:9053", "hello")[0].endswith(" hello")
+        assert asked(host, within(one), "udp", "198.51.100.1:9053", "hello")[0].endswith(" hello")
         words = ("nat=true", "listen=tcp:198.51.100.1:9080-9081", "connect=tcp:0.0.0.0:80-81")
         device(one, "add", "web", "proxy", *words)
         assert len(set(tables(host))) == 2
         host.run(["systemctl", "restart", "syscontd"])
-        assert asked("tcp", "198.51.100.1:9081", "hello") == ["hello"]
+        assert asked(host, outside, "tcp", "198.51.100.1:9081", "hello") == ["hello"]
         device(one, "set", "web", "listen=tcp:198.51.100.1:9090-9091")
-        assert asked("tcp", "198.51.100.1:9091", "hello") == ["hello"]
-        assert asked("tcp", "198.51.100.1:9081", "hello") == []
+        assert asked(host, outside, "tcp", "198.51.100.1:9091", "hello") == ["hello"]
+        assert asked(host, outside, "tcp", "198.51.100.1:9081", "hello") == []
     for change in (["remove", "eth0"], ["set", "web", "connect=tcp:192.0.2.56:80-81"]):
         assert "no interface has the address" in device(one, *change, check=False).stderr
     device(one, "remove", "web")
     assert len(set(tables(host))) == 1
     one.do("stop --force")
     until(host, lambda: not tables(host))
+
+
+def test_addresses_of_a_managed_network_are_translated(host: Host, launch: Launch, outside: list[str]) -> None:
+    (network,) = json.loads(syscont(host, "network", "list", "--format", "json").stdout)
+    own = str(ipaddress.ip_interface(network["ipv4"]).network[77])
+    one = launch(
+        "",
+        *("-d", f"eth0,type=nic,network={network['name']},ipv4.address={own}"),
+        *("-d", "web,type=proxy,nat=true,listen=tcp:198.51.100.1:9070,connect=tcp:0.0.0.0:70"),
+    )
+    assert one.address() == own
+    with serving(host, one, "tcp", f"{own}:70"):
+        for where in (outside, []):
+            assert asked(host, where, "tcp", "198.51.100.1:9070", "hello") == ["hello"]

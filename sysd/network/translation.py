@@ -2,7 +2,9 @@
 """Proxies that the host's firewall does by itself (nat=true): for each a table of its own, which is there as long as a
 unit that does nothing else, and so as long as the instance's unit; syscontd has no part in its end.
 
-Where what is to be translated comes from, and that it finds back when it was the instance itself, is as with LXD.
+What is to be translated comes from elsewhere, from the host or from the instance itself. The last does not work for a
+port of a bridge where br_netfilter is loaded: what is translated on its way through a bridge never leaves by the port
+that it came from (LXD then sets the port's hairpin mode, by which a guest hears its own broadcasts).
 """
 
 from __future__ import annotations

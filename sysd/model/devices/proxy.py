@@ -117,7 +117,7 @@ OPTIONS = (
         "false",
         "Translate addresses in the host's firewall instead of passing on. It needs an address of the host's own to"
         " listen at, and to connect to one that an interface of the instance has by its configuration (0.0.0.0 or [::]:"
-        " whichever that is).",
+        " whichever that is). In a bridge the instance itself can't use it where br_netfilter is loaded.",
     ),
     Key(
         "proxy_protocol",
