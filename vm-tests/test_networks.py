@@ -4,6 +4,7 @@
 import ipaddress
 import itertools
 import json
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -286,6 +287,24 @@ def test_networks_of_the_hosts_links(host: Host, network: MakeNetwork, launch: L
         host.sh("ip link delete wire0")
 
 
+def test_isolated_ports(host: Host, network: MakeNetwork, launch: Launch) -> None:
+    one = network("ipv4.address=10.231.13.1/24", "ipv6.address=none")
+    device = f"eth0,type=nic,network={one},security.port_isolation=true"
+    first, second, open_one = launch("", "-d", device), launch("", "-d", device), launch("", "-n", one)
+    first.address(), second.address()
+    assert not reaches(first, second.address())
+    assert reaches(first, open_one.address())
+    assert reaches(first, "10.231.13.1")
+    # Also after a reboot, for which the daemon is not needed.
+    leader = second.leader
+    second.sh("reboot")
+    until(host, lambda: second.leader not in (0, leader))
+    assert not reaches(second, first.address())
+    syscont(host, "device", "unset", second.name, "eth0", "security.port_isolation")
+    renew(second)
+    until(host, lambda: reaches(first, second.address()))
+
+
 @pytest.mark.needs_controllers
 def test_networks_in_vlans(host: Host, network: MakeNetwork, launch: Launch) -> None:
     host.sh("ip link add wire0 type veth peer name wire1; ip link set wire0 up; ip link set wire1 up;"
@@ -410,6 +429,33 @@ def test_a_daemon_that_dies_makes_no_half_networks(host: Host, moment: float) ->
         until(host, lambda: host.run(["syscont", "network", "list"], check=False).returncode == 0)
         syscont(host, "network", "delete", "half0", check=False)
     expect_same(host, before)
+
+
+@pytest.mark.heavy
+def test_networks_at_random_leave_nothing(host: Host) -> None:
+    """200 of them, made, changed, renamed and deleted, some of it refused."""
+    choice = random.Random(7)
+    changes = ["ipv4.nat=false", "ipv4.routing=false", "dns.mode=none", "dns.domain=x.example", "bridge.mtu=9000",
+               "ipv6.dhcp.stateful=true", "ipv4.address=none", "ipv4.address=auto", "ipv4.routes=10.251.0.0/16",
+               "ipv6.address=none", "ipv4.nat.order=after", "ipv4.dhcp.ranges=10.0.0.9-10.0.0.1"]  # fmt: skip
+    with nothing_happens(host):
+        rules, routes = host.sh("nft list ruleset"), host.sh("ip route; ip -6 route")
+        there: list[str] = []
+        for number in range(200):
+            there.append(f"rnd{number}")
+            syscont(host, "network", "create", there[-1], *choice.sample(changes[:7], 2), check=False)
+            syscont(host, "network", "set", choice.choice(there), choice.choice(changes), check=False)
+            if choice.random() < 0.2:
+                gone = there.pop(choice.randrange(len(there)))
+                there.append(f"{gone}r")
+                syscont(host, "network", "rename", gone, there[-1], check=False)
+            if len(there) > 5:
+                syscont(host, "network", "delete", there.pop(0), check=False)
+        left = json.loads(syscont(host, "network", "list", "--format", "json").stdout)
+        syscont(host, "network", "delete", *[one["name"] for one in left if one["name"].startswith("rnd")])
+        assert host.sh("nft list ruleset") == rules
+        assert host.sh("ip route; ip -6 route") == routes
+        assert "rnd" not in host.sh("resolvectl status")
 
 
 def test_the_default_network_is_made_once(host: Host, make_host: Callable[..., Host]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sysd.manager.table import Table
 from sysd.model.addresses import Address, addresses
+from sysd.model.devices.nic import ISOLATION
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
@@ -17,7 +18,7 @@ from sysd.network.dnsmasq import Host
 Look = Callable[[str], Network | None]
 """The network of a name."""
 _KEPT = ("ipv4.address", "ipv6.address")
-_OF_BRIDGES = (*_KEPT, "host_name")
+_OF_BRIDGES = (*_KEPT, "host_name", ISOLATION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
         addresses=_addresses(options, "ipv4.address", "ipv6.address"),
         routers=_routers(options),
         gateways={version: _SCHEMA.text(options, f"ipv{version}.gateway") for version in (4, 6)},
+        isolated=kind == "bridged" and _SCHEMA.boolean(options, model.ISOLATION),
     )
 
 

@@ -42,7 +42,8 @@ class Nic:
     """An interface. kind is a nictype; name is the guest's; parent is the index of the host's link, 0 for none (of a
     physical one only parent_name counts).
 
-    gateways: whether, by IP version, there is a default route (routed and ipvlan), or to which router."""
+    gateways: whether, by IP version, there is a default route (routed and ipvlan), or to which router. isolated: of a
+    bridge's ports it reaches only those that are not isolated, too."""
 
     kind: str
     name: str
@@ -55,6 +56,7 @@ class Nic:
     addresses: tuple[Address, ...] = ()
     routers: tuple[Address, ...] = ()
     gateways: dict[int, str] = field(default_factory=dict)
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,18 @@ def _veth(nic: Nic, guest_fd: int) -> Requests:
     attributes.append(_info("veth", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}))
     add = (HOST, _link(RTM_NEWLINK, attributes, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}))
     if nic.kind != "routed":
-        return Requests((gone, add), (gone,))
+        return Requests((gone, add, *_isolation(nic)), (gone,))
     proxied, undo = _proxied(nic)
     return Requests((gone, add, *_router(nic), *proxied, *_static(nic, nic.routers)), (gone, *undo))
+
+
+def _isolation(nic: Nic) -> list[Step]:
+    """A request of its own: the kernel takes what is said of a port only once it is one."""
+    if not nic.isolated:
+        return []
+    port = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_ISOLATED", 1)]})]
+    attributes = [("IFLA_IFNAME", nic.host_name), ("IFLA_LINKINFO", {"attrs": port})]
+    return [(HOST, _link(RTM_NEWLINK, attributes))]
 
 
 def _router(nic: Nic) -> list[Step]:

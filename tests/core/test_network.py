@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from sysd.manager import hosts, subnets
 from sysd.manager.subnets import choose_ipv4, choose_ipv6
@@ -18,7 +19,7 @@ from sysd.model.addresses import Interface, Subnet
 from sysd.model.errors import InvalidError, NotFoundError, UnsupportedError
 from sysd.model.instance import Instance
 from sysd.model.network import MACVLAN, MADE_LINK, SCHEMAS, Network, check_network, check_type
-from sysd.network import dnsmasq, firewall, leases, links
+from sysd.network import dnsmasq, firewall, leases, links, nics
 from sysd.network.dnsmasq import Host
 
 NAT = {"ipv4.nat": "true", "ipv6.nat": "true"}
@@ -390,3 +391,17 @@ def test_macs_are_local_and_unicast() -> None:
 
 def test_interface_names_fit() -> None:
     assert len(links.random_host_name(port=True)) <= 15
+
+
+def test_isolation_is_asked_for_once_the_port_is_there() -> None:
+    def steps(*, isolated: bool) -> tuple[nics.Step, ...]:
+        return nics.requests(nics.Nic("bridged", "eth0", "veth1", parent=3, isolated=isolated), 100, 101).plug
+
+    plain, isolated = steps(isolated=False), steps(isolated=True)
+    assert isolated[:-1] == plain
+    (side, request) = isolated[-1]
+    message = ifinfmsg(bytes.fromhex(request))
+    message.decode()
+    info = message.get_attr("IFLA_LINKINFO")
+    assert (side, message.get_attr("IFLA_IFNAME"), info.get_attr("IFLA_INFO_SLAVE_KIND")) == ("host", "veth1", "bridge")
+    assert info.get_attr("IFLA_INFO_SLAVE_DATA").get_attr("IFLA_BRPORT_ISOLATED") == 1

@@ -10,9 +10,10 @@ from sysd.model.addresses import addresses, link, mac
 from sysd.model.errors import InvalidError
 from sysd.model.names import check_interface_name, check_network_name
 from sysd.model.schema import Key
-from sysd.model.values import anything, integer, one_of
+from sysd.model.values import anything, boolean, integer, one_of
 
 NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical")
+ISOLATION = "security.port_isolation"
 LXD_ONLY = {"sriov": "SR-IOV needs virtual functions that are not managed yet", "ovn": "name an OVN network instead"}
 
 def _nictype(text: str) -> str:
@@ -69,12 +70,16 @@ _TABLE = (
     (Key("ipv6.gateway", _gateway, "auto", "auto: a default route; none; in mode l2 the router's address."), _STATIC),
     (Key("ipv4.host_address", _ipv4, "169.254.0.1", "The host's end, as the guest's router."), frozenset({"routed"})),
     (Key("ipv6.host_address", _ipv6, "fe80::1", "The host's end, as the guest's router."), frozenset({"routed"})),
+    (
+        Key(ISOLATION, boolean, "false", "Whether it reaches nobody's interface that has this on, too."),
+        frozenset({"bridged"}),
+    ),
     *(
         (Key(name, anything, "", "", refused=why), _ALL)
         for why, names in {
             _FILTERS: (
                 "limits.ingress", "limits.egress", "limits.max", "security.mac_filtering", "security.ipv4_filtering",
-                "security.ipv6_filtering", "security.port_isolation", "ipv4.routes", "ipv6.routes",
+                "security.ipv6_filtering", "ipv4.routes", "ipv6.routes",
                 "ipv4.routes.external", "ipv6.routes.external", "ipv4.host_table", "ipv6.host_table", "vlan",
                 "vlan.tagged", "gvrp",
             ),
