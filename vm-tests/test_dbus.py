@@ -18,9 +18,10 @@ SHIPPED = Path(__file__).resolve().parent.parent / "data/dbus-1/interfaces"
 READS = {
     "org.syscont.Manager": {
         "ListInstances", "GetInstance", "ListImages", "GetImage", "ListNetworks", "ListOperations",
-        "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject",
+        "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject", "GetNetwork",
     },
-    "org.syscont.Instance": {"ListSnapshots"},
+    "org.syscont.Instance": {"ListSnapshots", "GetDiskUsage"},
+    "org.syscont.Network": {"GetUsers", "GetLeases", "GetState"},
     "org.syscont.Project": {"GetUsage"},
 }  # fmt: skip
 # Decided by whose operation it is; these have a test of their own.

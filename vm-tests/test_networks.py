@@ -407,7 +407,8 @@ def test_networks_on_the_bus(host: Host, network: MakeNetwork) -> None:
                      "config", "a{ss}", "1", "ipv4.address", "none"])  # fmt: skip
     assert made.stdout == 'o "/org/syscont/Manager/network/bus0"\n'
     assert "10.231.12.1" in host.run([*call, path, "org.syscont.Network", "GetLeases"]).stdout
-    assert "mtu" in host.run([*call, path, "org.syscont.Network", "GetState"]).stdout or True
+    assert '"10.231.12.1/24"' in host.run([*call, path, "org.syscont.Network", "GetState"]).stdout
+    assert host.run([*call, path, "org.syscont.Network", "GetUsers"]).stdout == "asas 0 0\n"
     host.run([*call, "/org/syscont/Manager/network/bus0", "org.syscont.Network", "Delete"])
     assert seen(host, "bus0") == {}
     mine = ["runuser", "-u", "nobody", "--", *call, path, "org.syscont.Network", "Delete"]
