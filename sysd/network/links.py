@@ -116,10 +116,11 @@ def is_bridge(name: str) -> bool:
 def is_vlan(name: str, parent: int, number: int) -> bool:
     """Whether a link is that with a VLAN's tag of the link whose index is parent."""
     with IPRoute() as route:
-        for message in route.link("dump", ifname=name, kind="vlan"):
-            data = message.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
-            return bool(message.get_attr("IFLA_LINK") == parent and data.get_attr("IFLA_VLAN_ID") == number)
-    return False
+        (link,) = route.get_links(interface_index(name))
+    info = link.get_attr("IFLA_LINKINFO")
+    if link.get_attr("IFLA_LINK") != parent or not info or info.get_attr("IFLA_INFO_KIND") != "vlan":
+        return False
+    return bool(info.get_attr("IFLA_INFO_DATA").get_attr("IFLA_VLAN_ID") == number)
 
 
 def make_vlan(name: str, parent: int, number: int, *, gvrp: bool) -> None:
