@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sysd.model import network, project, server
+from sysd.model import network, project, server, zones
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.schema import Key
@@ -22,7 +22,12 @@ def test_page_in_the_tree_is_up_to_date(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("page", "keys"),
-    [(reference.config, KEYS), (reference.projects, project.KEYS), (reference.of_server, server.KEYS)],
+    [
+        (reference.config, KEYS),
+        (reference.projects, project.KEYS),
+        (reference.of_server, server.KEYS),
+        (reference.of_zones, zones.KEYS),
+    ],
 )
 def test_each_key_is_there_once_with_what_is_to_know(page: Callable[[], str], keys: tuple[Key, ...]) -> None:
     lines = page().splitlines()
@@ -39,7 +44,7 @@ def test_each_type_of_device_has_its_options() -> None:
 
 
 def test_each_key_explains_itself() -> None:
-    for schema_keys in (KEYS, project.KEYS, server.KEYS, network.KEYS, *(s.keys for s in SCHEMAS.values())):
+    for schema_keys in (KEYS, project.KEYS, server.KEYS, network.KEYS, zones.KEYS, *(s.keys for s in SCHEMAS.values())):
         for key in schema_keys:
             assert key.help or key.refused, key.name
             assert "\n" not in key.help + key.refused, key.name

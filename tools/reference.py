@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sysd.model import network, project, server
+from sysd.model import network, project, server, zones
 from sysd.model.config import KEYS
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.schema import Key
@@ -56,6 +56,13 @@ Keys and values are LXD's. They are set with `syscont config set KEY=VALUE`, wit
 `syscont config show` and `syscont info` print what is set. `instances.KEY` gives KEY to all instances that do not say
 otherwise, and whose profiles do not; a key that is not *live* takes effect at an instance's next start.
 """
+ZONES = """# Network zones
+
+Keys and values are LXD's. They are set with `syscont network zone create ZONE KEY=VALUE` and `syscont network zone set
+ZONE KEY=VALUE`. Zones are the host's, and their names are unique; instances have names in them as soon as a network
+names the zone (`dns.zone.forward`, `dns.zone.reverse.ipv4`, `dns.zone.reverse.ipv6`). How zones are handed to other
+servers is on the page [zones](../zones.md).
+"""
 REFUSED = "What LXD has and syscont can't offer; to set it is an error that says the same:"
 
 
@@ -85,6 +92,11 @@ def networks() -> str:
     types = f"LXD's other types of networks:\n\n| Type | Why not |\n| --- | --- |\n{''.join(refused)}"
     sections = (_section(kind, schema.keys) for kind, schema in network.SCHEMAS.items())
     return "\n".join([HEAD, NETWORKS, *sections, types])
+
+
+def of_zones() -> str:
+    """The page of zones' keys."""
+    return "\n".join([HEAD, ZONES, *_sections(zones.KEYS)])
 
 
 def _sections(keys: Iterable[Key]) -> list[str]:
@@ -123,6 +135,7 @@ PAGES = {
     "config.md": config,
     "devices.md": devices,
     "networks.md": networks,
+    "zones.md": of_zones,
     "projects.md": projects,
     "server.md": of_server,
 }

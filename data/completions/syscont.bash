@@ -11,6 +11,8 @@ _syscont_candidates() {
         project-key) syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         network) syscont network list --format csv 2>/dev/null | cut -d, -f1 ;;
         network-key) syscont network keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
+        zone) syscont network zone list --format csv 2>/dev/null | cut -d, -f1 ;;
+        zone-key) syscont network zone keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         image) syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n' ;;
         operation) syscont operation list --format csv 2>/dev/null | cut -d, -f1 ;;
         instance-or-key) syscont list --format csv -c n 2>/dev/null; syscont config keys --server --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
@@ -85,6 +87,11 @@ _syscont() {
         'network keys --type') words='bridge macvlan physical' ;;
         'network keys --format') words='table compact csv json yaml' ;;
         'network list-leases --format') words='table compact csv json yaml' ;;
+        'network zone list --format') words='table compact csv json yaml' ;;
+        'network zone show --format') words='yaml json' ;;
+        'network zone keys --format') words='table compact csv json yaml' ;;
+        'network zone record list --format') words='table compact csv json yaml' ;;
+        'network zone record show --format') words='yaml json' ;;
         'operation list --format') words='table compact csv json yaml' ;;
         'monitor --format') words='text json' ;;
         'launch --config') kind=key ;;
@@ -108,6 +115,8 @@ _syscont() {
         'project create -c') kind=key ;;
         'network create --config') kind=network-key ;;
         'network create -c') kind=network-key ;;
+        'network zone create --config') kind=zone-key ;;
+        'network zone create -c') kind=zone-key ;;
         esac
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
         [[ -z $kind ]] || _syscont_offer "$kind" "$cur"
@@ -150,7 +159,10 @@ _syscont_verb() {
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'snapshot') words='create restore list show rename delete' ;;
-        'network') words='list show info create rename delete edit get set unset keys attach detach list-leases' ;;
+        'network') words='zone list show info create rename delete edit get set unset keys attach detach list-leases' ;;
+        'network zone') words='record list show create delete edit get set unset keys' ;;
+        'network zone record') words='entry list show create delete' ;;
+        'network zone record entry') words='add remove' ;;
         'operation') words='list cancel' ;;
         'launch') options='--config --device --network --profile --no-profiles --ephemeral --wait --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
         'create') options='--config --device --network --profile --no-profiles --ephemeral --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
@@ -251,6 +263,21 @@ _syscont_verb() {
         'network attach') options='--project --help' valued=' --project ' kinds=(network instance none) ;;
         'network detach') options='--project --help' valued=' --project ' kinds=(network instance none) ;;
         'network list-leases') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(network) ;;
+        'network zone list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'network zone show') options='--format --project --help' valued=' --format --project ' kinds=(zone) ;;
+        'network zone create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(none zone-key ...) ;;
+        'network zone delete') options='--project --help' valued=' --project ' kinds=(zone ...) ;;
+        'network zone edit') options='--project --help' valued=' --project ' kinds=(zone) ;;
+        'network zone get') options='--project --help' valued=' --project ' kinds=(zone zone-key) ;;
+        'network zone set') options='--project --help' valued=' --project ' kinds=(zone zone-key ...) ;;
+        'network zone unset') options='--project --help' valued=' --project ' kinds=(zone zone-key ...) ;;
+        'network zone keys') options='--refused --format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'network zone record list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(zone) ;;
+        'network zone record show') options='--format --project --help' valued=' --format --project ' kinds=(zone none) ;;
+        'network zone record create') options='--description --project --help' valued=' --description --project ' kinds=(zone none) ;;
+        'network zone record delete') options='--project --help' valued=' --project ' kinds=(zone none) ;;
+        'network zone record entry add') options='--ttl --project --help' valued=' --ttl --project ' kinds=(zone none) ;;
+        'network zone record entry remove') options='--project --help' valued=' --project ' kinds=(zone none) ;;
         'operation list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'operation cancel') options='--project --help' valued=' --project ' kinds=(operation ...) ;;
         'monitor') options='--format --project --help' valued=' --format --project ' kinds=() ;;

@@ -45,6 +45,13 @@ def network(parsed: Parsed) -> int:
     return _edit(NETWORKS, parsed.args[0])
 
 
+def zone(parsed: Parsed) -> int:
+    """``syscont network zone edit``"""
+    from sysd.cli.objects import ZONES
+
+    return _edit(ZONES, parsed.args[0])
+
+
 def _edit(kind: Kind, reference: str) -> int:
     found = kind.current([reference])
     if reference not in found:

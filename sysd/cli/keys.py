@@ -43,6 +43,13 @@ def of_networks(parsed: Parsed) -> int:
     return _show(parsed, [_item(key) for key in SCHEMAS[kind].keys])
 
 
+def of_zones(parsed: Parsed) -> int:
+    """``syscont network zone keys``"""
+    from sysd.model.zones import KEYS
+
+    return _show(parsed, [_item(key) for key in KEYS])
+
+
 def _show(parsed: Parsed, found: list[Item], device: str = "") -> int:
     found = [item for item in found if bool(item["refused"]) == parsed.flag("refused")]
     noun = "option" if device else "key"

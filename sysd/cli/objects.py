@@ -14,7 +14,7 @@ from typing import Any
 from sysd.cli import client
 from sysd.cli.document import Node
 from sysd.cli.errors import CliError, UsageError
-from sysd.model import bridge, names, network, project, server
+from sysd.model import bridge, names, network, project, server, zones
 from sysd.model.config import SCHEMA
 from sysd.model.devices.check import check_device
 from sysd.model.errors import InvalidError, SyscontError
@@ -173,6 +173,33 @@ class Projects(Kind):
         return ("UpdateProject", {"name": reference, **changed})
 
 
+class Zones(Kind):
+    name = "zone"
+    section = "zones"
+    listed_by = "network zone list"
+    fields = ("name", "project", "description", "config")
+    fixed = ("name", "project")
+    schema = zones.SCHEMA
+    check_name = staticmethod(zones.check_name)
+
+    def reference(self, values: Values) -> str:
+        """Names of zones are the host's, in all projects."""
+        return zones.check_name(values["name"])
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        return {
+            item["name"]: item | {"config": client.call("GetZoneConfig", {"name": item["name"]}).get("config") or {}}
+            for item in client.items("ListZones", "zones")
+            if item["name"] in references
+        }
+
+    def making(self, reference: str, wanted: Values) -> Call:
+        return ("CreateZone", wanted)
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        return ("UpdateZone", {"name": reference, **changed})
+
+
 class Networks(Kind):
     name = "network"
     section = "networks"
@@ -279,9 +306,10 @@ class Instances(Kind):
         return [reference] if current.get("state") in ALIVE else []
 
 
-SERVER, PROJECTS, NETWORKS, PROFILES, INSTANCES = Server(), Projects(), Networks(), Profiles(), Instances()
+SERVER, PROJECTS, ZONES, NETWORKS = Server(), Projects(), Zones(), Networks()
+PROFILES, INSTANCES = Profiles(), Instances()
 # In the order in which they need each other.
-KINDS: tuple[Kind, ...] = (SERVER, PROJECTS, NETWORKS, PROFILES, INSTANCES)
+KINDS: tuple[Kind, ...] = (SERVER, PROJECTS, ZONES, NETWORKS, PROFILES, INSTANCES)
 
 
 def own_config(reference: str) -> dict[str, str]:

@@ -112,6 +112,9 @@ _FILE_PUSH = (_RECURSIVE, _CREATE_DIRS, *_ATTRIBUTES)
 _TYPE = Option("type", "Type of the network.", "t", VALUE, "TYPE", ("bridge", "macvlan", "physical"))
 _CONFIG_OF_NETWORK = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
                             complete="network-key")  # fmt: skip
+_CONFIG_OF_ZONE = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
+                         complete="zone-key")  # fmt: skip
+_TTL = Option("ttl", "How long others may remember it; 300 when not given.", "", NUMBER, "SECONDS")
 _PROFILE = Option("profile", "Give it this profile; may be given several times, later ones win.", "p", LIST, "PROFILE",
                   complete="plain-profile")  # fmt: skip
 _NO_PROFILES = Option("no-profiles", "Give it no profile, not even the default one.")
@@ -149,6 +152,12 @@ SECTIONS = (
     ("Networks", ("network list", "network show", "network info", "network create", "network rename", "network delete",
                   "network edit", "network get", "network set", "network unset", "network keys", "network attach",
                   "network detach", "network list-leases")),
+    ("Network zones", ("network zone list", "network zone show", "network zone create", "network zone delete",
+                       "network zone edit", "network zone get", "network zone set", "network zone unset",
+                       "network zone keys")),
+    ("Records of zones", ("network zone record list", "network zone record show", "network zone record create",
+                          "network zone record delete", "network zone record entry add",
+                          "network zone record entry remove")),
     ("The host", ("operation list", "operation cancel", "monitor")),
     ("This command", ("completion", "version", "help")),
 )
@@ -164,6 +173,9 @@ GROUPS = {
     "image alias": "Names that stand for images.",
     "snapshot": "Keep what instances are at a moment, and go back to it.",
     "network": "Bridges with addresses, DNS and NAT, and links of the host, that instances are in.",
+    "network zone": "DNS zones in which instances have names, served to DNS servers and clients of yours.",
+    "network zone record": "Records of your own in zones.",
+    "network zone record entry": "What records say.",
     "operation": "Look at and cancel what takes long.",
 }
 
@@ -211,6 +223,10 @@ ALIASES = {
     "network ls": "network list",
     "network rm": "network delete",
     "network mv": "network rename",
+    "network zone ls": "network zone list",
+    "network zone rm": "network zone delete",
+    "network zone record ls": "network zone record list",
+    "network zone record rm": "network zone record delete",
     "operation ls": "operation list",
     "operation delete": "operation cancel",
 }
@@ -373,6 +389,29 @@ _VERBS = (
          "NETWORK NAME [DEVICE]", 2, 3, (), ("network", "instance", "")),
     Verb("network list-leases", "network:list_leases", "List who has which address in a network", "NETWORK", 1, 1,
          _LIST, ("network",)),
+    Verb("network zone list", "zone:list_all", "List zones", "", 0, 0, _LIST),
+    Verb("network zone show", "zone:show_one", "Show a zone", "ZONE", 1, 1, (_DATA,), ("zone",)),
+    Verb("network zone create", "zone:create", "Make a zone", "ZONE [KEY=VALUE...]", 1, -1,
+         (_CONFIG_OF_ZONE, _DESCRIPTION), ("", "zone-key", "...")),
+    Verb("network zone delete", "zone:delete", "Delete zones that no network names", "ZONE...", 1, -1, (),
+         ("zone", "...")),
+    Verb("network zone edit", "edit:zone", "Edit a zone", "ZONE", 1, 1, (), ("zone",)),
+    Verb("network zone get", "zone:get", "Print the value of a key", "ZONE KEY", 2, 2, (), ("zone", "zone-key")),
+    Verb("network zone set", "zone:set_keys", "Set keys: all of them or none", "ZONE KEY=VALUE...", 2, -1, (),
+         ("zone", "zone-key", "...")),
+    Verb("network zone unset", "zone:unset", "Remove keys", "ZONE KEY...", 2, -1, (), ("zone", "zone-key", "...")),
+    Verb("network zone keys", "keys:of_zones", "List the keys that there are", "", 0, 0, (_REFUSED, *_LIST)),
+    Verb("network zone record list", "zone:record_list", "List a zone's records of your own", "ZONE", 1, 1, _LIST,
+         ("zone",)),
+    Verb("network zone record show", "zone:record_show", "Show a record", "ZONE RECORD", 2, 2, (_DATA,), ("zone", "")),
+    Verb("network zone record create", "zone:record_create", "Make a record, without entries yet", "ZONE RECORD", 2, 2,
+         (_DESCRIPTION,), ("zone", "")),
+    Verb("network zone record delete", "zone:record_delete", "Delete records", "ZONE RECORD...", 2, -1, (),
+         ("zone", "")),
+    Verb("network zone record entry add", "zone:entry_add", "Add an entry to a record", "ZONE RECORD TYPE VALUE", 4, 4,
+         (_TTL,), ("zone", "")),
+    Verb("network zone record entry remove", "zone:entry_remove", "Take an entry from a record",
+         "ZONE RECORD TYPE VALUE", 4, 4, (), ("zone", "")),
     Verb("operation list", "listing:operations", "List what is going on", "", 0, 0, _LIST),
     Verb("operation cancel", "operation:cancel", "Cancel operations", "ID...", 1, -1, (), ("operation", "...")),
     Verb("monitor", "operation:monitor", "Print every change as it happens", "", 0, 0, _MONITOR),

@@ -151,6 +151,24 @@ DETAILS = {
         "Kept (static) and leased (dynamic) addresses, also of instances that are stopped, those that guests made up "
         "for themselves, and the network's own (gateway)."
     ),
+    "network zone create": (
+        "ZONE is a name of DNS, such as lab.example, or 7.0.10.in-addr.arpa for names of addresses. Instances get "
+        "names in it when a network says so: dns.zone.forward, dns.zone.reverse.ipv4, dns.zone.reverse.ipv6. It is "
+        "served where core.dns_address of the host says, to its peers. With --project, it is for that project's "
+        "instances."
+    ),
+    "network zone set": "It holds at once. A value of - is read from standard input.",
+    "network zone edit": _EDIT_HELP.replace(
+        "the instance's description, profiles, configuration and devices", "the zone's description and configuration"
+    ),
+    "network zone delete": "With all records in it.",
+    "network zone record list": "Not those of instances and networks, which come by themselves.",
+    "network zone record create": "RECORD is a name below the zone, or @ for the zone itself; *.NAME is a wildcard.",
+    "network zone record delete": "With all entries.",
+    "network zone record entry add": (
+        "VALUE is as in a zone file; names that have no dot at their end are below the zone. Where a record of yours "
+        "is a CNAME, an instance of that name is left out."
+    ),
     "project list": "A project without profiles of its own uses those of the default project.",
     "project create": (
         "With features.profiles=false it uses the default project's profiles; else it gets a default profile of its "
@@ -388,6 +406,33 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "network attach": (("syscont network attach lab0 web1 eth1 eth1", "device and interface named eth1"),),
     "network detach": (("syscont network detach lab0 web1", ""),),
     "network list-leases": (("syscont network list-leases syscontbr0", ""),),
+    "network zone list": (("syscont network zone list", ""),),
+    "network zone show": (("syscont network zone show lab.example", ""),),
+    "network zone create": (
+        ("syscont network zone create lab.example peers.ns1.address=192.0.2.53", "for a secondary at that address"),
+        ("syscont network zone create 7.0.10.in-addr.arpa peers.ns1.address=192.0.2.53", "names of addresses"),
+    ),
+    "network zone delete": (("syscont network zone delete lab.example", ""),),
+    "network zone edit": (("syscont network zone edit lab.example", ""),),
+    "network zone get": (("syscont network zone get lab.example peers.ns1.address", ""),),
+    "network zone set": (
+        ("syscont network zone set lab.example dns.nameservers=ns1.example.com,ns2.example.com", ""),
+        ("syscont network zone set lab.example peers.ns1.key=\"$(cat key)\"", "let it sign with lab.example_ns1."),
+        ("syscont network zone set lab.example peers.lan.address=10.0.0.0/8", "whole networks may ask, too"),
+    ),
+    "network zone unset": (("syscont network zone unset lab.example peers.lan.address", ""),),
+    "network zone keys": (("syscont network zone keys", ""),),
+    "network zone record list": (("syscont network zone record list lab.example", ""),),
+    "network zone record show": (("syscont network zone record show lab.example www", ""),),
+    "network zone record create": (("syscont network zone record create lab.example www", ""),),
+    "network zone record delete": (("syscont network zone record delete lab.example www", ""),),
+    "network zone record entry add": (
+        ("syscont network zone record entry add lab.example www CNAME web1", ""),
+        ("syscont network zone record entry add lab.example @ MX '10 mail.example.com.' --ttl 3600", ""),
+    ),
+    "network zone record entry remove": (
+        ("syscont network zone record entry remove lab.example www CNAME web1", ""),
+    ),
     "operation list": (("syscont operation list", ""),),
     "operation cancel": (("syscont operation cancel ID", ""),),
     "monitor": (("syscont monitor --format json", "one event a line"),),

@@ -13,6 +13,7 @@ from sysd.dbus.objects import InstanceObjects, image_kind, operation_kind
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.dbus.service import Kind, Service
 from sysd.dbus.snapshots import SnapshotMethods
+from sysd.dbus.zones import ZoneObjects
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
 from sysd.manager.events import Kind as EventKind
@@ -46,6 +47,7 @@ class ManagerObject:
             InstanceObjects(self._manager).kind(),
             image_kind(self._manager),
             NetworkObjects(self._manager).kind(),
+            ZoneObjects(self._manager).kind(),
             ProfileObjects(self._manager).kind(),
             ProjectObjects(self._manager).kind(),
             operation_kind(self._manager, self._authority),
@@ -73,6 +75,7 @@ class ManagerObject:
                 Method("AddImageAlias", [("s", "alias"), ("s", "image")], [], self._add_alias, images),
                 Method("RemoveImageAlias", [("s", "alias")], [], self._remove_alias, images),
                 *NetworkObjects(self._manager).manager_methods(),
+                *ZoneObjects(self._manager).manager_methods(),
                 Method("ListProfiles", [], [("a(ssso)", "profiles")], self._list_profiles),
                 Method("GetProfile", [("s", "name")], [("o", "profile")], self._get_profile),
                 Method("CreateProfile", [("s", "name"), OPTIONS], [("o", "profile")], self._create_profile, profiles),

@@ -18,6 +18,7 @@ class Action(StrEnum):
     FILES = "org.syscont.files"
     MANAGE_IMAGES = "org.syscont.manage-images"
     MANAGE_NETWORKS = "org.syscont.manage-networks"
+    MANAGE_ZONES = "org.syscont.manage-zones"
     MANAGE_PROFILES = "org.syscont.manage-profiles"
     MANAGE_PROJECTS = "org.syscont.manage-projects"
     MANAGE_SERVER = "org.syscont.manage-server"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The profiles, projects and networks that there are, and the host's configuration: looked up here, and remembered from
-here only."""
+"""The profiles, projects, networks and zones that there are, and the host's configuration: looked up here, and
+remembered from here only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.network import Network
 from sysd.model.profile import DEFAULT_PROFILE, Profile, default_profile, expand
 from sysd.model.project import Project, default_project
+from sysd.model.zones import Zone
 from sysd.store.database import Store
 
 Lookup = Callable[[str, str], Profile | None]
 """The profile of a project and a name."""
-Remembered = Profile | Project | Network
+Remembered = Profile | Project | Network | Zone
 
 
 class Catalog:
@@ -27,6 +28,7 @@ class Catalog:
         self._projects = {project.name: project for project in store.projects()}
         self._profiles = {(profile.project, profile.name): profile for profile in store.profiles()}
         self._networks = {network.name: network for network in store.networks()}
+        self._zones = {zone.name: zone for zone in store.zones()}
         if DEFAULT_PROJECT not in self._projects:
             self.remember(default_project())
         if (DEFAULT_PROJECT, DEFAULT_PROFILE) not in self._profiles:
@@ -121,6 +123,24 @@ class Catalog:
         """Whether a network has the name, be it half made or half deleted, or its row can't be read."""
         return network in self._networks or network in self._store.unreadable("networks")
 
+    # zones
+
+    def zones(self) -> list[Zone]:
+        return [self._zones[name] for name in sorted(self._zones)]
+
+    def find_zone(self, name: str) -> Zone | None:
+        """name: as it is remembered (see sysd.model.zones.check_name)."""
+        return self._zones.get(name)
+
+    def has_zone(self, name: str) -> bool:
+        return name in self._zones
+
+    def zone(self, name: str) -> Zone:
+        found = self._zones.get(name.lower().removesuffix("."))
+        if found is None:
+            raise NotFoundError(f"no zone {name[:80]!r}", "'syscont network zone list' shows what there is")
+        return found
+
     # the store and what is in memory change together; within a transaction, memory changes by what it returns
 
     def remember_server_config(self, config: dict[str, str]) -> None:
@@ -140,6 +160,8 @@ class Catalog:
                 self._store.put_profile(value)
             case Network():
                 self._store.put_network(value)
+            case Zone():
+                self._store.put_zone(value)
 
     def erase(self, value: Remembered) -> None:
         """On disk only, for a transaction; then comes drop."""
@@ -150,6 +172,8 @@ class Catalog:
                 self._store.delete_profile(value.project, value.name)
             case Network():
                 self._store.delete_network(value.name)
+            case Zone():
+                self._store.delete_zone(value.name)
 
     def take(self, value: Remembered) -> None:
         match value:
@@ -159,6 +183,8 @@ class Catalog:
                 self._profiles[value.project, value.name] = value
             case Network():
                 self._networks[value.name] = value
+            case Zone():
+                self._zones[value.name] = value
 
     def drop(self, value: Remembered) -> None:
         match value:
@@ -168,3 +194,5 @@ class Catalog:
                 self._profiles.pop((value.project, value.name), None)
             case Network():
                 self._networks.pop(value.name, None)
+            case Zone():
+                self._zones.pop(value.name, None)

@@ -2,7 +2,7 @@
 """What happened, for the journal: a line per event that an administrator would look for.
 
 Fields to search by: SYSCONT_EVENT, SYSCONT_PROJECT, SYSCONT_INSTANCE, SYSCONT_UNIT, SYSCONT_OPERATION, SYSCONT_IMAGE,
-SYSCONT_PROFILE, SYSCONT_NETWORK.
+SYSCONT_PROFILE, SYSCONT_NETWORK, SYSCONT_ZONE.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Chronicle:
                 log.info("%s %s", event.kind, event.reference, extra=fields)
             case "network":
                 log.info("%s %s", event.kind, event.name, extra=_fields(event, SYSCONT_NETWORK=event.name))
+            case "zone" if event.changed != ("Serial",):  # that is told where it happens
+                log.info("%s %s", event.kind, event.name, extra=_fields(event, SYSCONT_ZONE=event.name))
             case "project":
                 log.info("%s %s", event.kind, event.name, extra=_fields(event, SYSCONT_PROJECT=event.name))
             case "server":

@@ -42,6 +42,7 @@ from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import Trees
 from sysd.manager.uplinks import Uplinks
+from sysd.manager.zones import Zones
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
 from sysd.model.instance import Instance, Phase
@@ -132,7 +133,15 @@ class Manager:
             self.lifecycle,
             self.quotas,
         )
-        self.server = Server(self.catalog, self.events, self.operations, self.table, self.lifecycle)
+        self.zones = Zones(store, self.catalog, self.events, self.table)
+        self.server = Server(
+            self.catalog,
+            self.events,
+            self.operations,
+            self.table,
+            self.lifecycle,
+            self.zones.check_server_config,
+        )
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
         layers = Layers(driver)
@@ -191,6 +200,7 @@ class Manager:
         for operation in interrupted:
             await self._finish_change(operation)
             self.operations.forget(operation)
+        self.zones.start()
         self.schedules.start()
         self.hardware.start()
 

@@ -17,9 +17,9 @@ from sysd.manager.operations import Handle, Operations
 from sysd.manager.table import Table
 from sysd.manager.uplinks import Uplinks
 from sysd.model import names
-from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, SyscontError
+from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import Instance, Phase
-from sysd.model.network import BRIDGE, DEFAULT_NETWORK, SCHEMAS, Network, check_network, check_type
+from sysd.model.network import BRIDGE, DEFAULT_NETWORK, SCHEMAS, ZONE_KEYS, Network, check_network, check_type
 from sysd.model.values import check_description
 from sysd.network import dnsmasq, links
 from sysd.network.links import LinkState
@@ -195,6 +195,10 @@ class Networks:
         """Raise InvalidError unless a network goes together with all that there is."""
         if not network.is_bridge:
             return
+        for key in ZONE_KEYS:
+            for zone in network.zones_of(key):
+                if not self._catalog.has_zone(zone):
+                    raise NotFoundError(f"{key}: no zone {zone!r}", "make it first: syscont network zone create")
         if network.address(6) and not links.has_ipv6():
             raise InvalidError("ipv6.address: the host has no IPv6", "set ipv6.address=none")
         index = links.interface_index(network.name)

@@ -148,7 +148,12 @@ class Projects:
     def _check_empty(self, project: Project, what: str) -> None:
         """It holds nothing but the profile that it was made with."""
         own = [profile.name for profile in self.profiles(project.name) if profile.name != DEFAULT_PROFILE]
-        inside = self.instances(project.name) + [f"profile {name}" for name in own]
+        zones = [zone.name for zone in self._catalog.zones() if zone.project == project.name]
+        inside = [
+            *self.instances(project.name),
+            *(f"profile {name}" for name in own),
+            *(f"network zone {name}" for name in zones),
+        ]
         if inside:
             shown = ", ".join(inside[:3]) + (", ..." if len(inside) > 3 else "")
             raise BusyError(f"project {project.name} is not empty", f"{what} when it is; it holds {shown}")

@@ -14,16 +14,26 @@ from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance, Phase
 from sysd.model.server import SCHEMA
 
+Check = Callable[[Mapping[str, str], Mapping[str, str]], None]
+"""Called with the configuration as it is and as it is to be; raises SyscontError when that can't be in force."""
+
 
 class Server:
     def __init__(
-        self, catalog: Catalog, events: EventBus, operations: Operations, table: Table, lifecycle: Lifecycle
+        self,
+        catalog: Catalog,
+        events: EventBus,
+        operations: Operations,
+        table: Table,
+        lifecycle: Lifecycle,
+        check: Check,
     ) -> None:
         self._catalog = catalog
         self._events = events
         self._operations = operations
         self._table = table
         self._lifecycle = lifecycle
+        self._check = check
 
     @property
     def config(self) -> dict[str, str]:
@@ -44,6 +54,7 @@ class Server:
         after = change()
         if after == self.config:
             return
+        self._check(self.config, after)
         before = {instance.uuid: self._table.expanded(instance) for instance in self._table.all()}
         self._catalog.remember_server_config(after)
         self._table.forget_expanded()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from sysd.model import addresses, dnsmasq_options
 from sysd.model.addresses import SLAAC_LENGTH, Interface
@@ -58,6 +58,16 @@ def _mode(text: str) -> str:
     return one_of("standard")(text)
 
 
+def _reverse_zone(end: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        found = addresses.domain(text)
+        if not found.endswith(end):
+            raise InvalidError(f"not a reverse zone: {text[:80]!r}", f"one whose name ends with {end}")
+        return found
+
+    return check
+
+
 def _family(version: int) -> Iterator[Key]:
     """The keys that there are for IPv4 and IPv6 alike."""
     ip, address = f"ipv{version}", addresses.address(version)
@@ -82,11 +92,9 @@ def _family(version: int) -> Iterator[Key]:
 
 _OVN = "it is for OVN networks, which there are not yet"
 _ACL = "there are no network ACLs yet"
-_ZONES = "there are no network zones yet"
 _FAN = "fan networks need Ubuntu's kernels"
 REFUSED = {
     "no BGP is spoken": ("bgp.peers.*", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"),
-    _ZONES: ("dns.zone.forward", "dns.zone.reverse.ipv4", "dns.zone.reverse.ipv6"),
     _FAN: ("fan.overlay_subnet", "fan.type", "fan.underlay_subnet"),
     _OVN: ("ipv4.ovn.ranges", "ipv6.ovn.ranges"),
     _ACL: (
@@ -111,6 +119,11 @@ KEYS = (
         "with syscont; dynamic, the names that they give themselves; none.", live=True),
     Key("dns.search", addresses.domains, "", "More domains in which guests look for names, with commas between.",
         live=True),
+    Key("dns.zone.forward", addresses.domains, "", "Zones in which instances of the network have names, with commas "
+        "between: each in those of its project, or else of the default one.", live=True),
+    Key("dns.zone.reverse.ipv4", _reverse_zone(".in-addr.arpa"), "", "Zone in which IPv4 addresses have names.",
+        live=True),
+    Key("dns.zone.reverse.ipv6", _reverse_zone(".ip6.arpa"), "", "Zone in which IPv6 addresses have names.", live=True),
     *_family(4),
     Key("ipv4.dhcp", boolean, "true", "Whether addresses are leased by DHCP.", live=True),
     Key("ipv4.dhcp.gateway", addresses.address(4), "", "The router that guests are told; the bridge when it is not "

@@ -15,6 +15,7 @@ from sysd.model.values import anything, boolean, integer
 
 DEFAULT_NETWORK = "syscontbr0"
 BRIDGE, MACVLAN, PHYSICAL = "bridge", "macvlan", "physical"
+ZONE_KEYS = ("dns.zone.forward", "dns.zone.reverse.ipv4", "dns.zone.reverse.ipv6")
 MADE_LINK = "volatile.link.created"
 """Whether the link with the VLAN's tag is of our own making."""
 
@@ -117,6 +118,14 @@ class Network:
     def domain(self) -> str:
         """In which instances have names; empty where they have none."""
         return self.text("dns.domain") if self.is_bridge and self.text("dns.mode") != "none" else ""
+
+    def zones_of(self, key: str) -> list[str]:
+        """Names of the zones that a key names, as these are remembered."""
+        return addresses.domains(self.text(key)) if self.is_bridge else []
+
+    @property
+    def zones(self) -> set[str]:
+        return {zone for key in ZONE_KEYS for zone in self.zones_of(key)}
 
     @property
     def link(self) -> str:

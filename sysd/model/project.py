@@ -15,6 +15,7 @@ from sysd.model.names import DEFAULT_PROJECT, check_network_name
 from sysd.model.schema import Key, Schema
 from sysd.model.sizes import parse_size
 from sysd.model.values import anything, boolean, integer, one_of
+from sysd.model.zones import check_name as check_zone_name
 
 MAX_COUNT = 10**9
 _SHARED = "all projects share those of the host"
@@ -58,6 +59,10 @@ def _shared(what: str) -> Callable[[str], object]:
 
 def _networks(text: str) -> list[str]:
     return [check_network_name(name) for name in re.split(r",\s*", text) if name]
+
+
+def _zones(text: str) -> list[str]:
+    return [check_zone_name(name) for name in re.split(r",\s*", text) if name]
 
 
 def _size(text: str) -> int:
@@ -157,7 +162,13 @@ KEYS = (
     Key("restricted.cluster.target", _allow, "block", "", refused=_NO_CLUSTER),
     Key("restricted.networks.subnets", anything, "", "", refused=f"projects have no networks of their own: {_SHARED}"),
     Key("restricted.networks.uplinks", anything, "", "", refused=f"projects have no networks of their own: {_SHARED}"),
-    Key("restricted.networks.zones", anything, "", "", refused="projects have no zones of their own"),
+    _restriction(
+        "networks.zones",
+        "The only network zones, with those below them, in which instances of the project may have names, with commas "
+        "between them; none when it is not set.",
+        _zones,
+        "",
+    ),
     Key("backups.compression_algorithm", anything, "", "", refused="it is chosen for each export"),
     Key("images.auto_update_cached", anything, "", "", refused=_OF_IMAGES),
     Key("images.auto_update_interval", anything, "", "", refused=_OF_IMAGES),

@@ -4,6 +4,7 @@ reference); ``instances.KEY`` is what KEY is in instances that say nothing of it
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 
@@ -13,6 +14,8 @@ from sysd.model.schema import Key, Schema
 from sysd.model.values import anything
 
 DEFAULTS = "instances."
+DNS_ADDRESS = "core.dns_address"
+DNS_PORT = 53
 _PROXY = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+/?", re.ASCII)
 _IGNORED = re.compile(r"[A-Za-z0-9.:*_-]+(,[A-Za-z0-9.:*_-]+)*", re.ASCII)
 _PROXIES = {"core.proxy_http": "http_proxy", "core.proxy_https": "https_proxy", "core.proxy_ignore_hosts": "no_proxy"}
@@ -39,6 +42,20 @@ def _hosts(text: str) -> str:
     return text
 
 
+def dns_address(text: str) -> tuple[str, int]:
+    """Address, empty for all, and port."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]*))(?::([0-9]{1,5}))?", text, re.ASCII)
+    address, port = (found[1] or found[2], int(found[3] or DNS_PORT)) if found else (text, DNS_PORT)
+    try:
+        parsed = ipaddress.ip_address(address) if address else None
+    except ValueError:
+        parsed, port = None, 0
+    if not 1 <= port <= 65535 or not text or (parsed and parsed.is_multicast):
+        hint = "such as 192.0.2.1, 192.0.2.1:53, [2001:db8::1]:53 or :53"
+        raise InvalidError(f"not an address to serve at: {text[:80]!r}", hint)
+    return ("" if parsed is None or parsed.is_unspecified else str(parsed)), port
+
+
 def _default_of(key: Key) -> Key:
     return Key(DEFAULTS + key.name, key.check, key.default, f"{key.name} of instances that do not say otherwise.")
 
@@ -51,6 +68,14 @@ KEYS = (
     Key("core.proxy_http", _proxy, "", "Proxy for what image builds fetch over HTTP; else apt's own holds.", live=True),
     Key("core.proxy_https", _proxy, "", "The same over HTTPS.", live=True),
     Key("core.proxy_ignore_hosts", _hosts, "", "Hosts that image builds reach without proxy.", live=True),
+    Key(
+        DNS_ADDRESS,
+        dns_address,
+        "",
+        "Where network zones are served: ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT, or :PORT for all addresses. Nowhere "
+        "when it is not set.",
+        live=True,
+    ),
     *_refused(
         _REMOTE,
         "core.https_address",
@@ -62,7 +87,6 @@ KEYS = (
         "core.trust_ca_certificates",
     ),
     *_refused("other hosts will be trusted by certificate, not by a password that is sent", "core.trust_password"),
-    *_refused("it comes with DNS zones", "core.dns_address"),
     *_refused("it comes with metrics", "core.metrics_address"),
     *_refused(_BGP, "core.bgp_address", "core.bgp_asn", "core.bgp_routerid"),
     *_refused("there is no profiler to listen for; syscontd logs to the journal", "core.debug_address"),

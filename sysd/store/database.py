@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -21,6 +21,7 @@ from sysd.model.profile import Profile
 from sysd.model.project import Project
 from sysd.model.snapshot import Snapshot
 from sysd.model.templates import Template
+from sysd.model.zones import Record, Zone
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,20 @@ UPDATE networks SET body = json_object(
         'ipv6.address', coalesce(nullif(json_extract(body, '$.ipv6'), ''), 'none'), 'ipv6.nat', 'true'
     )
 );
+""",
+    """
+CREATE TABLE zones (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE zone_records (
+    zone TEXT NOT NULL REFERENCES zones ON DELETE CASCADE, name TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (zone, name)
+) WITHOUT ROWID;
+CREATE TABLE zone_content (
+    zone TEXT NOT NULL REFERENCES zones ON DELETE CASCADE, record BLOB NOT NULL, PRIMARY KEY (zone, record)
+) WITHOUT ROWID;
+CREATE TABLE zone_changes (
+    zone TEXT NOT NULL REFERENCES zones ON DELETE CASCADE, number INTEGER NOT NULL, removed BLOB NOT NULL,
+    added BLOB NOT NULL, PRIMARY KEY (zone, number)
+) WITHOUT ROWID;
 """,
 )
 """One step each; a database says how many it has taken. Steps that were released never change."""
@@ -229,6 +244,79 @@ class Store:
 
     def delete_network(self, name: str) -> None:
         self._db.execute("DELETE FROM networks WHERE name=?", (name,))
+
+    # zones: what their owners say, and what is published
+
+    def zones(self) -> Iterator[Zone]:
+        return self._read("zones", "name", "name", lambda raw: Zone(**raw))
+
+    def put_zone(self, zone: Zone) -> None:
+        self._db.execute(
+            "INSERT INTO zones VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body=excluded.body",
+            (zone.name, _dump(zone)),
+        )
+
+    def delete_zone(self, name: str) -> None:
+        """With all that is in it."""
+        self._db.execute("DELETE FROM zones WHERE name=?", (name,))
+
+    def zone_records(self, zone: str) -> Iterator[Record]:
+        """By name. They are not kept in memory: a zone may have very many."""
+        for name, body in self._db.execute("SELECT name, body FROM zone_records WHERE zone=? ORDER BY name", (zone,)):
+            try:
+                record = Record(**json.loads(body))
+                _check_types(record)
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                log.error("database: record %r of zone %s can't be read and is left out: %r", name, zone, error)
+            else:
+                yield record
+
+    def zone_record(self, zone: str, name: str) -> Record | None:
+        row = self._db.execute("SELECT body FROM zone_records WHERE zone=? AND name=?", (zone, name)).fetchone()
+        return Record(**json.loads(row[0])) if row else None
+
+    def count_zone_records(self, zone: str) -> int:
+        (count,) = self._db.execute("SELECT count(*) FROM zone_records WHERE zone=?", (zone,)).fetchone()
+        return int(count)
+
+    def put_zone_record(self, record: Record) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO zone_records VALUES (?, ?, ?)", (record.zone, record.name, _dump(record))
+        )
+
+    def delete_zone_record(self, zone: str, name: str) -> None:
+        self._db.execute("DELETE FROM zone_records WHERE zone=? AND name=?", (zone, name))
+
+    def zone_content(self, zone: str) -> list[bytes]:
+        """What is published, as it goes over the wire."""
+        return [record for (record,) in self._db.execute("SELECT record FROM zone_content WHERE zone=?", (zone,))]
+
+    def zone_changes(self, zone: str) -> list[tuple[bytes, bytes]]:
+        """What each of the newest serials removed and added, the oldest first, as publish_zone was given it."""
+        query = "SELECT removed, added FROM zone_changes WHERE zone=? ORDER BY number"
+        return self._db.execute(query, (zone,)).fetchall()
+
+    def publish_zone(
+        self, zone: str, removed: Sequence[bytes], added: Sequence[bytes], packed: tuple[bytes, bytes]
+    ) -> None:
+        """Take one change of what is published; packed is the same for zone_changes."""
+        with self.transaction():
+            self._db.executemany(
+                "DELETE FROM zone_content WHERE zone=? AND record=?", ((zone, record) for record in removed)
+            )
+            self._db.executemany("INSERT OR IGNORE INTO zone_content VALUES (?, ?)", ((zone, one) for one in added))
+            self._db.execute(
+                "INSERT INTO zone_changes SELECT ?, coalesce(max(number), 0) + 1, ?, ? FROM zone_changes WHERE zone=?",
+                (zone, *packed, zone),
+            )
+
+    def forget_zone_changes(self, zone: str, keep: int) -> None:
+        """All but the newest."""
+        self._db.execute(
+            "DELETE FROM zone_changes WHERE zone=:zone AND number <= (SELECT number FROM zone_changes WHERE zone=:zone "
+            "ORDER BY number DESC LIMIT 1 OFFSET :keep)",
+            {"zone": zone, "keep": keep},
+        )
 
     # projects and profiles
 

@@ -21,6 +21,7 @@ from sysd.varlink.follow import follow
 from sysd.varlink.networks import NetworkMethods
 from sysd.varlink.service import Call, Method
 from sysd.varlink.snapshots import SnapshotMethods
+from sysd.varlink.zones import ZoneMethods
 
 MAX_QUEUED_EVENTS = 1000
 
@@ -67,6 +68,7 @@ class Methods:
             Method("AddImageAlias", self.add_image_alias, images),
             Method("RemoveImageAlias", self.remove_image_alias, images),
             *NetworkMethods(self._manager).table(),
+            *ZoneMethods(self._manager).table(),
             *CatalogMethods(self._manager).table(),
             Method("ListOperations", self.list_operations),
             Method("CancelOperation", self.cancel_operation),

@@ -97,6 +97,14 @@ HANDLERS: dict[str, Handler] = {
         {"networks": [{"name": "br0", "type": "bridge", "ipv4": "10.1.2.1/24", "ipv6": "", "usedBy": ["a", "b"]}]}
     ),
     "GetNetwork": lambda call: call.reply({"network": {"name": "br0", "config": {"ipv4.nat": "true"}}}),
+    "ListZones": lambda call: call.reply(
+        {"zones": [{"name": "lab.example", "project": "default", "serial": 7, "usedBy": ["br0"]}]}
+    ),
+    "GetZone": lambda call: call.reply({"zone": {"name": "lab.example", "serial": 7}}),
+    "GetZoneConfig": lambda call: call.reply({"config": {"peers.a.key": "hush"}}),
+    "ListZoneRecords": lambda call: call.reply(
+        {"records": [{"name": "www", "entries": [{"type": "A", "value": "192.0.2.1", "ttl": 300}]}]}
+    ),
     "GetNetworkState": lambda call: call.reply({"state": {"state": "up", "mtu": 1500}}),
     "ListLeases": lambda call: call.reply(
         {"leases": [{"hostname": "a", "hwaddr": "02:00:00:00:00:01", "address": "10.1.2.5", "type": "static"}]}
@@ -127,7 +135,8 @@ HANDLERS: dict[str, Handler] = {
             "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
             "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig "
             "AddDevice ChangeDevice ChangeProfiles AddProfileDevice ChangeProfileDevice "
-            "CreateNetwork ChangeNetwork RenameNetwork DeleteNetwork"
+            "CreateNetwork ChangeNetwork RenameNetwork DeleteNetwork CreateZone ChangeZone DeleteZone "
+            "CreateZoneRecord DeleteZoneRecord AddZoneEntry RemoveZoneEntry"
         ).split(),
         fine,
     ),
@@ -202,6 +211,23 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
         ],
     ),
     ("network create lab0", [("CreateNetwork", {"name": "lab0"})]),
+    (
+        "network zone create a.b network.nat=false --project lab",
+        [("CreateZone", {"name": "a.b", "project": "lab", "config": {"network.nat": "false"}})],
+    ),
+    ("network zone set a.b network.nat=true", [("ChangeZone", {"name": "a.b", "set": {"network.nat": "true"}})]),
+    ("network zone unset a.b network.nat", [("ChangeZone", {"name": "a.b", "unset": ["network.nat"]})]),
+    ("network zone delete a.b c", [("DeleteZone", {"name": name}) for name in ("a.b", "c")]),
+    ("network zone record create a.b www", [("CreateZoneRecord", {"zone": "a.b", "name": "www"})]),
+    ("network zone record delete a.b x y", [("DeleteZoneRecord", {"zone": "a.b", "name": name}) for name in "xy"]),
+    (
+        "network zone record entry add a.b www A 192.0.2.1 --ttl 60",
+        [("AddZoneEntry", {"zone": "a.b", "name": "www", "type": "A", "value": "192.0.2.1", "ttl": 60})],
+    ),
+    (
+        "network zone record entry remove a.b www A 192.0.2.1",
+        [("RemoveZoneEntry", {"zone": "a.b", "name": "www", "type": "A", "value": "192.0.2.1"})],
+    ),
     ("network set br0 ipv4.nat true --project lab", [("ChangeNetwork", {"name": "br0", "set": {"ipv4.nat": "true"}})]),
     ("network unset br0 ipv4.nat", [("ChangeNetwork", {"name": "br0", "unset": ["ipv4.nat"]})]),
     ("network rename br0 br1", [("RenameNetwork", {"name": "br0", "newName": "br1"})]),
@@ -321,6 +347,10 @@ PRINTED = [
         "NAME  TYPE    IPV4         IPV6  DESCRIPTION  USED BY\nbr0   bridge  10.1.2.1/24  -     -            2\n",
     ),
     ("network get br0 ipv4.nat", "true\n"),
+    ("network zone list --format csv", "lab.example,default,,7,1\n"),
+    ("network zone show lab.example", 'name: "lab.example"\nserial: 7\n'),
+    ("network zone get lab.example peers.a.key", "hush\n"),
+    ("network zone record list lab.example --format csv", "www,,A 192.0.2.1 300\n"),
     ("network info br0", 'name: "br0"\nstate: "up"\nmtu: 1500\n'),
     ("network list-leases br0 --format csv", "a,02:00:00:00:00:01,10.1.2.5,static\n"),
     ("operation list --format csv", "7,build,x,running,,25%,\n"),

@@ -85,4 +85,4 @@ def test_no_verb_imports_a_package_at_its_top(verb: Verb) -> None:
 
 def test_no_module_is_long() -> None:
     for path in Path(ROOT / "sysd/cli").glob("*.py"):
-        assert len(path.read_text().splitlines()) < 400, path
+        assert len(path.read_text().splitlines()) < 500, path

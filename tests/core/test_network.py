@@ -124,7 +124,7 @@ def test_what_does_not_go_together(config: dict[str, str], why: str) -> None:
         check_network(Network("br0"), config)
 
 
-NOT_OFFERED = ["bgp.peers.a.address", "fan.type", "dns.zone.forward", "security.acls", "maas.subnet.ipv4"]
+NOT_OFFERED = ["bgp.peers.a.address", "fan.type", "security.acls", "maas.subnet.ipv4"]
 
 
 @pytest.mark.parametrize("key", NOT_OFFERED)

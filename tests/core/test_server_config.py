@@ -19,16 +19,20 @@ CORES = "security.core_scheduling"
 GOOD = [
     ("core.proxy_http", "http://proxy.example:3128"), ("core.proxy_https", "https://[fd42::1]:3128/"),
     ("core.proxy_ignore_hosts", "localhost,127.0.0.1,*.example"), (f"instances.{CORES}", "false"),
-    ("user.note", "a\nb"),
+    ("user.note", "a\nb"), ("core.dns_address", ":53"), ("core.dns_address", "192.0.2.1"),
+    ("core.dns_address", "[fd42::1]:5353"), ("core.dns_address", "[::]:53"), ("core.dns_address", "fd42::1"),
+    ("core.dns_address", "192.0.2.1:5353"),
 ]  # fmt: skip
 BAD = [
     ("core.proxy_http", "proxy.example"), ("core.proxy_http", "http://a b"), ("core.proxy_http", "http://u:p@proxy"),
     ("core.proxy_http", ""), ("core.proxy_https", "http://a\nX=1"), ("core.proxy_ignore_hosts", "a, b"),
     ("core.proxy_ignore_hosts", "a\nb"), (f"instances.{CORES}", "perhaps"), ("instances.limits.memory", "1GiB"),
+    ("core.dns_address", "fd42::1::"), ("core.dns_address", "a:53"), ("core.dns_address", ":0"),
+    ("core.dns_address", "192.0.2.1:99999"), ("core.dns_address", ""), ("core.dns_address", "1.2.3.4:53\n"),
     ("core.", "x"), ("limits.memory", "1GiB"), ("user.", "x"), ("user.a b", "x"), ("user.a", "\0"), ("", ""),
 ]  # fmt: skip
 REFUSED = [
-    ("core.https_address", ":8443"), ("core.dns_address", ":53"), ("images.auto_update_interval", "6"),
+    ("core.https_address", ":8443"), ("images.auto_update_interval", "6"),
     ("cluster.offline_threshold", "20"), ("instances.placement.scriptlet", "x"), ("core.trust_password", "x"),
     ("backups.compression_algorithm", "gzip"),
 ]  # fmt: skip

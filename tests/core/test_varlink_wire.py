@@ -24,7 +24,7 @@ from sysd.varlink.service import SERVICE_DESCRIPTION, Call, Method, Service
 
 DESCRIPTION = Path(__file__).resolve().parents[2] / "data/varlink/org.syscont.Manager.varlink"
 READS = ("List", "Get", "Monitor", "CancelOperation")
-ASKS = {"GetConfig", "GetProfileConfig", "GetServerConfig"}
+ASKS = {"GetConfig", "GetProfileConfig", "GetServerConfig", "GetZoneConfig"}
 """Reads that need permission."""
 
 
