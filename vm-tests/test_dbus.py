@@ -19,9 +19,11 @@ READS = {
     "org.syscont.Manager": {
         "ListInstances", "GetInstance", "ListImages", "GetImage", "ListNetworks", "ListOperations",
         "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject", "GetNetwork",
+        "ListNetworkZones", "GetNetworkZone",
     },
     "org.syscont.Instance": {"ListSnapshots", "GetDiskUsage"},
     "org.syscont.Network": {"GetUsers", "GetLeases", "GetState"},
+    "org.syscont.NetworkZone": {"ListRecords"},
     "org.syscont.Project": {"GetUsage"},
 }  # fmt: skip
 # Decided by whose operation it is; these have a test of their own.
@@ -56,7 +58,7 @@ def interfaces() -> dict[str, ET.Element]:
 
 def arguments_for(signature: str) -> list[str]:
     """Some value of a signature, in busctl's words."""
-    values = {"s": "x", "h": "0", "a{sv}": "0", "a{ss}": "0", "as": "0", "a{sa{ss}}": "0"}
+    values = {"s": "x", "h": "0", "a{sv}": "0", "a{ss}": "0", "as": "0", "a{sa{ss}}": "0", "a(ssu)": "0", "u": "1"}
     words, rest = [], signature
     while rest:
         part = next(one for one in sorted(values, key=len, reverse=True) if rest.startswith(one))
@@ -78,8 +80,15 @@ def methods() -> list[tuple[str, str, str]]:
 CHANGES = [m for m in methods() if m[1] not in READS.get(m[0], ()) and m[:2] not in OWN]
 
 
+@pytest.fixture(scope="module")
+def zone(host: Host) -> Iterator[None]:
+    syscont(host, "network", "zone", "create", "bus.example")
+    yield
+    syscont(host, "network", "zone", "delete", "bus.example")
+
+
 @pytest.fixture
-def paths(host: Host, guest: Instance) -> dict[str, str]:
+def paths(host: Host, guest: Instance, zone: None) -> dict[str, str]:
     """An object of each interface."""
     call(host, path_of(guest), "org.syscont.Instance", "Start", "a{sv}", "0")  # an operation: they are forgotten soon
     managed = json.loads(
@@ -251,7 +260,7 @@ def test_changes_are_refused_without_polkits_yes(
 
 def gvariants(signature: str) -> list[str]:
     empty = {one: f"@{one} {{}}" for one in ("a{sv}", "a{ss}", "a{sa{ss}}")}
-    words = {"s": "'x'", "h": "handle 0", "as": "@as []", **empty}
+    words = {"s": "'x'", "h": "handle 0", "as": "@as []", "a(ssu)": "@a(ssu) []", "u": "1", **empty}
     texts, rest = [], signature
     while rest:
         part = next(one for one in sorted(words, key=len, reverse=True) if rest.startswith(one))
