@@ -190,7 +190,7 @@ class Instances:
             # Not what was asked for: a profile may have changed meanwhile.
             self._quotas.check_room(self._table.expanded(self._table.by_uuid(instance.uuid)))
             made = replace(self._table.by_uuid(instance.uuid), phase=Phase.READY)
-            self._register.put(made)
+            self._register.put_soon(made)
             await self._quotas.apply(self._table.expanded(made))
         except BaseException:
             await asyncio.to_thread(remove_tree, folder)
@@ -310,12 +310,13 @@ class Instances:
             if "devices" in parts or "profiles" in parts:
                 await self._lifecycle.apply_devices(changed)
             await self._quotas.apply(self._table.expand(changed))
-            self._register.put(changed)
+            self._register.put_soon(changed)
             await self._lifecycle.reload(changed)
             if changed.devices != before.devices or changed.profiles != before.profiles:
                 self._lifecycle.hosts_changed()
             properties = dict.fromkeys(name for part in parts for name in _PROPERTIES[part])
             self._publish(Kind.INSTANCE_CHANGED, changed, *properties)
+        await self._register.on_disk()
 
     def rename(self, reference: str, new_reference: str, owner: int) -> Operation:
         """Give a stopped instance another name, or with ``PROJECT:NAME`` another project."""
@@ -371,7 +372,8 @@ class Instances:
         async with exclusive_layers(instance):
             await self._lifecycle.forget(instance)
             gone = replace(instance, phase=Phase.DELETING)
-            self._register.put(gone)
+            self._register.put_soon(gone)
+            await self._register.on_disk()
             await asyncio.to_thread(remove_tree, container.state_dir(gone))
             await self._quotas.forget(gone)
         self._register.drop(gone)

@@ -47,6 +47,7 @@ class Operations:
         self._events = events
         self._all: dict[str, Operation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._begun: dict[str, asyncio.Future[None]] = {}
         self._errors: dict[str, SyscontError] = {}
 
     def all(self) -> list[Operation]:
@@ -71,26 +72,32 @@ class Operations:
         record: bool = True,
         put: Callable[[], None] | None = None,
     ) -> Operation:
-        """Start work. With record it is remembered on disk until it has ended, so a crash can be told; what put
-        stores gets there together with that."""
+        """Start work. With record it is remembered on disk, from before its first step until it has ended, so a crash
+        can be told; what put stores gets there together with that, and what work stores before its end is told."""
         running = [self._all[key] for key in self._tasks]
         if len(running) >= MAX_RUNNING or (owner and sum(o.owner == owner for o in running) >= MAX_RUNNING_EACH):
             raise BusyError("too many operations at once", "wait for some to end")
         operation = Operation(secrets.token_hex(8), kind, target, owner, created=time.time_ns() // 1000)
         if record:
-            with self._store.transaction():
+            with self._store.later(), self._store.transaction():
                 self._store.put_operation(operation)
                 if put:
                     put()
         self._all[operation.id] = operation
         self._events.publish(Event(Kind.OPERATION_ADDED, operation.id))
+        self._begun[operation.id] = asyncio.get_running_loop().create_future()
         self._tasks[operation.id] = asyncio.create_task(self._run(operation.id, work, record), name=kind)
         return operation
 
     async def _run(self, operation_id: str, work: Work, record: bool) -> None:
         kind, target = self._all[operation_id].kind, self._all[operation_id].target
         try:
+            if record:
+                await self._store.on_disk()
+            self._begun[operation_id].set_result(None)
             await work(Handle(self, operation_id))
+            if record:
+                await self._store.on_disk()
         except asyncio.CancelledError:
             self._end(operation_id, ERRORS["Cancelled"](f"{kind} of {target} was cancelled"))
         except SyscontError as error:
@@ -102,7 +109,8 @@ class Operations:
             self._end(operation_id, None)
         finally:
             if record:
-                self._store.delete_operation(operation_id)
+                with self._store.later():
+                    self._store.delete_operation(operation_id)
 
     def _end(self, operation_id: str, error: SyscontError | None) -> None:
         if error:
@@ -113,6 +121,7 @@ class Operations:
         else:
             self.update(operation_id, status=OperationStatus.DONE, stage="")
         self._tasks.pop(operation_id, None)
+        self._begun.pop(operation_id, None)
         asyncio.get_running_loop().call_later(KEEP, self._drop, operation_id)
 
     def _drop(self, operation_id: str) -> None:
@@ -139,7 +148,7 @@ class Operations:
         self.get(operation_id)
         if task := self._tasks.get(operation_id):
             # Not at once: work that has not begun would have no end either.
-            asyncio.get_running_loop().call_soon(task.cancel)
+            self._begun[operation_id].add_done_callback(lambda _: task.cancel())
 
     def interrupted(self) -> list[Operation]:
         """At start: the operations that a crash cut off. They stay on disk until what they left is put right."""

@@ -45,6 +45,15 @@ class Register:
         self.check(*changed)
         self.commit(changed)
 
+    def put_soon(self, *changed: Instance) -> None:
+        """put, without holding everybody up while the disk writes: on_disk() says when it is there."""
+        with self._store.later():
+            self.put(*changed)
+
+    async def on_disk(self) -> None:
+        """When all that was put before is on disk."""
+        await self._store.on_disk()
+
     def commit(self, changed: tuple[Instance, ...], besides: Callable[[], None] | None = None) -> None:
         """put, when the rules were asked already about what will hold; besides writes what belongs to it."""
         with self._store.transaction():
@@ -64,7 +73,9 @@ class Register:
         self._publish(Kind.INSTANCE_ADDED, renamed)
 
     def drop(self, instance: Instance) -> None:
-        self._store.delete_instance(instance.uuid)
+        """One that is half made or half deleted, which the next start of the daemon would remove as well."""
+        with self._store.later():
+            self._store.delete_instance(instance.uuid)
         self._table.remove(instance)
         self._publish(Kind.INSTANCE_REMOVED, instance)
 

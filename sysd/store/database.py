@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered: a small SQLite database, each change on disk before the call returns."""
+"""What is remembered: a small SQLite database, each change on disk before the call returns unless it says later()."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -90,6 +93,7 @@ class Store:
             self._db.execute(f"PRAGMA {pragma}")
         self._unreadable: dict[str, set[str]] = {}
         self._migrate()
+        self._log = _Log(Path(path))
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -102,6 +106,7 @@ class Store:
                 self._db.execute(f"PRAGMA user_version={number}")
 
     def close(self) -> None:
+        self._log.close()
         self._db.close()
 
     @contextmanager
@@ -115,6 +120,21 @@ class Store:
             if self._db.in_transaction:  # some errors make SQLite roll back by itself
                 self._db.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """What the block writes is read back at once, and survives us; but a power cut may take it, the newest first,
+        until on_disk() has returned. So a slow disk holds up those who wait for it and nobody else."""
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._log.written()
+
+    async def on_disk(self) -> None:
+        """When all is on disk that was written before."""
+        await self._log.on_disk()
 
     def _read(self, table: str, key: str, order: str, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
         """The values of a table. A row that can't be read is left out, and left alone: its object can be rescued."""
@@ -351,6 +371,46 @@ class Store:
 
     def delete_operation(self, operation_id: str) -> None:
         self._db.execute("DELETE FROM operations WHERE id=?", (operation_id,))
+
+
+class _Log:
+    """SQLite's write-ahead log, which holds what is yet to be put on disk; see sqlite.org/wal.html, synchronous=NORMAL.
+    Locks are on SQLite's other files: to open and close this one breaks none."""
+
+    def __init__(self, database: Path) -> None:
+        self._fd = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._written = self._synced = 0
+        self._syncing: asyncio.Future[None] | None = None
+        # Of its own: what else is done in threads, such as removing trees, may take long.
+        self._thread = ThreadPoolExecutor(1, "fsync")
+        folder = os.open(database.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)  # that there is a log at all: SQLite would see to it at its own first fsync
+        finally:
+            os.close(folder)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        os.close(self._fd)
+
+    def written(self) -> None:
+        self._written += 1
+
+    async def on_disk(self) -> None:
+        """One fsync serves all who wait for it; who comes while it is under way waits for the next."""
+        wanted = self._written
+        while self._synced < wanted:
+            if self._syncing is None:
+                self._syncing = asyncio.ensure_future(self._sync())
+            await asyncio.shield(self._syncing)
+
+    async def _sync(self) -> None:
+        covered = self._written
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, os.fdatasync, self._fd)
+            self._synced = covered
+        finally:
+            self._syncing = None
 
 
 def _dump(value: Any) -> str:

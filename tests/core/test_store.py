@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
 import json
 import logging
+import os
+import shutil
 import sqlite3
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,3 +190,80 @@ def test_a_newer_database_is_left_alone(path: Path) -> None:
     database.close()
     with pytest.raises(RuntimeError, match="newer"):
         Store(path)
+
+
+def test_what_waits_for_the_disk_is_told_when_it_is_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fsync for all who wait, never one for who wrote after it began; and nobody else waits."""
+    store, syncs = Store(path), []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        syncs.append(os.readlink(f"/proc/self/fd/{fd}"))
+        entered.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+
+    async def write(uuid: str) -> None:
+        with store.later():
+            store.put_instance(replace(WEB1, uuid=uuid, name=uuid))
+        await store.on_disk()
+
+    async def run() -> None:
+        first = [asyncio.create_task(write(f"a{n}")) for n in range(5)]
+        await asyncio.to_thread(entered.wait, 10)
+        second = [asyncio.create_task(write(f"b{n}")) for n in range(5)]
+        await asyncio.sleep(0.05)
+        assert len(list(store.instances())) == 10
+        assert not any(task.done() for task in first + second)
+        go_on.set()
+        await asyncio.gather(*first, *second)
+
+    asyncio.run(run())
+    assert syncs == [f"{path}-wal"] * 2
+    asyncio.run(store.on_disk())
+    assert len(syncs) == 2
+    store.close()
+    assert len(list(Store(path).instances())) == 10
+
+
+def test_a_disk_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(path)
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "disk")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with store.later():
+        store.put_instance(WEB1)
+    with pytest.raises(OSError, match="disk"):
+        asyncio.run(store.on_disk())
+    with pytest.raises(OSError, match="disk"):
+        asyncio.run(store.on_disk())
+
+
+def test_what_was_on_disk_survives_a_power_cut(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files as they were at the last fsync, with the log as it may be torn by what was written after."""
+    store, disk = Store(path), tmp_path / "disk"
+    disk.mkdir()
+    sync = os.fdatasync
+
+    def keep(fd: int) -> None:
+        sync(fd)
+        for name in ("db", "db-wal"):
+            shutil.copy(path.parent / name, disk)
+
+    monkeypatch.setattr(os, "fdatasync", keep)
+    for number in range(20):
+        with store.later():
+            store.put_instance(replace(WEB1, uuid=f"u{number}", name=f"web{number}"))
+        if number == 9:
+            asyncio.run(store.on_disk())
+    log, synced = (path.parent / "db-wal").read_bytes(), (disk / "db-wal").stat().st_size
+    for torn in (synced, synced + 100, synced + 5000, len(log) - 1):
+        (disk / "db-wal").write_bytes(log[:torn])
+        (disk / "db-shm").unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(f"file:{disk}/db?mode=ro", uri=True)) as found:
+            names = {name for (name,) in found.execute("SELECT name FROM instances")}
+        assert names == {f"web{number}" for number in range(len(names))}
+        assert len(names) >= 10
