@@ -85,6 +85,22 @@ def test_a_guest_cannot_make_a_command_the_hosts_root(host: Host, launch: Launch
     assert done.stdout.split() == ["1000", "1000"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "highest"), [("security.idmap.size=131072", 131071), ("security.privileged=true", 4294967294)]
+)
+def test_a_command_may_have_any_id_of_its_instance(host: Host, launch: Launch, setting: str, highest: int) -> None:
+    instance = launch("", "--config", setting)
+    command = ("exec", f"--user={highest}", instance.name, "--", "sh", "-c", "id -u; id -g")
+    assert syscont(host, *command).stdout.split() == [str(highest), str(highest)]
+    refused = syscont(host, "exec", f"--user={highest + 1}", instance.name, "--", "id", check=False)
+    assert (refused.returncode, refused.stdout) == (125, "")
+    host.sh(f"echo x >/var/tmp/owned; syscont file push --uid={highest} /var/tmp/owned {instance.name}/root/owned")
+    assert instance.sh("stat -c %u /root/owned") == f"{highest}\n"
+    push = ("file", "push", f"--uid={highest + 1}", "/var/tmp/owned", f"{instance.name}/root/other")
+    assert syscont(host, *push, check=False).returncode
+    assert instance.sh("ls -A /root") == "owned\n"
+
+
 @pytest.mark.parametrize("user", ["root", "nobody", "4711", ""])
 def test_no_command_has_ids_of_the_hosts(host: Host, guest: Instance, user: str) -> None:
     options = [f"--user={user}"] if user else []

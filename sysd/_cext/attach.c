@@ -88,7 +88,7 @@ static char **read_words(int fd, size_t *count)
 static bool parse(const char *text, unsigned long most, unsigned int *number)
 {
     size_t digits = strspn(text, "0123456789");
-    if (digits == 0 || digits > 9 || text[digits])
+    if (digits == 0 || digits > 10 || text[digits])
         return false;
     unsigned long value = strtoul(text, NULL, 10);
     *number = value;

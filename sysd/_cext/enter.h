@@ -11,7 +11,8 @@
 #include <sys/types.h>
 
 #define MAX_GROUPS 64
-#define MAX_ID 65535 /* what a guest has; (uid_t)-1 would mean "leave it", that is the host's root */
+/* The kernel knows which of these a guest has. One more, (uid_t)-1, would mean "leave it": the host's root. */
+#define MAX_ID 4294967294UL
 #define MAX_SIDE 65535
 #define MAX_LIMITS 16
 #define MAX_PROFILE 255

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sysd.model.errors import InvalidError
+from sysd.model.idmap import MAX_ID
 
 MAX_PATH = 4096
 MAX_NAME = 255
 MAX_MODE = 0o7777
-MAX_ID = 65535
 
 
 class Action(StrEnum):
@@ -49,7 +49,7 @@ class FileRequest:
             raise InvalidError(f"no file has the mode {self.mode:o}", "octal, 0 to 7777")
         for what, number in (("user", self.uid), ("group", self.gid)):
             if not -1 <= number <= MAX_ID:
-                raise InvalidError(f"no file can belong to {what} {number}", f"an instance has the ids 0 to {MAX_ID}")
+                raise InvalidError(f"no file can belong to {what} {number}", f"ids go from 0 to {MAX_ID}")
 
 
 def check_path(path: str) -> None:

@@ -64,6 +64,12 @@ class IdMap:
         """The host's ids of a guest's; InvalidError when it has no such ids."""
         return _outside(self.uids, uid, "user"), _outside(self.gids, gid, "group")
 
+    def has_user(self, uid: int) -> bool:
+        return any(uid in one.guests for one in self.uids)
+
+    def has_group(self, gid: int) -> bool:
+        return any(gid in one.guests for one in self.gids)
+
 
 IDENTITY = IdMap((Extent(0, 0, MAX_ID + 1),), (Extent(0, 0, MAX_ID + 1),))
 """That of a privileged guest, which has no user namespace of its own."""

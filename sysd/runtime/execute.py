@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import re
 import signal
 import socket
 import stat
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sysd.model.errors import FailedError, InvalidError, NotFoundError
+from sysd.model.idmap import IdMap
 from sysd.runtime.spec import Confinement
 
 SERVICE = "/run/syscont/exec"
@@ -29,11 +31,12 @@ EXEC_CGROUP = ".syscont"
 may then no longer be (cgroups(7), "no internal processes")."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MAX_ID = 65535
 MAX_GROUPS = 64
 MAX_SIDE = 65535
 START_LIMIT = 10.0
 """Seconds. The guest owns the leaf: it may freeze it, or leave no memory or time to what starts there."""
+
+_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 _STARTED, _FAILED, _ENDED = range(3)
 _MESSAGE = struct.Struct("ii")
@@ -189,7 +192,7 @@ async def _ask_for_user(entry: _Entry, wanted: str) -> User:
             passwd, _, group = stream.read().decode(errors="replace").partition("\0")
     finally:
         os.close(database)
-    return find_user(passwd, group, wanted)
+    return find_user(passwd, group, wanted, entry.confinement.ids)
 
 
 async def _ended_in_time(running: Running) -> None:
@@ -368,25 +371,26 @@ def _receive_terminal(ours: socket.socket) -> int:
 # The guest's own user database, read as data and never through the host's NSS.
 
 
-def find_user(passwd: str, group: str, wanted: str) -> User:
-    """Look wanted (a name or a number) up in what the guest has in its /etc/passwd and /etc/group."""
+def find_user(passwd: str, group: str, wanted: str, ids: IdMap) -> User:
+    """Look wanted (a name or a number) up in what the guest has in its /etc/passwd and /etc/group, of those that ids
+    has."""
     for line in passwd.split("\n"):
         fields = line.split(":")
-        if len(fields) >= 7 and wanted in (fields[0], fields[2]) and _is_id(fields[2]) and _is_id(fields[3]):
+        if len(fields) >= 7 and wanted in (fields[0], fields[2]) and _are_ids(fields[2], fields[3], ids):
             home = fields[5] if "\0" not in fields[5] else ""
-            return User(int(fields[2]), int(fields[3]), fields[0], home or "/", _groups_of(group, fields[0]))
-    if _is_id(wanted):
+            return User(int(fields[2]), int(fields[3]), fields[0], home or "/", _groups_of(group, fields[0], ids))
+    if _are_ids(wanted, wanted, ids):
         return User(int(wanted), int(wanted), wanted, "/")
     raise NotFoundError(f"no user {wanted!r} in the instance")
 
 
-def _groups_of(group: str, name: str) -> tuple[int, ...]:
+def _groups_of(group: str, name: str, ids: IdMap) -> tuple[int, ...]:
     lines = (line.split(":") for line in group.split("\n"))
-    found = (int(f[2]) for f in lines if len(f) >= 4 and name in f[3].split(",") and _is_id(f[2]))
+    found = (int(f[2]) for f in lines if len(f) >= 4 and name in f[3].split(",") and _are_ids("0", f[2], ids))
     return tuple(itertools.islice(found, MAX_GROUPS))
 
 
-def _is_id(text: str) -> bool:
-    """Whether a guest has such an id. 4294967295 would be the -1 that leaves a process its ids, those of the host's
-    root; str.isdecimal alone also takes digits of other scripts."""
-    return len(text) <= 5 and text.isascii() and text.isdecimal() and int(text) <= MAX_ID
+def _are_ids(user: str, group: str, ids: IdMap) -> bool:
+    """Whether a guest has such a user and such a group. 4294967295, which no map has, would be the -1 that leaves a
+    process its ids, those of the host's root."""
+    return bool(_ID.fullmatch(user) and _ID.fullmatch(group)) and ids.has_user(int(user)) and ids.has_group(int(group))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,17 @@ class LaunchSpec:
         """Replace what the file of an instance that runs says of its devices; the rest is how it was launched."""
         ours = asdict(self)
         parts = ("host_links", "guest_links", "shares", "nics", "put_back")
-        _write(self.path, {**json.loads(self.path.read_bytes()), **{part: ours[part] for part in parts}})
+        _rewrite(self.uuid, {part: ours[part] for part in parts})
+
+
+def write_shares(uuid: str, shares: Iterable[Share]) -> None:
+    """Replace what the file of an instance that runs says of what is shown in it."""
+    _rewrite(uuid, {"shares": [asdict(share) for share in shares]})
+
+
+def _rewrite(uuid: str, parts: dict[str, Any]) -> None:
+    path = spec_path(uuid)
+    _write(path, {**json.loads(path.read_bytes()), **parts})
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

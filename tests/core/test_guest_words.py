@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysd.model.errors import InvalidError, NotFoundError
+from sysd.model.idmap import IDENTITY, make_idmap, parse_map
 from sysd.runtime import guest as guest_module
 from sysd.runtime.console import clean_line
 from sysd.runtime.execute import Command, User, find_user
@@ -72,18 +73,21 @@ PASSWD = "root:x:0:0::/root:/bin/sh\nbob:x:1000:100::/home/bob:/bin/sh\nbad:x:y:
 GROUP = "users:x:100:\naudio:x:29:alice,bob\nbroken:x:n:bob\nhuge:x:4294967295:bob\nmore:x:65536:bob\n"
 
 
+IDS = make_idmap(100000, 65536, {})
+
+
 def test_users_are_read_from_the_guest() -> None:
     bob = User(1000, 100, "bob", "/home/bob", (29,))
-    assert find_user(PASSWD, GROUP, "bob") == bob
-    assert find_user(PASSWD, GROUP, "1000") == bob
-    assert find_user(PASSWD, GROUP, "4711") == User(4711, 4711, "4711", "/")
-    assert find_user(PASSWD, GROUP, "homeless") == User(7, 7, "homeless", "/")
+    assert find_user(PASSWD, GROUP, "bob", IDS) == bob
+    assert find_user(PASSWD, GROUP, "1000", IDS) == bob
+    assert find_user(PASSWD, GROUP, "4711", IDS) == User(4711, 4711, "4711", "/")
+    assert find_user(PASSWD, GROUP, "homeless", IDS) == User(7, 7, "homeless", "/")
 
 
 @pytest.mark.parametrize("name", ["nobody", "bad", "short", "-1", "65536", "", "bob:x"])
 def test_unknown_users(name: str) -> None:
     with pytest.raises(NotFoundError):
-        find_user(PASSWD, GROUP, name)
+        find_user(PASSWD, GROUP, name, IDS)
 
 
 @pytest.mark.parametrize(
@@ -94,27 +98,39 @@ def test_ids_that_no_guest_has(number: str) -> None:
     """setresuid(-1) leaves a process what it is: the host's root."""
     for ids in (f"{number}:0", f"0:{number}", f"{number}:{number}"):
         with pytest.raises(NotFoundError):
-            find_user(f"evil:x:{ids}::/:/bin/sh\n", "", "evil")
+            find_user(f"evil:x:{ids}::/:/bin/sh\n", "", "evil", IDS)
+
+
+def test_a_guest_has_as_many_ids_as_its_map() -> None:
+    lent = make_idmap(100000, 131072, {"raw.idmap": "uid 1000 200000"})
+    assert parse_map(lent.uid_text, lent.gid_text) == lent
+    passwd, group = "far:x:131071:131071::/:/bin/sh\nlent:x:200000:5::/:\nno:x:5:200000::/:\n", "g:x:131072:far\n"
+    assert find_user(passwd, group, "far", lent) == User(131071, 131071, "far", "/")
+    assert find_user(passwd, group, "lent", lent) == User(200000, 5, "lent", "/")
+    for wanted in ("131072", "no", "200000"):
+        with pytest.raises(NotFoundError):
+            find_user("" if wanted == "200000" else passwd, group, wanted, lent)
+    assert find_user("", "", "4294967294", IDENTITY).uid == 4294967294
 
 
 def test_a_line_with_such_an_id_is_passed_over() -> None:
     passwd = "root:x:4294967295:0::/a:/bin/sh\nroot:x:0:0::/b:/bin/sh\n"
-    assert find_user(passwd, "", "root") == User(0, 0, "root", "/b")
+    assert find_user(passwd, "", "root", IDS) == User(0, 0, "root", "/b")
     with pytest.raises(NotFoundError):
-        find_user(passwd, "", "4294967295")
+        find_user(passwd, "", "4294967295", IDENTITY)
 
 
 def test_a_guest_without_a_user_database() -> None:
-    assert find_user("", "", "0") == User(0, 0, "0", "/")
+    assert find_user("", "", "0", IDS) == User(0, 0, "0", "/")
     with pytest.raises(NotFoundError):
-        find_user("", "", "root")
+        find_user("", "", "root", IDS)
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_ids_are_always_a_guests(passwd: str, group: str) -> None:
     for wanted in ("root", "0", "", *passwd.replace("\n", ":").split(":")):
         with contextlib.suppress(NotFoundError):
-            user = find_user(passwd, group, wanted)
+            user = find_user(passwd, group, wanted, IDS)
             assert all(0 <= number <= 65535 for number in (user.uid, user.gid, *user.groups))
 
 

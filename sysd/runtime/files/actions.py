@@ -8,6 +8,7 @@ gave, links in /proc that jump elsewhere are refused, and only files and folders
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -58,7 +59,7 @@ class Tree:
             mode, uid, gid = _wanted(request, found[1] if found else None, FILE_MODE)
             with _draft(parent) as (fd, draft):
                 size = self._copy(data, fd, None)
-                os.fchown(fd, uid, gid)
+                _give(fd, uid, gid)
                 os.fchmod(fd, mode)
                 os.rename(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
         return {"size": str(size)}
@@ -115,16 +116,11 @@ class Tree:
                 return {}
         parent = self.open("/".join(parts[:-1]), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.mkdir(parts[-1], 0o700, dir_fd=parent)
-            fd = os.open(parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            _make_folder(parent, parts[-1], _wanted(request, None, DIRECTORY_MODE))
         except FileExistsError:
             raise ExistsError(f"{request.path} exists already") from None
         finally:
             os.close(parent)
-        mode, uid, gid = _wanted(request, None, DIRECTORY_MODE)
-        os.fchown(fd, uid, gid)
-        os.fchmod(fd, mode)
-        os.close(fd)
         return {}
 
     # ways
@@ -212,12 +208,39 @@ def _draft(parent: int) -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
+def _make_folder(parent: int, name: str, wanted: tuple[int, int, int]) -> None:
+    """With a mode, a user and a group; or not at all."""
+    mode, uid, gid = wanted
+    os.mkdir(name, 0o700, dir_fd=parent)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            _give(fd, uid, gid)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=parent)
+        raise
+
+
 def _wanted(request: FileRequest, found: os.stat_result | None, mode: int) -> tuple[int, int, int]:
     """Mode, user and group: as asked for, else as they are, else root's."""
     was = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) if found else (mode, 0, 0)
     asked = (request.mode, request.uid, request.gid)
     mode, uid, gid = (new if new >= 0 else old for new, old in zip(asked, was, strict=True))
     return mode, uid, gid
+
+
+def _give(fd: int, uid: int, gid: int) -> None:
+    """Only the kernel knows the ids of the user namespace that we are in (chown(2): EINVAL)."""
+    try:
+        os.fchown(fd, uid, gid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise InvalidError(f"the instance has no user {uid} or no group {gid}", "see security.idmap.size") from None
 
 
 def _check_file(path: str, info: os.stat_result) -> None:
