@@ -10,7 +10,7 @@ import canaries
 import coverage_of_kinds
 import pytest
 from guests import Instance, syscont, unique
-from hosts import KINDS, Host, Recipe, images
+from hosts import KINDS, Host, Recipe, VmHost, images
 from hosts.cli import newest_deb
 
 NEEDS = {
@@ -20,6 +20,7 @@ NEEDS = {
     "needs_smt": "cores with two threads, and core scheduling in the kernel",
     "needs_sriov": "an SR-IOV network card, and netdevsim",
     "needs_quotas": "a kernel whose file systems count by projects",
+    "needs_hardware": "hardware that is plugged in and out, and Debian's kernel with all its drivers",
     "needs_power_cut": "a power cut that loses what was not synced (any host can be cut off)",
 }
 
@@ -138,6 +139,15 @@ def make_host(
 def host(host_kind: type[Host], installed: Callable[[str], Host]) -> Iterator[Host]:
     """One host for the whole run, with syscont installed and an uplink. Leave it as it was."""
     with host_kind(uplink=True, base=installed("plain")) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def hardware_host(host_kind: type[Host], deb: Path) -> Iterator[VmHost]:
+    """The same with Debian's own kernel, and with hardware to plug in. Tests on it are marked needs_hardware."""
+    with host_kind(recipe=Recipe(variant="hardware")) as one:
+        assert isinstance(one, VmHost)
+        one.install_deb(deb)
         yield one
 
 

@@ -113,6 +113,28 @@ def test_later_mounts_of_the_host_are_seen_when_asked_for(host: Host, guest: Ins
         device(guest, "remove", "alone", "follows")
 
 
+def test_disks_of_a_privileged_guest(host: Host, launch: Launch, data: str) -> None:
+    """Ids are the host's own, asked for or not; all else is as for others."""
+    one = launch("", "--config", "security.privileged=true")
+    device(one, "add", "data", "disk", f"source={data}", "path=/mnt", "recursive=true", "propagation=rslave")
+    device(one, "add", "fixed", "disk", f"source={data}", "path=/fixed", "readonly=true", "shift=true")
+    one.sh("echo by-guest >/mnt/new; chown 1000 /mnt/new")
+    assert host.sh(f"stat -c %u {data}/new; rm {data}/new") == "1000\n"
+    host.sh(f"mount -t tmpfs later {data}/below && echo x >{data}/below/inner")
+    try:
+        assert one.sh("cat /mnt/below/inner; ls /fixed/below") == "x\n"
+        # Its mounts are its own.
+        one.sh("mkdir /mnt/below/more; mount -t tmpfs mine /mnt/below/more; touch /mnt/below/more/mine")
+        assert host.sh(f"ls {data}/below/more") == ""
+        one.sh("umount /mnt/below/more")
+    finally:
+        host.sh(f"umount {data}/below")
+    assert one.exec("sh", "-c", "echo bad >/fixed/file", check=False).returncode
+    assert host.read_text(f"{data}/file") == "hello\n"
+    device(one, "remove", "data", "fixed")
+    assert not mounts(one, "/mnt") + mounts(one, "/fixed")
+
+
 def test_a_file_and_options_of_a_mount(host: Host, guest: Instance, data: str) -> None:
     words = (f"source={data}/file", "path=/etc/from-host", "raw.mount.options=noexec,nosuid")
     device(guest, "add", "file", "disk", *words)
@@ -201,10 +223,13 @@ def rdev(instance: Instance, path: str) -> list[str]:
     return instance.exec("stat", "-c", "%F %t:%T %a %u:%g", path).stdout.split("\n")[0].split(" ")
 
 
+@pytest.mark.parametrize("privileged", ["false", "true"])
 @pytest.mark.parametrize("when", ["at start", "running"])
-def test_a_device_node_can_be_opened_while_it_is_given(host: Host, launch: Launch, when: str) -> None:
+def test_a_device_node_can_be_opened_while_it_is_given(
+    host: Host, launch: Launch, when: str, privileged: str
+) -> None:
     host.sh(f"test -e {LOOP} || mknod {LOOP} c 10 237")
-    one = launch()
+    one = launch("", "--config", f"security.privileged={privileged}")
     attempt = ("sh", "-c", "exec 3<>/dev/mine")
     words = (f"source={LOOP}", "path=/dev/mine", "gid=5", "mode=0640")
     device(one, "add", "mine", "unix-char", *words)
@@ -229,6 +254,31 @@ def test_a_node_that_a_guest_keeps_is_of_no_use_any_more(host: Host, launch: Lau
     assert one.exec("sh", "-c", "exec 3<>/kept", check=False).returncode
 
 
+@pytest.fixture
+def loop(host: Host) -> Iterator[str]:
+    """A block device that reads "on the disk"."""
+    path = host.sh("echo on the disk >/var/tmp/loop; truncate -s 1M /var/tmp/loop; losetup --find --show /var/tmp/loop")
+    yield path.strip()
+    host.sh(f"losetup --detach {path.strip()}; rm /var/tmp/loop")
+
+
+@pytest.mark.needs_controllers  # and a kernel that enforces device policies
+def test_what_is_not_given_can_t_be_opened(host: Host, launch: Launch, loop: str) -> None:
+    """By a guest whose root may make nodes, too: systemd's device policy decides."""
+    one = launch("", "--config", "security.privileged=true")
+    make, system = (host.sh(f"stat -c '%Hr %Lr' {path}").strip() for path in (loop, "/dev/vda"))
+    assert "not permitted" in one.exec("sh", "-c", f"mknod /root/own b {make}", check=False).stderr
+    device(one, "add", "disk", "unix-block", f"source={loop}", "path=/dev/mine")
+    one.sh(f"mknod /root/own b {make}")
+    for node in ("/dev/mine", "/root/own"):
+        assert one.sh(f"head -n1 {node}") == "on the disk\n"
+    assert "not permitted" in one.exec("sh", "-c", f"mknod /root/system b {system}", check=False).stderr
+    device(one, "remove", "disk")
+    assert "not permitted" in one.exec("sh", "-c", "exec 3</root/own", check=False).stderr
+    one.do("restart --force")
+    assert "not permitted" in one.exec("sh", "-c", "exec 3</root/own", check=False).stderr
+
+
 def test_a_guest_makes_no_nodes_of_its_own(guest: Instance) -> None:
     assert guest.exec("mknod", "/dev/own", "c", "1", "11", check=False).returncode
 
@@ -251,7 +301,9 @@ def link(instance: Instance, name: str) -> str:
     return instance.exec("ip", "address", "show", name, check=False).stdout
 
 
-def test_interfaces_come_and_go_while_the_guest_runs(host: Host, guest: Instance) -> None:
+@pytest.mark.parametrize("privileged", ["false", "true"])
+def test_interfaces_come_and_go_while_the_guest_runs(host: Host, launch: Launch, privileged: str) -> None:
+    guest = launch("", "--config", f"security.privileged={privileged}")
     device(guest, "add", "second", "nic", "network=syscontbr0", "mtu=1400")
     assert "mtu 1400" in link(guest, "eth1")
     config = json.loads(syscont(host, "config", "show", guest.name, "--format", "json").stdout)["config"]

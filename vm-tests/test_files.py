@@ -15,10 +15,11 @@ SCRATCH = "/var/tmp/files"
 STALL = "sleep 61.5"
 
 
-@pytest.fixture(scope="module", params=["running", "stopped"])
+@pytest.fixture(scope="module", params=["running", "stopped", "privileged"])
 def instance(request: pytest.FixtureRequest, host: Host, busybox: str) -> Iterator[Instance]:
     one = Instance(host, f"files-{request.param}")
-    syscont(host, "launch" if request.param == "running" else "create", busybox, one.name)
+    options = ["--config", "security.privileged=true"] if request.param == "privileged" else []
+    syscont(host, "create" if request.param == "stopped" else "launch", *options, busybox, one.name)
     yield one
     syscont(host, "delete", "--force", one.name)
 

@@ -111,7 +111,8 @@ class Manager:
             self.uplinks,
             self.lifecycle.reload_all,
         )
-        self.hardware = Hardware(self.table, self.lifecycle)
+        self.hardware = Hardware(self.table, self.lifecycle, self.systemd)
+        self.guests.on_start(self.hardware.started)
         self.instances = Instances(
             self.register,
             self.events,

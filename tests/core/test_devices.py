@@ -233,6 +233,25 @@ def test_hardware_that_is_required_must_be_there(sys_tree: Path) -> None:
         devices.shares({"one": {"type": "gpu", "vendorid": "ffff"}})
 
 
+def test_while_a_guest_runs_nothing_is_required(sys_tree: Path) -> None:
+    there = {"type": "usb", "vendorid": "0403", "required": "true"}
+    found = devices.present(
+        {
+            "there": there,
+            "gone": {**there, "vendorid": "ffff"},
+            "node": {**NODE, "required": "false"},
+            "unplugged": {**NODE, "source": "/dev/nowhere", "required": "false"},
+            "fixed": NODE,
+            "card": {"type": "gpu"},
+            "disk": DISK,
+        }
+    )
+    assert [(share.device, share.path) for share in found] == [
+        ("there", "/dev/bus/usb/001/006"),
+        ("node", "/dev/null"),
+    ]
+
+
 # interfaces
 
 
@@ -296,6 +315,7 @@ def test_a_change_is_the_difference() -> None:
         (b"remove@/devices/x/tty/ttyACM0\0ACTION=remove\0DEVNAME=ttyACM0\0", True),
         (b"add@/devices/virtual/net/veth0\0ACTION=add\0INTERFACE=veth0\0", False),
         (b"libudev\0\xfe\xed\xca\xfe", False),
+        (b"libudev\0".ljust(40, b"\1") + b"ACTION=add\0DEVNAME=/dev/sda\0DEVLINKS=/dev/disk/by-id/x\0", True),
         (b"", False),
     ],
 )

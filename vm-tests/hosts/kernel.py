@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The VM hosts' kernel: what no Debian kernel has (SCHED_CORE, NETDEVSIM), nothing as a module."""
+"""The VM hosts' kernels: our own has what no Debian kernel has (SCHED_CORE, NETDEVSIM), and nothing as a module;
+Debian's has drivers for all the hardware there is."""
 
 import os
 import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import apt
+from . import apt, rootfs
 from .cache import cache_dir, key_of, made
 from .command import HostError
 from .say import say
@@ -19,6 +21,21 @@ _TESTS = Path(__file__).resolve().parents[1]
 _CONFIG = _TESTS / "testkernel" / f"config-{_VERSION}.defconfig"
 _READY_MADE = _TESTS.parents[1] / "shared" / "testkernel"
 _TOOLS = "gcc make flex bison bc libelf-dev libssl-dev xz-utils cpio kmod rsync perl"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a VM host boots: Debian's kernels need an initrd, ours has none."""
+
+    kernel: Path
+    initrd: Path | None = None
+
+
+def of(recipe: rootfs.Recipe) -> Boot:
+    """The kernel that is among a recipe's packages, else our own."""
+    for found in rootfs.tree(recipe).glob("boot/vmlinuz-*"):
+        return Boot(found, found.with_name(found.name.replace("vmlinuz", "initrd.img")))
+    return Boot(image())
 
 
 def image() -> Path:

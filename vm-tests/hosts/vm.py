@@ -6,13 +6,15 @@ import subprocess
 import time
 import uuid
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
-from . import apt, disk, kernel, rootfs, ssh
+from . import apt, disk, kernel, qmp, rootfs, ssh
 from .command import HostError
 from .host import Host
 
-# Two threads of one core, for core scheduling; svm, so that the guest has a /dev/kvm that works.
+# Two threads of one core, for core scheduling; svm, so that the guest has a /dev/kvm that works. What is plugged in
+# while it runs goes to the usb controller, and to port1 where no card is in it.
 _HARDWARE = {
     "machine": ["q35"],
     "accel": ["tcg,thread=multi,tb-size=1024"],
@@ -21,15 +23,26 @@ _HARDWARE = {
     "m": ["4096"],
     "display": ["none"],
     "netdev": ["hubport,id=spare,hubid=1"],
-    "device": ["virtio-rng-pci", "pcie-root-port,id=port1", "igb,netdev=spare,bus=port1"],
+    "device": ["virtio-rng-pci", "pcie-root-port,id=port1"],
 }
+_SRIOV = {"device": ["igb,netdev=spare,bus=port1"]}
+# USB comes and goes; graphics cards can only be there from the beginning.
+_DRIVEN_BY_DEBIAN = {"device": ["qemu-xhci,id=usb", "bochs-display", "virtio-gpu-pci"]}
+# Given by our own kernel, or by the initrd of Debian's.
 _ADDRESS = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
+
+
+def _options(hardware: dict[str, list[str]]) -> list[str]:
+    return [word for key, values in hardware.items() for one in values for word in (f"-{key}", one)]
 
 
 class VmHost(Host):
     kind: ClassVar[str] = "vm"
     serves: ClassVar[frozenset[str]] = frozenset(
-        "needs_apparmor needs_controllers needs_kvm needs_smt needs_sriov needs_quotas needs_power_cut".split()
+        (
+            "needs_apparmor needs_controllers needs_kvm needs_smt needs_sriov needs_quotas needs_hardware"
+            " needs_power_cut"
+        ).split()
     )
     slowness: ClassVar[float] = 10.0
     boot_limit: ClassVar[float] = 240.0
@@ -41,7 +54,7 @@ class VmHost(Host):
         apt.ensure("e2fsprogs", "openssh-client")
         apt.ensure_qemu()
         disk.image(recipe)
-        kernel.image()
+        kernel.of(recipe)
         ssh.key()
 
     def _prepare(self) -> None:
@@ -79,14 +92,31 @@ class VmHost(Host):
         console = f"file,id=console,append=on,path={self.directory}/console"
         drive = f"file={self.directory}/disk.qcow2,if=virtio,format=qcow2,discard=unmap"
         network = f"user,id=net,restrict={restrict},hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"
-        pairs = ((f"-{key}", one) for key, values in _HARDWARE.items() for one in values)
-        hardware = [word for pair in pairs for word in pair]
+        boot = kernel.of(self.recipe)
         return [
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", *hardware, "-name", self.name,
-            "-kernel", str(kernel.image()), "-append", self._kernel_command_line(),
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-name", self.name,
+            *_options(_HARDWARE), *_options(_DRIVEN_BY_DEBIAN if boot.initrd else _SRIOV),
+            "-kernel", str(boot.kernel), "-append", self._kernel_command_line(),
+            *(["-initrd", str(boot.initrd)] if boot.initrd else []),
             "-drive", drive, "-netdev", network, "-device", "virtio-net-pci,netdev=net",
-            "-chardev", console, "-serial", "chardev:console",
+            "-chardev", console, "-serial", "chardev:console", "-qmp", f"unix:{self._qmp},server=on,wait=off",
         ]  # fmt: skip
+
+    @property
+    def _qmp(self) -> Path:
+        return self.directory / "qmp"
+
+    def machine(self, command: str, **arguments: Any) -> Any:
+        """Have QEMU do something to the machine while it runs, in the words of its protocol."""
+        return qmp.ask(self._qmp, command, **arguments)
+
+    def plug(self, name: str, driver: str, **properties: Any) -> None:
+        """Put a device into the running machine, such as usb-kbd."""
+        self.machine("device_add", id=name, driver=driver, **properties)
+
+    def unplug(self, name: str) -> None:
+        """Pull a device out, and wait until it is gone."""
+        self.machine("device_del", id=name, until="DEVICE_DELETED")
 
     def _kernel_command_line(self) -> str:
         public = base64.b64encode(ssh.public_key().encode()).decode()

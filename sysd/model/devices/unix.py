@@ -64,8 +64,10 @@ _HARDWARE = (
     Key("vendorid", _hardware_id, "", "Vendor, four hexadecimal digits."),
     Key("productid", _hardware_id, "", "Product, four hexadecimal digits."),
 )
-_NODE_REQUIRED = Key("required", boolean, "true", "Refuse to start when the device is not there.")
-_REQUIRED = Key("required", boolean, "false", "Refuse to start when no such device is there.")
+_NODE_REQUIRED = Key(
+    "required", boolean, "true", "Refuse to start when the device is not there; when false, it comes and goes."
+)
+_REQUIRED = Key("required", boolean, "false", "Refuse to start when no such device is there; it comes and goes.")
 
 NODE_OPTIONS = (
     Key("source", device_path, "", "Device node of the host."),

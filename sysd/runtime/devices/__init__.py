@@ -6,21 +6,30 @@ Interfaces are sysd.network.nics, proxies sysd.runtime.proxies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 
+from sysd.model.devices.check import SCHEMAS
+from sysd.model.errors import FailedError
 from sysd.runtime.devices import disk, hardware, node
+from sysd.runtime.devices.node import NODES
 from sysd.runtime.spec import Share
 
 _SHARES: dict[str, Callable[[str, Mapping[str, str]], list[Share]]] = {
     "disk": disk.shares,
-    "unix-char": node.shares,
-    "unix-block": node.shares,
+    **dict.fromkeys(NODES, node.shares),
     "unix-hotplug": hardware.hotplug_shares,
     "usb": hardware.usb_shares,
     "gpu": hardware.gpu_shares,
 }
-COMES_AND_GOES = frozenset({"unix-hotplug", "usb"})
-"""Types whose shares change while an instance runs."""
+_HARDWARE = frozenset({"unix-hotplug", "usb"})
+
+
+def comes_and_goes(options: Mapping[str, str]) -> bool:
+    """Whether what a device shows follows the hardware while an instance runs. As in LXD, a named node does so unless
+    it is required."""
+    kind = options["type"]
+    return kind in _HARDWARE or (kind in NODES and not SCHEMAS[kind].boolean(options, "required"))
 
 
 def shares(devices: Mapping[str, Mapping[str, str]]) -> list[Share]:
@@ -30,5 +39,18 @@ def shares(devices: Mapping[str, Mapping[str, str]]) -> list[Share]:
     for name, options in devices.items():
         if make := _SHARES.get(options["type"]):
             found += make(name, options)
-    # A folder before what is mounted below it.
+    return in_order(found)
+
+
+def present(devices: Mapping[str, Mapping[str, str]]) -> list[Share]:
+    """What is there now of those that come and go, required or not: that counts when an instance starts."""
+    found: list[Share] = []
+    for name, options in devices.items():
+        with contextlib.suppress(FailedError):
+            found += _SHARES[options["type"]](name, options) if comes_and_goes(options) else []
+    return found
+
+
+def in_order(found: Iterable[Share]) -> list[Share]:
+    """A folder before what is mounted below it."""
     return sorted(found, key=lambda share: share.path.count("/"))

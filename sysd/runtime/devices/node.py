@@ -12,11 +12,11 @@ from sysd.model.devices.unix import mode, node_path
 from sysd.model.errors import FailedError
 from sysd.runtime.spec import Share
 
-_KINDS = {"unix-char": ("char", stat.S_ISCHR), "unix-block": ("block", stat.S_ISBLK)}
+NODES = {"unix-char": ("char", stat.S_ISCHR), "unix-block": ("block", stat.S_ISBLK)}
 
 
 def shares(name: str, options: Mapping[str, str]) -> list[Share]:
-    kind, is_kind = _KINDS[options["type"]]
+    kind, is_kind = NODES[options["type"]]
     source = options.get("source") or options["path"]
     if "major" in options:
         number = (int(options["major"]), int(options["minor"]))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hardware as it comes and goes: the kernel's uevents (netlink(7), NETLINK_KOBJECT_UEVENT), no udev needed."""
+"""Hardware as it comes and goes: the kernel's uevents (netlink(7), NETLINK_KOBJECT_UEVENT).
+
+No udev is needed, but where it runs its own messages are heard too: they come when its links are in place.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,18 @@ import socket
 from collections.abc import Callable
 
 _NETLINK_KOBJECT_UEVENT = 15
-_FROM_KERNEL = 1
-"""The multicast group of the kernel's own messages; those of the second one are udev's."""
+_GROUPS = 1 | 2
+"""The kernel's own messages, and udev's. Neither is believed in more than that there is something to look for."""
+_UDEV, _UDEV_HEADER = b"libudev\0", 40
+"""What a message of udev's begins with, and the length of what precedes its fields (libsystemd, device-monitor.c)."""
 _BUFFER = 1 << 20
 _READS = 256
 
 
 def concerns_devices(message: bytes) -> bool:
     """Whether a uevent tells of a device node that came or went."""
-    head, *fields = message.split(b"\0")
-    action = head.partition(b"@")[0]
-    return action in (b"add", b"remove", b"bind", b"unbind", b"change") and any(
-        field.startswith((b"DEVNAME=", b"PRODUCT=")) for field in fields
-    )
+    fields = (message[_UDEV_HEADER:] if message.startswith(_UDEV) else message).split(b"\0")
+    return any(field.startswith((b"DEVNAME=", b"PRODUCT=")) for field in fields)
 
 
 class UeventWatch:
@@ -36,7 +38,7 @@ class UeventWatch:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETLINK_KOBJECT_UEVENT
         )
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        self._socket.bind((0, _FROM_KERNEL))
+        self._socket.bind((0, _GROUPS))
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     def close(self) -> None:
@@ -49,13 +51,13 @@ class UeventWatch:
         concerned = False
         for _ in range(_READS):
             try:
-                data, (sender, _) = self._socket.recvfrom(1 << 14)
+                data = self._socket.recv(1 << 14)
             except BlockingIOError:
                 break
             except OSError:  # some were lost: whatever they told of is looked for
                 concerned = True
                 continue
-            concerned |= sender == 0 and concerns_devices(data)
+            concerned |= concerns_devices(data)
         if concerned:
             self._settle()
 
