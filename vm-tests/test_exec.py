@@ -94,8 +94,8 @@ def test_a_command_may_have_any_id_of_its_instance(host: Host, launch: Launch, s
     assert syscont(host, *command).stdout.split() == [str(highest), str(highest)]
     refused = syscont(host, "exec", f"--user={highest + 1}", instance.name, "--", "id", check=False)
     assert (refused.returncode, refused.stdout) == (125, "")
-    host.sh(f"echo x >/var/tmp/owned; syscont file push --uid={highest} /var/tmp/owned {instance.name}/root/owned")
-    assert instance.sh("stat -c %u /root/owned") == f"{highest}\n"
+    host.sh(f"echo x >/var/tmp/owned; syscont file push --uid=100000 /var/tmp/owned {instance.name}/root/owned")
+    assert instance.sh("stat -c %u /root/owned") == "100000\n"
     push = ("file", "push", f"--uid={highest + 1}", "/var/tmp/owned", f"{instance.name}/root/other")
     assert syscont(host, *push, check=False).returncode
     assert instance.sh("ls -A /root") == "owned\n"
