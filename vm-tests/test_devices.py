@@ -342,6 +342,11 @@ def test_routed(host: Host, launch: Launch, wire: str) -> None:
     assert "198.51.100.9/32" in link(one, "lan0")
     assert "default via 169.254.0.1" in one.exec("ip", "route").stdout
     one.exec("ping", "-c1", "-W3", "198.51.100.1")
+    assert "198.51.100.9" in host.sh(f"ip neigh show proxy dev {wire}")
+    one.do("stop --force")
+    # Another host may have the address next.
+    until(host, lambda: "198.51.100.9" not in host.sh(f"ip neigh show proxy dev {wire}"))
+    assert not host.sh("ls /run/syscont/netns")
 
 
 @pytest.mark.needs_controllers  # and ipvlan, which the kernel of VM hosts has

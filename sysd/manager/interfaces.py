@@ -14,7 +14,7 @@ from sysd.model.devices.check import SCHEMAS, check_together
 from sysd.model.errors import FailedError
 from sysd.model.instance import Instance, hardware_address, host_interface_name, interface_name
 from sysd.network import links, nics
-from sysd.network.nics import GUEST, HOST, Address, Nic
+from sysd.network.nics import GUEST, HOST, Address, Nic, Step
 from sysd.runtime.container import Links
 from sysd.runtime.replay import HOST_NETNS_FD, NETNS_FD
 from sysd.runtime.spec import Plugged
@@ -81,14 +81,13 @@ def _has_host_name(expanded: Instance, name: str, kind: str) -> bool:
 async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     """All of an expanded instance. Raises FailedError when a link of the host's that one needs is not there."""
     made: dict[str, Plugged] = {}
-    put_back: list[str] = []
+    put_back: list[Step] = []
     names = names_of(instance.devices)
     for name in names:
         nic = await _nic(instance, name, find_uplink)
         found = nics.requests(nic, NETNS_FD, HOST_NETNS_FD)
         made[name] = Plugged(list(found.plug), list(found.unplug))
-        if nic.kind == "physical":
-            put_back += [request for _, request in found.unplug]
+        put_back += nics.left_behind(nic, found)
     steps = [step for each in made.values() for step in each.plug]
     first = interface_name(instance, names[0]) if names else ""
     host = [request for side, request in steps if side == HOST]

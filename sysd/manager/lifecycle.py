@@ -331,7 +331,8 @@ class Lifecycle:
         expanded = self._table.expand(instance)
         spec = await self._make_spec(expanded)
         if spec.put_back and not had.pin:
-            raise FailedError(f"{instance.name} runs", "stop it before it is given a physical interface")
+            what = "a physical, routed or ipvlan interface"
+            raise FailedError(f"{instance.name} runs", f"stop it before it is given {what}")
         todo = hotplug.steps(had.shares, had.nics, spec)
         io_limits = io_properties(expanded.devices)
         try:

@@ -134,6 +134,16 @@ def _on_parent(nic: Nic, guest_fd: int) -> Requests:
     return Requests((add, *proxied, *static), ((GUEST, _delete(nic.name)), *undo))
 
 
+def left_behind(nic: Nic, made: Requests) -> list[Step]:
+    """What is to be done when the guest has ended: its own links go with it, the host's link and what the host
+    answers for it on a parent do not."""
+    if nic.kind == "physical":
+        return list(made.unplug)
+    if nic.kind in ("routed", "ipvlan") and nic.parent:
+        return [step for step in made.unplug if step[0] == HOST]
+    return []
+
+
 def _physical(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
     """The link itself, by name: its index is another each time that it comes back."""
     down = {"flags": 0, "change": IFF_UP}

@@ -65,7 +65,7 @@ class Links:
     host: list[str]
     guest: list[str]
     nics: dict[str, Plugged]
-    put_back: list[str]
+    put_back: list[tuple[str, str]]
 
 
 def state_dir(instance: Instance) -> Path:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         """What is needed here of the launcher's."""
 
         uuid: str
-        put_back: list[str]
+        put_back: list[tuple[str, str]]
 
     class Change(TypedDict):
         """sysd.runtime.plugging.Change as it comes out of JSON."""
@@ -64,11 +64,11 @@ def main() -> None:
 
 
 def release(spec: Spec) -> None:
-    """Physical links go back, and with them the guest's network namespace ends."""
+    """Physical links go back, the host answers for the guest no more, and the guest's network namespace ends."""
     pin = f"{PIN_DIR}/{spec['uuid']}"
     try:
         if spec["put_back"]:
-            change_links([(GUEST, request) for request in spec["put_back"]], os.open(pin, os.O_RDONLY | os.O_CLOEXEC))
+            change_links(spec["put_back"], os.open(pin, os.O_RDONLY | os.O_CLOEXEC))
     finally:
         c.unmount(pin)
         os.unlink(pin)

@@ -56,7 +56,7 @@ class Plugged:
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """host_links are rtnetlink requests (see sysd.runtime.replay) for the host, guest_links for the guest's namespace.
-    put_back are those for the guest's namespace when the guest has ended; pin keeps it for that long. nics and shares
+    put_back are sides and requests for when the guest has ended; pin keeps its namespace for that long. nics and shares
     are also what a later change is compared to. id_base is what the guest's root is on the host, as user and as group;
     tty_group its group 5; the maps are texts as user_namespaces(7) has them. sysctls are by path beneath /proc/sys,
     credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter is a
@@ -82,7 +82,7 @@ class LaunchSpec:
     lxd_socket: bool = True
     shares: list[Share] = field(default_factory=list)
     pin: bool = False
-    put_back: list[str] = field(default_factory=list)
+    put_back: list[tuple[str, str]] = field(default_factory=list)
     nics: dict[str, Plugged] = field(default_factory=dict)
     filter: str = ""
     apparmor: str = ""
