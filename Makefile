@@ -87,8 +87,8 @@ vm-test: $(READY) native deb
 # An hour or more; run before a release and before a change to what they test is called done.
 .PHONY: vm-test-heavy
 vm-test-heavy: $(READY) native deb
-	CRASH_POINTS=24 $(PYTEST) vm-tests/test_*crash.py --host-kind container
-	CRASH_POINTS=24 $(PYTEST) vm-tests --host-kind container --heavy
+	CRASH_POINTS=24 $(PYTEST) vm-tests/test_*crash.py -n 2 --dist worksteal --host-kind container
+	CRASH_POINTS=24 $(PYTEST) vm-tests -n 2 --dist worksteal --host-kind container --heavy
 	$(PYTEST) vm-tests --host-kind vm --needs-only --heavy
 
 # The tests hold these equal to what they are made from. Each is made whole before it takes its place.

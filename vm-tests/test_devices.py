@@ -323,14 +323,17 @@ def test_kinds_of_interfaces(host: Host, launch: Launch, wire: str) -> None:
     one = launch(
         "",
         *("-d", "lone,type=nic,nictype=p2p,name=lone0,host_name=lonehost0,hwaddr=02:00:00:00:00:77"),
-        *("-d", f"mac,type=nic,nictype=macvlan,parent={wire},name=mac0"),
+        # The host has a link of that name, too.
+        *("-d", f"mac,type=nic,nictype=macvlan,parent={wire},name={wire}"),
     )
     assert "02:00:00:00:00:77" in link(one, "lone0")
     host.sh("ip addr add 192.0.2.1/30 dev lonehost0")
     one.exec("sh", "-c", "ip addr add 192.0.2.2/30 dev lone0; ip link set lone0 up; ping -c1 -W3 192.0.2.1")
-    one.exec("sh", "-c", "ip addr add 198.51.100.7/24 dev mac0; ip link set mac0 up; ping -c1 -W3 198.51.100.1")
+    one.sh(f"ip addr add 198.51.100.7/24 dev {wire}; ip link set {wire} up; ping -c1 -W3 198.51.100.1")
     device(one, "remove", "mac")
-    assert not link(one, "mac0")
+    assert not link(one, wire)
+    device(one, "add", "mac", "nic", "nictype=macvlan", f"parent={wire}", f"name={wire}")
+    assert link(one, wire)
     one.do("stop --force")
     assert host.run(["ip", "link", "show", "lonehost0"], check=False).returncode
 

@@ -18,7 +18,8 @@ HOSTILE = Path(__file__).parent / "on_guest/project.c"
 SERVICES = "syscontd.socket syscontd-handover.socket syscontd.service"
 MAKE_POOL = f"""
 set -e
-systemctl stop {SERVICES}
+systemctl stop {SERVICES} 'syscont-net@*'
+ip link delete syscontbr0 || :
 truncate -s 1G /var/tmp/pool
 mkfs.ext4 -q -O quota,project -E quotatype=prjquota /var/tmp/pool
 mount -o loop,prjquota /var/tmp/pool /var/lib/syscont

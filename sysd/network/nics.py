@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,11 +128,19 @@ def _on_parent(nic: Nic, guest_fd: int) -> Requests:
         info = _info("macvlan", {"attrs": [("IFLA_MACVLAN_MODE", MACVLAN_MODE_BRIDGE)]})
     else:
         info = _info("ipvlan", {"attrs": [("IFLA_IPVLAN_MODE", IPVLAN_MODES[nic.mode])]})
-    attributes = [("IFLA_IFNAME", nic.name), *_common(nic), ("IFLA_LINK", nic.parent), ("IFLA_NET_NS_FD", guest_fd)]
+    passing = _passing_name(nic)
+    attributes = [("IFLA_IFNAME", passing), *_common(nic), ("IFLA_LINK", nic.parent), ("IFLA_NET_NS_FD", guest_fd)]
     add = (HOST, _link(RTM_NEWLINK, [*attributes, info], NLM_CREATE_EXCL))
+    rename = (GUEST, _for_link(passing, _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.name)], 0, {"index": _MARK})))
     proxied, undo = _proxied(nic) if nic.kind == "ipvlan" else ([], [])
     static = _static(nic, ()) if nic.addresses else []
-    return Requests((add, *proxied, *static), ((GUEST, _delete(nic.name)), *undo))
+    return Requests((add, rename, *proxied, *static), ((GUEST, _delete(nic.name)), *undo))
+
+
+def _passing_name(nic: Nic) -> str:
+    """For a link that is made in the guest's namespace: the kernel looks for a link of its name in ours all the same,
+    where eth0 is often taken. Always the same of the same interface."""
+    return f"sc{zlib.crc32(repr((nic.name, nic.mac, nic.parent, nic.addresses)).encode()):08x}"
 
 
 def left_behind(nic: Nic, made: Requests) -> list[Step]:
