@@ -45,12 +45,7 @@ def get(parsed: Parsed) -> int:
     name, (key, *more) = _subject(parsed)
     if more:
         raise UsageError("config get: too many arguments", f"usage: {parsed.verb.usage}")
-    config = _config(name)
-    if key not in config:
-        check_key(key, _keys_of(name))
-        return 0
-    print_value(str(config[key]))
-    return 0
+    return print_key(_config(name), key, _keys_of(name))
 
 
 def print_value(value: str) -> None:
@@ -196,6 +191,15 @@ def _config(name: str) -> Parameters:
 
 def _answer(name: str) -> Parameters:
     return client.call("GetConfig", {"name": name}) if name else client.call("GetServerConfig")
+
+
+def print_key(config: Parameters, key: str, of: str = "config") -> int:
+    """Print what a key is set to, nothing if it is not set; raises UsageError when there is no such key."""
+    if key in config:
+        print_value(str(config[key]))
+    else:
+        check_key(key, of)
+    return 0
 
 
 def check_key(key: str, of: str = "config") -> Key:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.config import assignments, check_key, print_value
+from sysd.cli.config import assignments, print_key
 from sysd.cli.errors import NOT_FOUND, CliError
 from sysd.cli.listing import text
 from sysd.cli.output import out, show, yaml
@@ -81,12 +81,7 @@ def create(parsed: Parsed) -> int:
 def get(parsed: Parsed) -> int:
     """``syscont network get``"""
     name, key = parsed.args
-    config = _network(name).get("config") or {}
-    if key in config:
-        print_value(str(config[key]))
-    else:
-        check_key(key, "network")
-    return 0
+    return print_key(_network(name).get("config") or {}, key, "network")
 
 
 def set_keys(parsed: Parsed) -> int:

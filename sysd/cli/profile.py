@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.config import assignments, check_key, print_value
+from sysd.cli.config import assignments, print_key
 from sysd.cli.errors import CliError, UsageError
 from sysd.cli.listing import text
 from sysd.cli.output import out, show, yaml
@@ -68,12 +68,7 @@ def create(parsed: Parsed) -> int:
 def get(parsed: Parsed) -> int:
     """``syscont profile get``"""
     name, key = parsed.args
-    config = _config(name)
-    if key in config:
-        print_value(str(config[key]))
-    else:
-        check_key(key)
-    return 0
+    return print_key(_config(name), key)
 
 
 def set_keys(parsed: Parsed) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import posix
 
 from sysd.cli import client
-from sysd.cli.config import assignments, check_key, print_value
+from sysd.cli.config import assignments, print_key
 from sysd.cli.errors import CliError
 from sysd.cli.listing import text
 from sysd.cli.output import out, show, yaml
@@ -79,12 +79,7 @@ def create(parsed: Parsed) -> int:
 def get(parsed: Parsed) -> int:
     """``syscont project get``"""
     name, key = parsed.args
-    config = (_answer(name).get("project") or {}).get("config") or {}
-    if key in config:
-        print_value(str(config[key]))
-    else:
-        check_key(key, "project")
-    return 0
+    return print_key((_answer(name).get("project") or {}).get("config") or {}, key, "project")
 
 
 def set_keys(parsed: Parsed) -> int:

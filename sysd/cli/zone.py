@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.config import assignments, check_key, print_value
+from sysd.cli.config import assignments, print_key
 from sysd.cli.errors import CliError
 from sysd.cli.listing import text
 from sysd.cli.output import out, show, yaml
@@ -61,12 +61,7 @@ def create(parsed: Parsed) -> int:
 def get(parsed: Parsed) -> int:
     """``syscont network zone get``"""
     name, key = parsed.args
-    config = client.call("GetZoneConfig", {"name": name}).get("config") or {}
-    if key in config:
-        print_value(str(config[key]))
-    else:
-        check_key(key, "zones")
-    return 0
+    return print_key(client.call("GetZoneConfig", {"name": name}).get("config") or {}, key, "zones")
 
 
 def set_keys(parsed: Parsed) -> int:
