@@ -35,6 +35,11 @@ ENVIRONMENT = (
 FILES = (
     (SOCKET, "Where syscontd listens; open to root and to members of the group syscont."),
     ("/usr/share/syscont/org.syscont.Manager.varlink", "The interface that is spoken there."),
+    ("/var/lib/syscont", "Instances, images and all else that is remembered."),
+    ("syscont@NAME.service", "An instance; in another project syscont@PROJECT:NAME.service."),
+    ("syscont-net@NETWORK.service", "DHCP and DNS of a network."),
+    ("syscont-exec.service", "Starts and watches the commands of exec and shell. A restart ends none of them."),
+    ("syscont-drain.service", "Reads consoles into the journal while syscontd is stopped."),
 )
 SEE_ALSO = ("systemctl(1)", "journalctl(1)", "machinectl(1)", "systemd.resource-control(5)")
 
