@@ -128,7 +128,7 @@ install: native
 	    $(INSTALL_DATA) "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file" || exit 1; done
 	install -D -m 0755 data/bin/syscont "$(DESTDIR)$(PREFIX)/bin/syscont"
 	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" data/bin/syscontd data/bin/launch data/bin/files data/bin/plug
-	$(INSTALL_DATA) -t "$(DESTDIR)$(UNITDIR)" data/systemd/*.service data/systemd/*.socket data/systemd/*.slice
+	$(INSTALL_DATA) -t "$(DESTDIR)$(UNITDIR)" data/systemd/*.service data/systemd/*.socket data/systemd/*.slice data/systemd/*.target
 	$(INSTALL_DATA) data/sysusers.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/syscont.conf"
 	$(INSTALL_DATA) data/udev/99-syscont.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-syscont.rules"
 	$(INSTALL_DATA) data/tmpfiles.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/syscont.conf"

@@ -3,6 +3,8 @@
 
 import re
 
+from conftest import Launch
+from guests import systemd_property
 from hosts import Host
 
 
@@ -23,3 +25,27 @@ def test_system_calls_of_the_daemon_are_filtered(host: Host) -> None:
     status = host.read_text(f"/proc/{pid}/status")
     assert re.search(r"^Seccomp:\s*2$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s*1$", status, re.MULTILINE)
+
+
+# instances when the host goes down
+
+
+def test_instances_stop_with_their_target(host: Host, launch: Launch) -> None:
+    """As it stops at shutdown, and each in its own way: init is asked."""
+    instance = launch()
+    instance.sh("echo '::shutdown:/bin/touch /root/asked' >>/etc/inittab; kill -HUP 1; sleep 0.2")
+    asked = instance.on_disk("/root/asked")
+    host.run(["systemctl", "stop", "syscont.target"])
+    instance.wait_for("stopped")
+    host.run(["test", "-e", asked])
+    instance.do("start")
+    assert systemd_property(host, "syscont.target", "ActiveState") == "active"
+
+
+def test_instances_stop_before_what_they_need(host: Host, launch: Launch) -> None:
+    """What stops at shutdown does so in the reverse order of After=."""
+    assert {"syscont.target", "syscont.slice"} <= set(launch().systemd("After").split())
+    after = set(systemd_property(host, "syscont.target", "After").split())
+    assert {"basic.target", "network.target", "syscontd.service"} <= after
+    assert systemd_property(host, "syscont.target", "RequiresMountsFor") == "/var/lib/syscont"
+    assert "shutdown.target" in systemd_property(host, "syscont.target", "Conflicts").split()

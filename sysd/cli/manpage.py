@@ -37,6 +37,7 @@ FILES = (
     ("/usr/share/syscont/org.syscont.Manager.varlink", "The interface that is spoken there."),
     ("/var/lib/syscont", "Instances, images and all else that is remembered."),
     ("syscont@NAME.service", "An instance; in another project syscont@PROJECT:NAME.service."),
+    ("syscont.target", "Stops all instances when it is stopped, as it is when the host goes down."),
     ("syscont-net@NETWORK.service", "DHCP and DNS of a network."),
     ("syscont-exec.service", "Starts and watches the commands of exec and shell. A restart ends none of them."),
     ("syscont-drain.service", "Reads consoles into the journal while syscontd is stopped."),

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 LAUNCHER = "/usr/libexec/syscont/launch"
 MODPROBE = "/sbin/modprobe"
+TARGET = "syscont.target"
 DEVICES = [["char-pts", "rwm"], ["/dev/net/tun", "rwm"], ["/dev/fuse", "rwm"]]
 """What each container may open beside what DevicePolicy=closed leaves it."""
 STATE_DIR = Path("/var/lib/syscont/instances")
@@ -180,10 +181,10 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: It
     return {
         "Description": Variant("s", f"Container {instance.name}"),
         "Slice": Variant("s", "syscont.slice"),
-        # When the host goes down, guests stop while their network and their files are still there, and somebody reads
-        # what they say.
-        "After": Variant("as", ["network.target", "syscontd.service"]),
-        "RequiresMountsFor": Variant("as", [str(STATE_DIR.parent)]),
+        # The target's ordering stands for the default one, and its end at shutdown for theirs.
+        "DefaultDependencies": Variant("b", False),
+        "Requires": Variant("as", [TARGET]),
+        "After": Variant("as", [TARGET]),
         "AddRef": Variant("b", True),
         "Type": Variant("s", "notify"),
         "NotifyAccess": Variant("s", "all"),
