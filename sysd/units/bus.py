@@ -13,6 +13,8 @@ from typing import Any
 from dbus_next import BusType, Message, MessageType, RequestNameReply
 from dbus_next.aio import MessageBus
 
+from sysd.units.reader import Reader
+
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Message], bool]
@@ -47,6 +49,9 @@ class PatientBus(MessageBus):  # type: ignore[misc]
         super().__init__(bus_type=BusType.SYSTEM, negotiate_unix_fd=True)
         self._waiting: deque[tuple[Message, asyncio.Future[None]]] = deque()
         self._writing = False
+
+    def _create_unmarshaller(self) -> Reader:
+        return Reader(self._stream, self._sock)
 
     def send(self, message: Message) -> asyncio.Future[None]:
         """A future that is done when the message was written."""
