@@ -52,8 +52,15 @@ class Sockets:
         self._plug("usb-kbd")
 
     def _plug(self, driver: str, **properties: Any) -> None:
+        """Returns when the host's udev has dealt with it."""
+        before = self._numbers()
         self._machine.plug(driver, driver, bus="usb.0", **properties)
         self._full.callback(self._machine.unplug, driver)
+        until(self._machine, lambda: self._numbers() - before)
+        self._machine.sh("udevadm settle")
+
+    def _numbers(self) -> set[str]:
+        return set(self._machine.sh("cat /sys/bus/usb/devices/*/dev 2>/dev/null || true").split())
 
     def empty(self) -> None:
         self._full.close()
