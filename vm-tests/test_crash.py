@@ -346,7 +346,8 @@ def test_who_writes_to_the_console_does_not_wait_for_a_daemon_that_is_stopped(
 
 
 def test_guests_end_before_the_daemon_when_the_host_does(crash_host: Host, steady: Instance) -> None:
-    assert "syscontd.service" in steady.systemd("After").split()
+    assert "syscont.target" in steady.systemd("After").split()
+    assert "syscontd.service" in crash_host.sh("systemctl show --value -p After syscont.target").split()
 
 
 def steady_main_pid(host: Host) -> str:
