@@ -16,12 +16,15 @@ from sysd.manager.register import Register
 from sysd.manager.table import Table
 from sysd.model.config import get_bool
 from sysd.model.errors import SyscontError
-from sysd.model.instance import STATE, Instance, Phase
+from sysd.model.instance import STATE, Instance, Phase, State
 
 log = logging.getLogger(__name__)
 
 HAS_RUN = f"{STATE}power"
 """LXD's name; set to RUNNING when an ephemeral instance's guest has begun to run."""
+RUNNING = "RUNNING"
+SPARED = "SPARED"
+"""What was interrupted had asked the guest to stop, which goes on: it is not to be deleted then."""
 
 
 class Ephemeral:
@@ -47,11 +50,17 @@ class Ephemeral:
         instance = self._table.find(event.project, event.name)
         if instance is None or not instance.ephemeral or instance.phase is not Phase.READY:
             return
-        status = self._table.status(instance)
-        if status.leader and HAS_RUN not in instance.config:
-            self._register.commit((replace(instance, config=instance.config | {HAS_RUN: "RUNNING"}),))
-        elif status.state in STOPPED and HAS_RUN in instance.config:
+        status, power = self._table.status(instance), instance.config.get(HAS_RUN)
+        if status.state in STOPPED and power == RUNNING:
             self._begin(instance)
+        elif status.state in STOPPED and power == SPARED:
+            self._remember(instance, None)
+        elif status.leader and status.state is not State.STOPPING and power != RUNNING:
+            self._remember(instance, RUNNING)
+
+    def _remember(self, instance: Instance, power: str | None) -> None:
+        rest = {key: value for key, value in instance.config.items() if key != HAS_RUN}
+        self._register.commit((replace(instance, config=rest | ({HAS_RUN: power} if power else {})),))
 
     def _begin(self, instance: Instance) -> None:
         """Delete it when nobody else is at it any more; a restart has started it again by then."""
@@ -82,10 +91,16 @@ class Ephemeral:
             if not instance.ephemeral or HAS_RUN not in instance.config:
                 continue
             try:
-                if instance.reference in stopped_by_us and await self._lifecycle.refresh(instance) in STOPPED:
-                    config = {key: value for key, value in instance.config.items() if key != HAS_RUN}
-                    self._register.commit((replace(instance, config=config),))
+                if instance.reference in stopped_by_us or instance.config[HAS_RUN] == SPARED:
+                    await self._spare(instance)
                 else:
                     await self._delete_stopped(instance.uuid)
             except (SyscontError, OSError) as error:
                 log.error("ephemeral instance %s can't be removed: %s", instance.name, error)
+
+    async def _spare(self, instance: Instance) -> None:
+        state = await self._lifecycle.refresh(instance)
+        if state in STOPPED:
+            self._remember(instance, None)
+        elif state is State.STOPPING:
+            self._remember(instance, SPARED)
