@@ -369,6 +369,23 @@ def test_last_words_of_a_guest_that_ends_while_the_daemon_is_away(crash_host: Ho
     leftovers.expect_same(crash_host, before)
 
 
+def test_an_ephemeral_instance_outlives_its_restart(crash_host: Host) -> None:
+    """The daemon dies while the guest is on its way down; that was to come up again."""
+    before = leftovers.settled(crash_host)
+    syscont(crash_host, "launch", "busybox", "x", "--ephemeral")
+    one = Instance(crash_host, "x")
+    one.sh("echo '::shutdown:/bin/sleep 2' >>/etc/inittab; kill -HUP 1; sleep 0.2")
+    client = crash_host.spawn(["syscont", "restart", "x"])
+    until(crash_host, lambda: one.state == "stopping")
+    crash_host.run(["systemctl", "kill", "--signal=KILL", "syscontd.service"])
+    client.communicate()
+    until(crash_host, lambda: one.state == "stopped")
+    one.do("start")
+    one.do("stop", "--force")
+    until(crash_host, lambda: not one.seen())
+    leftovers.expect_same(crash_host, before)
+
+
 def test_last_words_on_the_console_are_logged(crash_host: Host, steady: Instance) -> None:
     with leftovers.nothing_happens(crash_host):
         syscont(crash_host, "launch", "busybox", "x")

@@ -61,6 +61,8 @@ from sysd.units.systemd import Systemd
 log = logging.getLogger(__name__)
 
 STATE_ROOT = Path("/var/lib/syscont")
+STOPS_FOR_A_WHILE = (snapshots.RESTORING, "restart-instance")
+"""Kinds of operations."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -193,7 +195,7 @@ class Manager:
         await self.guests.find_running(stored)
         await self._finish_interrupted()
         await self.snapshots.finish_interrupted()
-        await self.ephemeral.finish({o.target.partition("/")[0] for o in interrupted if o.kind == snapshots.RESTORING})
+        await self.ephemeral.finish({o.target.partition("/")[0] for o in interrupted if o.kind in STOPS_FOR_A_WHILE})
         await self.quotas.apply_all()
         await self.backups.sweep()
         await self.networks.start()
@@ -283,8 +285,11 @@ class Manager:
             if wait:
                 await self.lifecycle.wait_for_boot(instance, job)
 
-        # systemd is what remembers these; a crash leaves nothing of ours to put right.
-        return self.operations.begin(f"{verb}-instance", name, work, owner, record=False)
+        # systemd is what remembers these; a crash leaves nothing of ours to put right, but that what stops for a while
+        # is not to be deleted for it.
+        instance = self.table.by_uuid(uuid)
+        record = verb == "restart" and instance.ephemeral
+        return self.operations.begin(f"{verb}-instance", instance.reference, work, owner, record=record)
 
     # facts
 
