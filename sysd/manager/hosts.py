@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sysd.manager.table import Table
 from sysd.model.addresses import Address, addresses
-from sysd.model.devices.nic import ISOLATION
+from sysd.model.devices.nic import OF_BRIDGES
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
@@ -18,7 +18,6 @@ from sysd.network.dnsmasq import Host
 Look = Callable[[str], Network | None]
 """The network of a name."""
 _KEPT = ("ipv4.address", "ipv6.address")
-_OF_BRIDGES = (*_KEPT, "host_name", ISOLATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look) -> None:
         if network is None:
             hint = "'syscont network list' shows what there is"
             raise NotFoundError(f"device {name}: no network {options['network']!r}", hint)
-        for key in _OF_BRIDGES:
+        for key in OF_BRIDGES:
             if key in options and not network.is_bridge:
                 raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
 

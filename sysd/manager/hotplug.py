@@ -25,14 +25,16 @@ class Step:
 
 def steps(shares: Sequence[Share], nics: Mapping[str, Plugged], wanted: LaunchSpec) -> list[Step]:
     """From what a guest has to what it is to have. What is mounted below another goes first and comes last."""
-    gone_nics = [each for name, each in nics.items() if wanted.nics.get(name) != each]
-    new_nics = [each for name, each in wanted.nics.items() if nics.get(name) != each]
+    gone_nics = [each for name, each in nics.items() if not each.same_link(wanted.nics.get(name))]
+    new_nics = [each for name, each in wanted.nics.items() if not each.same_link(nics.get(name))]
+    kept_nics = [(nics[name], each) for name, each in wanted.nics.items() if each.same_link(nics.get(name))]
     gone = [Change(remove=[share]) for share in reversed(shares) if share not in wanted.shares]
     new = [Change(add=[share]) for share in wanted.shares if share not in shares]
     return [
-        *(Step(Change(links=each.unplug), Change(links=each.plug)) for each in gone_nics),
+        *(Step(Change(links=each.unplug), Change(links=[*each.plug, *each.tune])) for each in gone_nics),
         *(Step(each, Change(add=each.remove)) for each in gone),
-        *(Step(Change(links=each.plug), Change(links=each.unplug)) for each in new_nics),
+        *(Step(Change(links=[*each.plug, *each.tune]), Change(links=each.unplug)) for each in new_nics),
+        *(Step(Change(links=new.tune), Change(links=old.tune)) for old, new in kept_nics if old.tune != new.tune),
         *(Step(each, Change(remove=each.add)) for each in new),
     ]
 

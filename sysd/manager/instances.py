@@ -370,7 +370,7 @@ class Instances:
     async def destroy(self, instance: Instance) -> None:
         """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""
         async with exclusive_layers(instance):
-            await self._lifecycle.forget(instance)
+            await self._lifecycle.destroy(instance)
             gone = replace(instance, phase=Phase.DELETING)
             self._register.put_soon(gone)
             await self._register.on_disk()

@@ -8,13 +8,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysd.model.addresses import addresses
+from sysd.model.addresses import Address, addresses
 from sysd.model.devices import nic as model
 from sysd.model.devices.check import SCHEMAS, check_together
 from sysd.model.errors import FailedError
 from sysd.model.instance import Instance, hardware_address, host_interface_name, interface_name
 from sysd.network import links, nics
-from sysd.network.nics import GUEST, HOST, Address, Nic, Step
+from sysd.network.filters import Source
+from sysd.network.nics import GUEST, HOST, Nic, Step
 from sysd.runtime.container import Links
 from sysd.runtime.replay import HOST_NETNS_FD, NETNS_FD
 from sysd.runtime.spec import Plugged
@@ -86,9 +87,9 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     for name in names:
         nic = await _nic(instance, name, find_uplink)
         found = nics.requests(nic, NETNS_FD, HOST_NETNS_FD)
-        made[name] = Plugged(list(found.plug), list(found.unplug))
+        made[name] = Plugged(list(found.plug), list(found.unplug), list(found.tune))
         put_back += nics.left_behind(nic, found)
-    steps = [step for each in made.values() for step in each.plug]
+    steps = [step for each in made.values() for step in (*each.plug, *each.tune)]
     first = interface_name(instance, names[0]) if names else ""
     host = [request for side, request in steps if side == HOST]
     guest = [request for side, request in steps if side == GUEST]
@@ -112,7 +113,23 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
         routers=_routers(options),
         gateways={version: _SCHEMA.text(options, f"ipv{version}.gateway") for version in (4, 6)},
         isolated=kind == "bridged" and _SCHEMA.boolean(options, model.ISOLATION),
+        routes=model.routes(options),
+        ingress=model.rates(options)[0],
     )
+
+
+def sources(instance: Instance) -> list[Source]:
+    """The interfaces of an expanded instance that may not send whatever they like."""
+    found = []
+    for name in names_of(instance.devices):
+        options = instance.devices[name]
+        by_mac, own = model.filtered(options)
+        egress = model.rates(options)[1]
+        if by_mac or egress:
+            mac = hardware_address(instance, name) if by_mac else ""
+            port = model.nictype(options) == "bridged"
+            found.append(Source(host_interface_name(instance, name), port, mac.lower(), own, egress))
+    return found
 
 
 async def _uplink(name: str, options: Mapping[str, str], find_uplink: FindUplink) -> Uplink:

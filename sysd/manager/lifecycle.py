@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sysd.manager import hotplug
+from sysd.manager.filters import Filters
 from sysd.manager.guests import STOPPED, Guests
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
@@ -53,6 +54,7 @@ class Lifecycle:
         ids: Ids,
         quotas: Quotas,
         proxies: Proxies,
+        filters: Filters,
         find_uplink: FindUplink,
         hosts_changed: Callable[[], None],
     ) -> None:
@@ -64,6 +66,7 @@ class Lifecycle:
         self._ids = ids
         self._quotas = quotas
         self._proxies = proxies
+        self._filters = filters
         self._find_uplink = find_uplink
         self.hosts_changed = hosts_changed
 
@@ -157,6 +160,7 @@ class Lifecycle:
 
     async def _make_spec(self, expanded: Instance) -> LaunchSpec:
         links = await links_of(expanded, self._find_uplink)
+        await self._filters.put(expanded)
         return container.make_spec(expanded, self._images.find(expanded.image), links)
 
     async def load(self, instances: list[Instance]) -> None:
@@ -346,8 +350,11 @@ class Lifecycle:
             raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error
         except FailedError as error:
             await self._systemd.set_properties(instance.unit, container.device_policy(had.shares))
+            before = self._table.expanded(self._table.by_uuid(instance.uuid))
             with contextlib.suppress(FailedError):
-                await self._proxies.sync(self._table.expanded(self._table.by_uuid(instance.uuid)))
+                await self._proxies.sync(before)
+            with contextlib.suppress(FailedError):
+                await self._filters.put(before)
             raise FailedError(f"{instance.name}: {error.message}", error.hint) from None
         spec.write_devices()
 
@@ -360,6 +367,11 @@ class Lifecycle:
         live.active_state = "inactive"
         spec_path(instance.uuid).unlink(missing_ok=True)
         own.unload(instance.uuid)
+
+    async def destroy(self, instance: Instance) -> None:
+        """Leave nothing of a stopped instance that is not in its own folder."""
+        await self.forget(instance)
+        await self._filters.remove(instance.uuid)
 
     def guest_of(self, instance: Instance) -> Guest:
         """The running guest; raises NotRunningError."""

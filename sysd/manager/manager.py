@@ -18,6 +18,7 @@ from sysd.manager.copies import Copies
 from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
 from sysd.manager.files import Files
+from sysd.manager.filters import Filters
 from sysd.manager.guests import Guests
 from sysd.manager.hardware import Hardware
 from sysd.manager.hosts import ports_of
@@ -92,6 +93,7 @@ class Manager:
         self.guests = Guests(self.table, self.systemd, Machined(bus))
         self.proxies = Proxies(self.table, self.systemd)
         self.guests.on_start(self.proxies.started)
+        self.filters = Filters(self.table, self.systemd)
         self.lifecycle = Lifecycle(
             self.table,
             self.images,
@@ -101,6 +103,7 @@ class Manager:
             self.ids,
             self.quotas,
             self.proxies,
+            self.filters,
             self.uplinks.uplink,
             self.uplinks.hosts_changed,
         )
@@ -199,6 +202,7 @@ class Manager:
         await self.quotas.apply_all()
         await self.backups.sweep()
         await self.networks.start()
+        await self.filters.start()
         await self.lifecycle.load(self.table.all())
         for operation in interrupted:
             await self._finish_change(operation)

@@ -28,8 +28,6 @@ from sysd.units.systemd import SERVICE, JobError, Systemd
 
 log = logging.getLogger(__name__)
 
-RULE_LOADERS = ("nftables.service", "firewalld.service")
-
 PortsOf = Callable[[str], list[Port]]
 """The interfaces in a network, of instances that run or not."""
 
@@ -69,7 +67,7 @@ class Uplinks:
 
     def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
         state = changed.get("ActiveState")
-        if unit in RULE_LOADERS and state == "active":
+        if unit in firewall.LOADERS and state == "active":
             # It may have flushed all tables, ours too.
             self._background.run(self._restore_rules())
         elif state is not None and self._catalog.has_network(name := dnsmasq.network_of(unit)):

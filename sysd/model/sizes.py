@@ -11,6 +11,9 @@ from sysd.model.errors import InvalidError
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{p}B": 1000**i for i, p in enumerate(("k", "M", "G", "T", "P", "E"), 1)}
 _UNITS |= {f"{p}iB": 1024**i for i, p in enumerate(("K", "M", "G", "T", "P", "E"), 1)}
+_BITS = {"": 1, "bit": 1}
+_BITS |= {f"{p}bit": 1000**i for i, p in enumerate(("k", "M", "G", "T", "P", "E"), 1)}
+_BITS |= {f"{p}ibit": 1024**i for i, p in enumerate(("K", "M", "G", "T", "P", "E"), 1)}
 _SIZE = re.compile(r"([0-9]{1,18})([A-Za-z]*)", re.ASCII)
 
 
@@ -30,6 +33,17 @@ def parse_size(text: str) -> int:
     value = int(match[1]) * _UNITS[match[2]]
     if value >= 1 << 63:
         raise InvalidError(f"size out of range: {text!r}", "less than 8EiB")
+    return value
+
+
+def parse_bits(text: str) -> int:
+    """Bits in text; raises InvalidError when it is not a number of bits or does not fit 63 bits."""
+    match = _SIZE.fullmatch(text)
+    if not match or match[2] not in _BITS:
+        raise InvalidError(f"not a number of bits: {text!r}", "a whole number with a unit such as kbit, Mbit or Gbit")
+    value = int(match[1]) * _BITS[match[2]]
+    if value >= 1 << 63:
+        raise InvalidError(f"out of range: {text!r}", "less than 8Eibit")
     return value
 
 

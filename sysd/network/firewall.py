@@ -14,6 +14,8 @@ from typing import Any
 from sysd.model.errors import FailedError
 from sysd.model.network import Network
 
+LOADERS = ("nftables.service", "firewalld.service")
+"""Units that may flush all tables, ours too, when they load rules."""
 SRCNAT = 100
 """The priority at which others translate source addresses (nft(8), srcnat)."""
 _PROTOCOL = {4: "ip", 6: "ip6"}
@@ -55,9 +57,9 @@ def _nat(network: Network, order: str) -> tuple[Rule, ...]:
         if not subnet or not network.flag(f"{ip}.nat") or network.text(f"{ip}.nat.order") != order:
             continue
         inside = {"prefix": {"addr": str(subnet.network_address), "len": subnet.prefixlen}}
-        match = [_match(_payload(protocol, "saddr"), inside), _match(_payload(protocol, "daddr"), inside, "!=")]
+        leaves = [match(payload(protocol, "saddr"), inside), match(payload(protocol, "daddr"), inside, "!=")]
         address = network.text(f"{ip}.nat.address")
-        rules.append([*match, {"snat": {"family": protocol, "addr": address}} if address else {"masquerade": None}])
+        rules.append([*leaves, {"snat": {"family": protocol, "addr": address}} if address else {"masquerade": None}])
     return tuple(rules)
 
 
@@ -67,19 +69,19 @@ def _closed(network: Network) -> tuple[Rule, ...]:
     for version in _PROTOCOL:
         ip = f"ipv{version}"
         if network.flag(f"{ip}.firewall") and not network.flag(f"{ip}.routing"):
-            family = _match({"meta": {"key": "nfproto"}}, f"ipv{version}")
+            family = match({"meta": {"key": "nfproto"}}, f"ipv{version}")
             reject = {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}
             rules += [
-                [_match({"meta": {"key": key}}, network.name), family, reject] for key in ("iifname", "oifname")
+                [match({"meta": {"key": key}}, network.name), family, reject] for key in ("iifname", "oifname")
             ]
     return tuple(rules)
 
 
-def _match(left: dict[str, Any], right: object, op: str = "==") -> dict[str, Any]:
+def match(left: dict[str, Any], right: object, op: str = "==") -> dict[str, Any]:
     return {"match": {"left": left, "op": op, "right": right}}
 
 
-def _payload(protocol: str, field: str) -> dict[str, Any]:
+def payload(protocol: str, field: str) -> dict[str, Any]:
     return {"payload": {"protocol": protocol, "field": field}}
 
 
@@ -103,20 +105,31 @@ def removal(network: str) -> dict[str, Any]:
     return {"nftables": [{"add": table}, {"delete": table}]}
 
 
+async def tables(prefix: str) -> list[str]:
+    """Names of all tables that begin so, of any family."""
+    listed = json.loads(await _nft("", "list", "tables"))["nftables"]
+    found = {each["table"]["name"] for each in listed if "table" in each}
+    return sorted(name for name in found if name.startswith(prefix))
+
+
 async def apply(commands: dict[str, Any]) -> None:
     """Hand a transaction to nft; it is applied as a whole or not at all."""
+    await _nft(json.dumps(commands), "-f", "-")
+
+
+async def _nft(text: str, *words: str) -> bytes:
     process = await asyncio.create_subprocess_exec(
         "nft",
         "-j",
-        "-f",
-        "-",
+        *words,
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, stderr = await process.communicate(json.dumps(commands).encode())
+    stdout, stderr = await process.communicate(text.encode())
     if process.returncode:
         raise FailedError(f"the firewall refused a change: {stderr.decode(errors='replace').strip()}")
+    return stdout
 
 
 # linux/netfilter/nfnetlink.h and nf_tables.h
@@ -124,30 +137,32 @@ _NETLINK_NETFILTER = 12
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _GETCHAIN = 10 << 8 | 4
-_NFPROTO_INET = 1
+_NFPROTO = {"inet": 1, "bridge": 7}
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_USE = 1, 3, 6
 _ATTRIBUTE = 0x3FFF
 
 
 def in_place(network: Network) -> bool:
-    """Whether the network's chains have all their rules, as far as can be seen.
+    """Whether the network's chains have all their rules, as far as can be seen."""
+    return all(holds("inet", table_name(network.name), chain.name, len(chain.rules)) for chain in chains(network))
+
+
+def holds(family: str, table: str, chain: str, rules: int) -> bool:
+    """Whether there is a chain with so many rules, or can't be told.
 
     Asked at each start of an instance, so the kernel is asked in its own words: nft would take 10 ms.
     """
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as sock:
             sock.settimeout(1)
-            for chain in chains(network):
-                sock.send(_ask_for_chain(table_name(network.name), chain.name))
-                if _uses(sock.recv(1 << 16)) < len(chain.rules):
-                    return False
-        return True
+            sock.send(_ask_for_chain(_NFPROTO[family], table, chain))
+            return _uses(sock.recv(1 << 16)) >= rules
     except OSError as error:
         return error.errno != errno.ENOENT
 
 
-def _ask_for_chain(table: str, chain: str) -> bytes:
-    body = struct.pack(">BBH", _NFPROTO_INET, 0, 0)
+def _ask_for_chain(family: int, table: str, chain: str) -> bytes:
+    body = struct.pack(">BBH", family, 0, 0)
     for kind, text in ((_CHAIN_TABLE, table), (_CHAIN_NAME, chain)):
         value = text.encode() + b"\0"
         body += struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)

@@ -18,9 +18,10 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from sysd.model.addresses import Address, Subnet
+from sysd.network import shaping
 from sysd.network.links import CONTAINER_INTERFACE_NAME, IFA_F_NODAD, IFF_UP, NLM_CREATE_EXCL, NLM_REQUEST_ACK
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 HOST, GUEST = "host", "guest"
 Step = tuple[str, str]
 """A side, and a request to be sent there."""
@@ -44,7 +45,8 @@ class Nic:
     physical one only parent_name counts).
 
     gateways: whether, by IP version, there is a default route (routed and ipvlan), or to which router. isolated: of a
-    bridge's ports it reaches only those that are not isolated, too."""
+    bridge's ports it reaches only those that are not isolated, too. routes: what the host reaches through it. ingress:
+    the bits a second that it receives at most, 0 for any number."""
 
     kind: str
     name: str
@@ -58,17 +60,21 @@ class Nic:
     routers: tuple[Address, ...] = ()
     gateways: dict[int, str] = field(default_factory=dict)
     isolated: bool = False
+    routes: tuple[Subnet, ...] = ()
+    ingress: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Each comes with the side that it is sent on, HOST or GUEST. unplug undoes plug in a guest that runs."""
+    """Each comes with the side that it is sent on, HOST or GUEST. unplug undoes plug in a guest that runs; tune comes
+    after plug, and with other values at any time later."""
 
     plug: tuple[Step, ...]
     unplug: tuple[Step, ...]
+    tune: tuple[Step, ...] = ()
 
     def side(self, side: str) -> list[str]:
-        return [request for where, request in self.plug if where == side]
+        return [request for where, request in (*self.plug, *self.tune) if where == side]
 
 
 def requests(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
@@ -92,10 +98,27 @@ def _veth(nic: Nic, guest_fd: int) -> Requests:
         attributes.append(("IFLA_MASTER", nic.parent))
     attributes.append(_info("veth", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}))
     add = (HOST, _link(RTM_NEWLINK, attributes, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}))
+    tune = (_limit(nic),)
     if nic.kind != "routed":
-        return Requests((gone, add, *_isolation(nic)), (gone,))
+        return Requests((gone, add, *_isolation(nic), *_behind(nic)), (gone,), tune)
     proxied, undo = _proxied(nic)
-    return Requests((gone, add, *_router(nic), *proxied, *_static(nic, nic.routers)), (gone, *undo))
+    steps = (gone, add, *_router(nic), *_behind(nic), *proxied, *_static(nic, nic.routers))
+    return Requests(steps, (gone, *undo), tune)
+
+
+def _limit(nic: Nic) -> Step:
+    """What the host's end sends is what the guest receives. Without a limit: that there was none is no error."""
+    request = _for_link(nic.host_name, shaping.limit(_MARK, nic.ingress))
+    return (HOST, request if nic.ingress else "-" + request)
+
+
+def _behind(nic: Nic) -> list[Step]:
+    """Routes to what is behind a guest; by way of its own address, if the host knows that."""
+    found = []
+    for route in nic.routes:
+        via = next((one for one in nic.addresses if one.version == route.version), None)
+        found.append((HOST, _route(nic.host_name, route, via)))
+    return found
 
 
 def _isolation(nic: Nic) -> list[Step]:
@@ -230,19 +253,20 @@ def _address(link: str, address: Address) -> str:
     return _for_link(link, _encode(ifaddrmsg(), RTM_NEWADDR, NLM_REPLACE, fields, attributes))
 
 
-def _route(link: str, to: Address | None, via: Address | None = None, version: int = 0) -> str:
-    """To one address, or everywhere; out of link, over a router or not."""
+def _route(link: str, to: Address | Subnet | None, via: Address | None = None, version: int = 0) -> str:
+    """To one address, a network, or everywhere; out of link, over a router or not."""
+    there = ipaddress.ip_network(to) if to else None
     fields = {
-        "family": _FAMILY[to.version if to else version],
-        "dst_len": to.max_prefixlen if to else 0,
+        "family": _FAMILY[there.version if there else version],
+        "dst_len": there.prefixlen if there else 0,
         "table": 254,
         "proto": 4,
         "scope": 0 if via else RT_SCOPE_LINK,
         "type": 1,
     }
     attributes: list[Any] = [("RTA_OIF", _MARK)]
-    if to:
-        attributes.append(("RTA_DST", str(to)))
+    if there:
+        attributes.append(("RTA_DST", str(there.network_address)))
     if via:
         attributes.append(("RTA_GATEWAY", str(via)))
     return _for_link(link, _encode(rtmsg(), RTM_NEWROUTE, NLM_REPLACE, fields, attributes))

@@ -47,10 +47,16 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Plugged:
-    """How an interface comes and goes: sides, and requests for them (sysd.network.nics)."""
+    """How an interface comes and goes: sides, and requests for them (sysd.network.nics). tune: requests that come after
+    plug, and can be replaced by others while it is there."""
 
     plug: list[tuple[str, str]]
     unplug: list[tuple[str, str]]
+    tune: list[tuple[str, str]] = field(default_factory=list)
+
+    def same_link(self, other: Plugged | None) -> bool:
+        """Whether both are of one interface, however it is tuned."""
+        return other is not None and (self.plug, self.unplug) == (other.plug, other.unplug)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ def read_devices(uuid: str) -> Given | None:
             Share(**{**each, "number": tuple(each["number"]), "owner": tuple(each["owner"])})
             for each in written["shares"]
         ]
-        nics = {name: Plugged(_steps(each["plug"]), _steps(each["unplug"])) for name, each in written["nics"].items()}
+        nics = {name: Plugged(**{part: _steps(each[part]) for part in each}) for name, each in written["nics"].items()}
         return Given(shares, nics, written["pin"] is True)
     except (OSError, ValueError, KeyError, TypeError):
         return None

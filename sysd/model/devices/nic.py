@@ -6,14 +6,19 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
-from sysd.model.addresses import addresses, link, mac
+from sysd.model.addresses import Address, Subnet, addresses, link, mac, subnets
 from sysd.model.errors import InvalidError
 from sysd.model.names import check_interface_name, check_network_name
 from sysd.model.schema import Key
+from sysd.model.sizes import parse_bits
 from sysd.model.values import anything, boolean, integer, one_of
 
 NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical")
 ISOLATION = "security.port_isolation"
+MAC_FILTERING = "security.mac_filtering"
+IP_FILTERING = {4: "security.ipv4_filtering", 6: "security.ipv6_filtering"}
+LEAST_RATE = 8_000
+"""Bits a second; with less not even what holds a link up gets through."""
 LXD_ONLY = {"sriov": "SR-IOV needs virtual functions that are not managed yet", "ovn": "name an OVN network instead"}
 
 def _nictype(text: str) -> str:
@@ -46,18 +51,31 @@ def _gateway(text: str) -> str:
         raise InvalidError(f"not a gateway: {text[:80]!r}", "auto, none or, in mode l2, an address") from None
 
 
-_FILTERS = "filters and limits of interfaces are not there yet"
+def _rate(text: str) -> int:
+    rate = parse_bits(text)
+    if rate < LEAST_RATE:
+        raise InvalidError(f"too slow: {text!r}", f"at least {LEAST_RATE // 1000}kbit")
+    return rate
+
+
+_VLANS = "VLANs of a bridge's ports are not there yet"
+_EXTERNAL = "it is for OVN networks, which there are not yet"
 _MAAS = "MAAS is not spoken to"
 _ALL = frozenset(NICTYPES)
 _VETH = frozenset({"bridged", "p2p", "routed"})
 _STATIC = frozenset({"ipvlan", "routed"})
 _OWN = _STATIC | {"bridged"}
+_BRIDGED = frozenset({"bridged"})
+_ROUTED = frozenset({"p2p", "routed"})
+_MAC_HELP = "Whether it can send by its own hardware address only."
+_IP_HELP = "Whether it can send by its own IPv{0} address only, which ipv{0}.address says; and by its hardware address."
+_ROUTES_HELP = "Networks that the host reaches through the instance, with commas between."
 _ADDRESS_HELP = "The guest's own addresses, with commas between; in a managed network one, which DHCP always gives it."
 
 # Key, and the nictypes that have it.
 _TABLE = (
     (Key("nictype", _nictype, "", "Kind of interface, when it is in no managed network."), _ALL),
-    (Key("network", check_network_name, "", "Managed network that the interface is in."), frozenset({"bridged"})),
+    (Key("network", check_network_name, "", "Managed network that the interface is in."), _BRIDGED),
     (Key("parent", link, "", "Link of the host: a bridge, or what the interface is made of."), _ALL - {"p2p"}),
     (Key("name", check_interface_name, "", "Name of the interface in the guest."), _ALL),
     (Key("hwaddr", mac, "", "Hardware address; made up when it is not set."), _ALL - {"ipvlan"}),
@@ -70,19 +88,20 @@ _TABLE = (
     (Key("ipv6.gateway", _gateway, "auto", "auto: a default route; none; in mode l2 the router's address."), _STATIC),
     (Key("ipv4.host_address", _ipv4, "169.254.0.1", "The host's end, as the guest's router."), frozenset({"routed"})),
     (Key("ipv6.host_address", _ipv6, "fe80::1", "The host's end, as the guest's router."), frozenset({"routed"})),
-    (
-        Key(ISOLATION, boolean, "false", "Whether it reaches nobody's interface that has this on, too."),
-        frozenset({"bridged"}),
-    ),
+    (Key(ISOLATION, boolean, "false", "Whether it reaches nobody's interface that has this on, too."), _BRIDGED),
+    (Key(MAC_FILTERING, boolean, "false", _MAC_HELP, live=True), _BRIDGED),
+    *((Key(key, boolean, "false", _IP_HELP.format(v), live=True), _BRIDGED) for v, key in IP_FILTERING.items()),
+    (Key("limits.ingress", _rate, "", "The most that it receives a second, as in 10Mbit.", live=True), _VETH),
+    (Key("limits.egress", _rate, "", "The most that it sends a second, as in 10Mbit.", live=True), _VETH),
+    (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
+    (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _ROUTED),
+    (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _ROUTED),
     *(
         (Key(name, anything, "", "", refused=why), _ALL)
         for why, names in {
-            _FILTERS: (
-                "limits.ingress", "limits.egress", "limits.max", "security.mac_filtering", "security.ipv4_filtering",
-                "security.ipv6_filtering", "ipv4.routes", "ipv6.routes",
-                "ipv4.routes.external", "ipv6.routes.external", "ipv4.host_table", "ipv6.host_table", "vlan",
-                "vlan.tagged", "gvrp",
-            ),
+            _VLANS: ("vlan", "vlan.tagged", "gvrp"),
+            _EXTERNAL: ("ipv4.routes.external", "ipv6.routes.external"),
+            "routes of other tables are not there yet": ("ipv4.host_table", "ipv6.host_table"),
             _MAAS: ("maas.subnet.ipv4", "maas.subnet.ipv6"),
             "it is for virtual machines": ("boot.priority",),
         }.items()
@@ -91,6 +110,8 @@ _TABLE = (
 )  # fmt: skip
 OPTIONS = tuple(key for key, _ in _TABLE)
 _FOR = {key.name: types for key, types in _TABLE}
+OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
+"""What an interface has in networks of type bridge, and not in those of other types."""
 
 
 def nictype(options: Mapping[str, str]) -> str:
@@ -110,6 +131,8 @@ def check(options: Mapping[str, str]) -> None:
             raise InvalidError(f"{key} is not for nictype {kind}")
     if kind not in ("p2p", "routed") and not options.get("network") and not options.get("parent"):
         raise InvalidError("parent is missing", f"nictype {kind} needs a link of the host")
+    if "limits.max" in options and ("limits.ingress" in options or "limits.egress" in options):
+        raise InvalidError("limits.max stands for limits.ingress and limits.egress", "unset it, or both of them")
     if kind == "bridged":
         _check_kept(options)
     if kind == "ipvlan" and options.get("mode", "l3s") == "l3s":
@@ -118,9 +141,36 @@ def check(options: Mapping[str, str]) -> None:
                 raise InvalidError(f"{key}: an address is for mode l2", "auto or none")
 
 
+def routes(options: Mapping[str, str]) -> tuple[Subnet, ...]:
+    """Networks that are behind an instance's interface."""
+    return tuple(one for version in (4, 6) for one in subnets(version)(options.get(f"ipv{version}.routes", "")))
+
+
+def rates(options: Mapping[str, str]) -> tuple[int, int]:
+    """Bits a second that an interface receives and sends at most; 0 for any number."""
+    both = options.get("limits.max", "")
+    found = (options.get(f"limits.{way}", both) for way in ("ingress", "egress"))
+    ingress, egress = (parse_bits(text) if text else 0 for text in found)
+    return ingress, egress
+
+
+def filtered(options: Mapping[str, str]) -> tuple[bool, dict[int, tuple[Address, ...]]]:
+    """Whether an interface may send by its own hardware address only, and by which addresses of the versions of IP for
+    which that is said."""
+    by_version = {
+        version: tuple(addresses(options.get(f"ipv{version}.address", "")))
+        for version, key in IP_FILTERING.items()
+        if boolean(options.get(key, "false"))
+    }
+    return bool(by_version) or boolean(options.get(MAC_FILTERING, "false")), by_version
+
+
 def _check_kept(options: Mapping[str, str]) -> None:
     for key in ("ipv4.address", "ipv6.address"):
         if key in options and not options.get("network"):
             raise InvalidError(f"{key} needs a managed network", "whose DHCP gives the address")
         if len(addresses(options.get(key, ""))) > 1:
             raise InvalidError(f"{key}: DHCP gives one address only")
+    for version, key in IP_FILTERING.items():
+        if boolean(options.get(key, "false")) and not options.get(f"ipv{version}.address"):
+            raise InvalidError(f"{key} needs ipv{version}.address", "the one address that the instance may send by")

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What instances may send: rules for packets that come from the host's ends of their interfaces.
+
+Each instance has tables of its own (libnftables-json(5)), by names that stay: they are there before the links are and
+whether it runs or not, so that no packet is sent without them. Which addresses are let through is as in LXD
+(security.mac_filtering and its kin). Sources: nft(8), RFC 826, RFC 2131, RFC 4861.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sysd.model.addresses import Address
+from sysd.network.firewall import Rule, holds, match, payload
+from sysd.network.shaping import burst
+
+PREFIX = "syscont_of_"
+FAMILIES = ("bridge", "inet")
+CHAIN = "from"
+_BEFORE = -300
+"""Before all that decides where a packet goes (nft(8), priorities dstnat of bridge and raw of inet)."""
+_DROP: dict[str, Any] = {"drop": None}
+_ACCEPT: dict[str, Any] = {"accept": None}
+_OPTIONS_OF_ADVERTISEMENT, _TARGET = 528, 384
+"""Bits from the start of an IPv6 packet to what follows the option's head in a neighbour advertisement, and to whom it
+is about."""
+_CLIENT_OF_DHCP = 288
+"""Bits from the start of a datagram to the hardware address of who asks (RFC 2131, chaddr)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One interface. mac: by which alone it may send, if any; addresses, by IP version: likewise, where that is said.
+    egress: bits a second, 0 for any number. port: of a bridge."""
+
+    host_name: str
+    port: bool
+    mac: str = ""
+    addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
+    egress: int = 0
+
+
+def table_name(uuid: str) -> str:
+    return PREFIX + uuid.replace("-", "")
+
+
+def rules(sources: Iterable[Source]) -> dict[str, list[Rule]]:
+    """By family; of one without rules there is nothing."""
+    found: dict[str, list[Rule]] = {}
+    for source in sources:
+        found.setdefault("bridge" if source.port else "inet", []).extend(_rules(source))
+    return {family: each for family, each in found.items() if each}
+
+
+def transaction(uuid: str, wanted: Mapping[str, list[Rule]]) -> dict[str, Any]:
+    """Replace an instance's tables as a whole; without rules it has none."""
+    name = table_name(uuid)
+    commands: list[dict[str, Any]] = removal(name)["nftables"]
+    for family, found in wanted.items():
+        table = {"family": family, "table": name}
+        hook = {"type": "filter", "hook": "prerouting", "prio": _BEFORE, "policy": "accept"}
+        commands.append({"add": {"table": {"family": family, "name": name}}})
+        commands.append({"add": {"chain": {**table, "name": CHAIN, **hook}}})
+        commands += [{"add": {"rule": {**table, "chain": CHAIN, "expr": rule}}} for rule in found]
+    return {"nftables": commands}
+
+
+def removal(name: str) -> dict[str, Any]:
+    """Take an instance's tables away; that there are none is no error."""
+    tables = [{"table": {"family": family, "name": name}} for family in FAMILIES]
+    return {"nftables": [{verb: table} for table in tables for verb in ("add", "delete")]}
+
+
+def in_place(uuid: str, wanted: Mapping[str, list[Rule]]) -> bool:
+    """Whether an instance's chains have all their rules, as far as can be seen."""
+    return all(holds(family, table_name(uuid), CHAIN, len(found)) for family, found in wanted.items())
+
+
+def _rules(source: Source) -> Iterator[Rule]:
+    ours = match({"meta": {"key": "iifname"}}, source.host_name)
+    for rule in (*_of_hardware(source), *_of_ipv4(source), *_of_ipv6(source), *_of_rate(source)):
+        yield [ours, *rule]
+
+
+def _of_hardware(source: Source) -> Iterator[Rule]:
+    if not source.mac:
+        return
+    yield [match(payload("ether", "saddr"), source.mac, "!="), _DROP]
+    yield [match(payload("arp", "saddr ether"), source.mac, "!="), _DROP]
+    known = "0x" + source.mac.replace(":", "")
+    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _OPTIONS_OF_ADVERTISEMENT, 48), known, "!="), _DROP]
+    # Else one instance could lease all addresses that there are.
+    yield [match(payload("udp", "dport"), 67), match(_bits("th", _CLIENT_OF_DHCP, 48), known, "!="), _DROP]
+
+
+def _of_ipv4(source: Source) -> Iterator[Rule]:
+    if 4 not in source.addresses:
+        return
+    yield _no_tags()
+    own = [str(address) for address in source.addresses[4]]
+    # Who asks whether an address is free has none (RFC 5227).
+    yield [match(payload("arp", "saddr ip"), {"set": [*own, "0.0.0.0"]}, "!="), _DROP]
+    asks = [match(payload("ip", "saddr"), "0.0.0.0"), match(payload("ip", "daddr"), "255.255.255.255")]
+    yield [*asks, match(payload("udp", "dport"), 67), _ACCEPT]
+    yield [match(payload("ip", "saddr"), {"set": own}, "!="), _DROP]
+
+
+def _of_ipv6(source: Source) -> Iterator[Rule]:
+    if 6 not in source.addresses:
+        return
+    yield _no_tags()
+    own = [str(address) for address in (*source.addresses[6], link_local(source.mac))]
+    for kind in ("nd-router-advert", "nd-redirect"):
+        yield [_icmpv6(kind), _DROP]
+    targets = [f"0x{int(ipaddress.ip_address(address)):032x}" for address in own]
+    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _TARGET, 128), {"set": targets}, "!="), _DROP]
+    # An instance looks for routers and for DHCP by whatever address it has made up, and has none at first.
+    for kind in ("nd-router-solicit", "nd-neighbor-solicit", "mld2-listener-report"):
+        yield [match(payload("ip6", "saddr"), {"set": ["::", _LINK_LOCAL]}), _icmpv6(kind), _ACCEPT]
+    asks = [match(payload("ip6", "saddr"), _LINK_LOCAL), match(payload("ip6", "daddr"), "ff02::1:2")]
+    yield [*asks, match(payload("udp", "dport"), 547), _ACCEPT]
+    yield [match(payload("ip6", "saddr"), {"set": own}, "!="), _DROP]
+
+
+_LINK_LOCAL: Any = {"prefix": {"addr": "fe80::", "len": 10}}
+
+
+def _no_tags() -> Rule:
+    """In a VLAN of its own making an instance could be anyone."""
+    return [match(payload("ether", "type"), {"set": ["8021q", "8021ad"]}), _DROP]
+
+
+def _of_rate(source: Source) -> Iterator[Rule]:
+    if source.egress:
+        rate = max(1, source.egress // 8)
+        each = {"rate": rate, "per": "second", "rate_unit": "bytes", "burst": burst(rate), "burst_unit": "bytes"}
+        yield [{"limit": {**each, "inv": True}}, _DROP]
+
+
+def link_local(mac: str) -> ipaddress.IPv6Address:
+    """The address that an interface makes of its hardware address (RFC 4291, appendix A)."""
+    first, *rest = bytes.fromhex(mac.replace(":", ""))
+    interface = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
+    return ipaddress.IPv6Address(bytes.fromhex("fe80000000000000") + interface)
+
+
+def _icmpv6(kind: str) -> dict[str, Any]:
+    return match(payload("icmpv6", "type"), kind)
+
+
+def _bits(base: str, offset: int, length: int) -> dict[str, Any]:
+    """base: nh for the head of IP, th for that of UDP."""
+    return {"payload": {"base": base, "offset": offset, "len": length}}

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an instance may send, and how much of it, said by frames that arrive or do not."""
+
+import ipaddress
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from conftest import Launch
+from guests import Instance, python, syscont, unique, until
+from hosts import Host
+
+OTHER_MAC = "02:73:63:99:99:99"
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+MAC_FILTER, IPV4_FILTER, IPV6_FILTER = (
+    f"security.{what}_filtering" for what in ("mac", "ipv4", "ipv6")
+)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A network of its own, and who listens in it."""
+
+    host: Host
+    network: str
+    listener: Instance
+
+    def arrived(self, sender: Instance, frames: dict[str, str]) -> set[str]:
+        task = {"from": sender.leader, "to": self.listener.leader, "link": "eth0", "frames": frames}
+        return set(json.loads(python(self.host, "frames", json.dumps(task)).stdout))
+
+
+@pytest.fixture(scope="module")
+def lab(host: Host, busybox: str) -> Iterator[Lab]:
+    name = unique("net")
+    addresses = ("ipv4.address=10.77.0.1/24", "ipv6.address=fd77::1/64", "ipv6.dhcp.stateful=true")
+    syscont(host, "network", "create", name, *addresses)
+    listener = Instance(host, unique("listener"))
+    nic = f"eth0,type=nic,network={name},ipv4.address=10.77.0.9"
+    syscont(host, "launch", busybox, listener.name, "-d", nic)
+    listener.address()
+    yield Lab(host, name, listener)
+    syscont(host, "delete", "--force", listener.name)
+    syscont(host, "network", "delete", name)
+
+
+def filtered(lab: Lab, launch: Launch, *options: str) -> Instance:
+    """An instance with some options of its interface."""
+    return launch("", "-d", ",".join((f"eth0,type=nic,network={lab.network}", *options)))
+
+
+def mac_of(instance: Instance) -> str:
+    return instance.sh("cat /sys/class/net/eth0/address").strip()
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def ethernet(name: str, source: str, kind: int, payload: bytes) -> dict[str, str]:
+    """A frame to everyone, by its name, which it has in it."""
+    marked = payload if _mark(name) in payload else payload + _mark(name)
+    return {name: (_mac(BROADCAST) + _mac(source) + struct.pack(">H", kind) + marked).hex()}
+
+
+def _mark(name: str) -> bytes:
+    return b"\0" + name.encode() + b"\0"
+
+
+def ipv4(name: str, source: str, ports: tuple[int, int] = (5, 5), data: bytes = b"") -> bytes:
+    """A datagram that a bridge with netfilter finds nothing wrong with."""
+    marked = data + _mark(name)
+    udp = struct.pack(">HHHH", *ports, 8 + len(marked), 0) + marked
+    addresses = ipaddress.IPv4Address(source).packed + b"\xff\xff\xff\xff"
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + addresses
+    total = sum(struct.unpack(">10H", head))
+    total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    return head[:10] + struct.pack(">H", total) + head[12:] + udp
+
+
+def ipv6(name: str, source: str, payload: bytes, protocol: int = 58, to: str = "ff02::1") -> bytes:
+    addresses = ipaddress.IPv6Address(source).packed + ipaddress.IPv6Address(to).packed
+    whole = payload + _mark(name)
+    return struct.pack(">IHBB", 6 << 28, len(whole), protocol, 255) + addresses + whole
+
+
+def arp(mac: str, address: str) -> bytes:
+    """Who says that an address is its own."""
+    own = _mac(mac) + ipaddress.IPv4Address(address).packed
+    return struct.pack(">HHBBH", 1, 0x0800, 6, 4, 2) + own + own
+
+
+def advertisement(target: str, mac: str) -> bytes:
+    return bytes([136, 0, 0, 0, 0x20, 0, 0, 0]) + ipaddress.IPv6Address(target).packed + b"\2\1" + _mac(mac)
+
+
+def icmpv6(kind: int, length: int = 8) -> bytes:
+    return bytes([kind, *bytes(length - 1)])
+
+
+def link_local(mac: str) -> str:
+    first, *rest = _mac(mac)
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])))
+
+
+OWN_HARDWARE = {"own-mac", "own-arp", "own-dhcp"}
+
+
+def asks(name: str, mac: str, client: str) -> dict[str, str]:
+    """For an address, by DHCP."""
+    message = b"\1\1\6\0" + bytes(24) + _mac(client) + bytes(10)
+    return ethernet(name, mac, 0x0800, ipv4(name, "0.0.0.0", (68, 67), message))
+
+
+def by_hardware(mac: str) -> dict[str, str]:
+    spoofed = ipv6("other-nd", "fd77::7", advertisement("fd77::7", OTHER_MAC))
+    return {
+        **ethernet("own-mac", mac, 0x88B5, b""),
+        **ethernet("other-mac", OTHER_MAC, 0x88B5, b""),
+        **ethernet("own-arp", mac, 0x0806, arp(mac, "10.77.0.7")),
+        **ethernet("other-arp", mac, 0x0806, arp(OTHER_MAC, "10.77.0.7")),
+        **ethernet("other-nd", mac, 0x86DD, spoofed),
+        **asks("own-dhcp", mac, mac),
+        **asks("other-dhcp", mac, OTHER_MAC),
+    }
+
+
+def by_ipv4(mac: str) -> dict[str, str]:
+    def ip(name: str, source: str, *ports: int) -> dict[str, str]:
+        return ethernet(name, mac, 0x0800, ipv4(name, source, (ports[0], ports[1]) if ports else (5, 5)))
+
+    once, twice = struct.pack(">HH", 5, 0x0800), struct.pack(">HHHH", 5, 0x8100, 5, 0x0800)
+    return {
+        **ip("own-ip", "10.77.0.7"),
+        **ip("other-ip", "10.77.0.8"),
+        **asks("dhcp", mac, mac),
+        **ip("no-address", "0.0.0.0", 68, 53),
+        **ethernet("own-claim", mac, 0x0806, arp(mac, "10.77.0.7")),
+        **ethernet("other-claim", mac, 0x0806, arp(mac, "10.77.0.1")),
+        **ethernet("tagged", mac, 0x8100, once + ipv4("tagged", "10.77.0.8")),
+        **ethernet("tagged-twice", mac, 0x88A8, twice + ipv4("tagged-twice", "10.77.0.8")),
+    }
+
+
+def by_ipv6(mac: str) -> dict[str, str]:
+    def ip(name: str, source: str, payload: bytes, *others: int | str) -> dict[str, str]:
+        protocol, to = others or (58, "ff02::1")
+        return ethernet(name, mac, 0x86DD, ipv6(name, source, payload, int(protocol), str(to)))
+
+    own, dhcp = link_local(mac), struct.pack(">HHHH", 546, 547, 64, 0)
+    tagged = struct.pack(">HH", 5, 0x86DD) + ipv6("tagged6", "fd77::8", icmpv6(128))
+    return {
+        **ip("own-ip6", "fd77::7", icmpv6(128)),
+        **ip("own-link", own, icmpv6(128)),
+        **ip("other-ip6", "fd77::8", icmpv6(128)),
+        **ip("other-link", "fe80::1", icmpv6(128)),
+        **ip("own-nd", "fd77::7", advertisement("fd77::7", mac)),
+        **ip("own-link-nd", own, advertisement(own, mac)),
+        **ip("claims-router", own, advertisement("fe80::1", mac)),
+        **ip("is-router", own, icmpv6(134, 16)),
+        **ip("redirects", own, icmpv6(137, 40)),
+        **ip("seeks-router", "fe80::5", icmpv6(133)),
+        **ip("is-it-free", "::", icmpv6(135, 24)),
+        **ip("dhcp6", "fe80::5", dhcp, 17, "ff02::1:2"),
+        **ethernet("tagged6", mac, 0x8100, tagged),
+    }
+
+
+def test_unfiltered_it_is_anyone(lab: Lab, launch: Launch) -> None:
+    """Or the frames of this test are none that could arrive."""
+    one = filtered(lab, launch)
+    mac = mac_of(one)
+    frames = {**by_hardware(mac), **by_ipv4(mac), **by_ipv6(mac)}
+    assert lab.arrived(one, frames) == set(frames)
+    assert "syscont_of_" not in lab.host.run(["nft", "list", "tables"]).stdout
+
+
+def test_its_own_hardware_address(lab: Lab, launch: Launch) -> None:
+    one = filtered(lab, launch, f"{MAC_FILTER}=true")
+    assert lab.arrived(one, by_hardware(mac_of(one))) == OWN_HARDWARE
+    assert one.address().startswith("10.77.0.")
+
+
+def test_its_own_ipv4_address(lab: Lab, launch: Launch) -> None:
+    one = filtered(lab, launch, f"{IPV4_FILTER}=true", "ipv4.address=10.77.0.7")
+    mac = mac_of(one)
+    assert lab.arrived(one, by_ipv4(mac)) == {"own-ip", "own-claim", "dhcp"}
+    assert lab.arrived(one, by_hardware(mac)) == OWN_HARDWARE
+    assert one.address() == "10.77.0.7"
+    one.exec("ping", "-c1", "-W2", "10.77.0.9")
+
+
+def test_its_own_ipv6_address(lab: Lab, launch: Launch) -> None:
+    one = filtered(lab, launch, f"{IPV6_FILTER}=true", "ipv6.address=fd77::7")
+    passes = {"own-ip6", "own-link", "own-nd", "own-link-nd", "seeks-router", "is-it-free", "dhcp6"}
+    assert lab.arrived(one, by_ipv6(mac_of(one))) == passes
+    one.sh("ip -6 addr add fd77::7/64 dev eth0")
+    until(lab.host, lambda: not one.exec("ping", "-6", "-c1", "-W1", "fd77::1", check=False).returncode)
+
+
+def test_filters_come_and_go_while_it_runs(lab: Lab, launch: Launch) -> None:
+    one = filtered(lab, launch, "ipv4.address=10.77.0.7")
+    mac, index = mac_of(one), one.sh("cat /sys/class/net/eth0/ifindex /sys/class/net/eth0/carrier_changes")
+    change = ("device", "set", one.name, "eth0")
+    syscont(lab.host, *change, f"{IPV4_FILTER}=true")
+    assert "other-ip" not in lab.arrived(one, by_ipv4(mac))
+    syscont(lab.host, *change, f"{IPV4_FILTER}=false", f"{MAC_FILTER}=true")
+    assert "other-ip" in lab.arrived(one, by_ipv4(mac))
+    assert "other-mac" not in lab.arrived(one, by_hardware(mac))
+    assert index == one.sh("cat /sys/class/net/eth0/ifindex /sys/class/net/eth0/carrier_changes")
+    syscont(lab.host, "device", "unset", one.name, "eth0", MAC_FILTER)
+    assert "other-mac" in lab.arrived(one, by_hardware(mac))
+    assert "syscont_of_" not in lab.host.run(["nft", "list", "tables"]).stdout
+
+
+def test_filters_outlive_what_may_end_them(lab: Lab, launch: Launch) -> None:
+    """The guest's reboot, the daemon's restart, and rules that are loaded anew."""
+    one = filtered(lab, launch, f"{MAC_FILTER}=true")
+    mac = mac_of(one)
+
+    def holds() -> bool:
+        return lab.arrived(one, by_hardware(mac)) == OWN_HARDWARE
+
+    leader = one.leader
+    one.exec("reboot", check=False)
+    until(lab.host, lambda: one.seen()["leader"] not in (0, leader))
+    until(lab.host, lambda: one.sh("cat /sys/class/net/eth0/operstate") == "up\n")
+    assert holds()
+    lab.host.run(["systemctl", "restart", "syscontd.service"])
+    assert holds()
+    lab.host.run(["nft", "flush", "ruleset"])
+    lab.host.run(["systemctl", "restart", "nftables.service"])
+    until(lab.host, holds)
+
+
+def test_filters_go_with_the_instance(lab: Lab, launch: Launch) -> None:
+    one, other = (filtered(lab, launch, f"{MAC_FILTER}=true") for _ in range(2))
+
+    def tables() -> int:
+        return lab.host.run(["nft", "list", "tables"]).stdout.count("syscont_of_")
+
+    assert tables() == 2
+    one.do("stop", "--force")
+    assert tables() == 2, "systemctl may start it, with nobody of ours there"
+    one.do("delete")
+    assert tables() == 1
+    lab.host.run(["nft", "add", "table", "bridge", "syscont_of_0123456789abcdef0123456789abcdef"])
+    other.do("delete", "--force")
+    lab.host.run(["systemctl", "restart", "syscontd.service"])
+    assert tables() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("security.ipv6_filtering=true",), "security.ipv6_filtering needs ipv6.address"),
+        (("security.mac_filtering=maybe",), "security.mac_filtering: not a boolean"),
+        (("limits.egress=10Mb",), "limits.egress: not a number of bits"),
+        (("limits.egress=1",), "limits.egress: too slow"),
+        (("limits.max=10Mbit", "limits.ingress=5Mbit"), "limits.max stands for"),
+        (("ipv4.routes=10.9.0.0/16",), "ipv4.routes is not for nictype bridged"),
+    ],
+)
+def test_bad_options_change_nothing(lab: Lab, options: tuple[str, ...], message: str) -> None:
+    refused = syscont(lab.host, "device", "set", lab.listener.name, "eth0", *options, check=False)
+    assert refused.returncode
+    assert message in refused.stderr
+
+
+# rates
+
+
+def rate(lab: Lab, sender: Instance, receiver: Instance, address: str = "") -> float:
+    """Megabits a second from one to the other."""
+    argv = (str(sender.leader), str(receiver.leader), address or receiver.address(), "2")
+    return int(python(lab.host, "throughput", *argv, timeout=60).stdout) / 1e6
+
+
+def test_what_it_receives_is_limited(lab: Lab, launch: Launch) -> None:
+    one = filtered(lab, launch, "limits.ingress=20Mbit")
+    assert 12 < rate(lab, lab.listener, one) < 24
+    assert rate(lab, one, lab.listener) > 40
+    syscont(lab.host, "device", "set", one.name, "eth0", "limits.ingress=8Mbit")
+    assert 4 < rate(lab, lab.listener, one) < 10
+    syscont(lab.host, "device", "unset", one.name, "eth0", "limits.ingress")
+    assert rate(lab, lab.listener, one) > 40
+
+
+def test_what_it_sends_is_limited(lab: Lab, launch: Launch) -> None:
+    one = filtered(lab, launch, "limits.egress=20Mbit")
+    assert 12 < rate(lab, one, lab.listener) < 24
+    assert rate(lab, lab.listener, one) > 40
+    syscont(lab.host, "device", "set", one.name, "eth0", "limits.egress=8Mbit")
+    assert 4 < rate(lab, one, lab.listener) < 10
+    syscont(lab.host, "device", "unset", one.name, "eth0", "limits.egress")
+    assert rate(lab, one, lab.listener) > 40
+
+
+def test_both_ways_of_a_link_without_a_bridge(lab: Lab, launch: Launch) -> None:
+    words = ("nictype=routed", "ipv4.address=10.78.0.2", "ipv4.routes=10.79.0.0/24", "limits.max=8Mbit")
+    # Of another name than the image would ask for addresses by.
+    one = launch("", "-d", ",".join(("eth0,type=nic,name=net0", *words)))
+    assert "10.79.0.0/24 via 10.78.0.2" in lab.host.run(["ip", "route"]).stdout
+    one.sh("ip addr add 10.79.0.1/24 dev lo")
+    lab.host.run(["ping", "-c1", "-W2", "10.79.0.1"])
+    # The listener has been told lies of who the router is.
+    peer = filtered(lab, launch)
+    peer.address()
+    assert 4 < rate(lab, peer, one, "10.78.0.2") < 10
+    assert 4 < rate(lab, one, peer) < 10
+    one.do("stop", "--force")
+    assert "10.79.0.0" not in lab.host.run(["ip", "route"]).stdout
