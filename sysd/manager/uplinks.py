@@ -17,10 +17,11 @@ from sysd.manager.background import Background
 from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, hosts
 from sysd.manager.interfaces import Uplink
-from sysd.model import addresses
+from sysd.model import addresses, bridge
 from sysd.model.errors import FailedError
 from sysd.model.network import MADE_LINK, PHYSICAL, Network
-from sysd.network import bridges, dnsmasq, firewall, leases, links
+from sysd.model.tunnels import tunnels as tunnels_of
+from sysd.network import bridges, dnsmasq, firewall, leases, links, tunnels
 from sysd.network.bridges import Bridge
 from sysd.units.bus import BusError
 from sysd.units.resolved import Resolved
@@ -96,6 +97,8 @@ class Uplinks:
     async def _bring_up_bridge(self, network: Network) -> int:
         await asyncio.to_thread(_check_ports, network)
         index = await asyncio.to_thread(bridges.ensure, bridge_of(network))
+        joined = tunnels_of(network.config)
+        await asyncio.to_thread(tunnels.ensure, network.name, index, joined, bridge.mtu(network.config))
         there = self._ports_of(network.name)
         # A bridge that somebody deleted has lost the guests that were on it.
         await asyncio.to_thread(links.put_into_bridge, index, [port.host_name for port in there])
@@ -152,6 +155,7 @@ class Uplinks:
             index = links.interface_index(network.name)
             for port in _ports(network):
                 await asyncio.to_thread(bridges.take_out, port, index)
+            await asyncio.to_thread(tunnels.ensure, network.name, index, (), 0)
             await asyncio.to_thread(links.delete_link, network.name)
             await asyncio.to_thread(dnsmasq.forget, network.name)
 
@@ -228,7 +232,7 @@ def bridge_of(network: Network) -> Bridge:
     return Bridge(
         network.name,
         tuple(own for own in (network.address(4), network.address(6)) if own),
-        int(network.text("bridge.mtu")),
+        bridge.mtu(network.config),
         network.text("bridge.hwaddr").lower(),
         tuple(routes),
         _ports(network),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from sysd.model import addresses, dnsmasq_options
+from sysd.model import addresses, dnsmasq_options, tunnels
 from sysd.model.addresses import SLAAC_LENGTH, Interface
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key
@@ -14,6 +14,7 @@ from sysd.model.values import anything, boolean, integer, one_of
 
 DNS_DOMAIN = "syscont"
 AUTO, NONE = "auto", "none"
+ETHERNET_MTU = 1500
 IPV6_MIN_MTU = 1280
 """Least MTU that IPv6 takes (RFC 8200, section 5)."""
 _LEASE = re.compile(r"([0-9]{1,6})([smhdw]?)", re.ASCII)
@@ -101,7 +102,6 @@ REFUSED = {
         "security.acls", "security.acls.default.ingress.action", "security.acls.default.ingress.logged",
         "security.acls.default.egress.action", "security.acls.default.egress.logged",
     ),
-    "there are no tunnels between hosts yet": ("tunnel.*",),
     "MAAS is not spoken to": ("maas.subnet.ipv4", "maas.subnet.ipv6"),
 }  # fmt: skip
 USER = Key("user.*", anything, "", "Free for users; may span lines. Everybody on the host can read it.", multiline=True)
@@ -113,7 +113,7 @@ KEYS = (
     Key("bridge.hwaddr", addresses.mac, "", "The bridge's hardware address; made up when it is not set.", live=True),
     Key("bridge.mode", _mode, "standard", "How the bridge works: standard.", live=True),
     Key("bridge.mtu", integer(68, 65535), "1500", "Largest packet of the network, in bytes; of instances' interfaces "
-        "from their next start on.", live=True),
+        f"from their next start on; {tunnels.MTU} with tunnels.", live=True),
     Key("dns.domain", addresses.domain, DNS_DOMAIN, "The domain in which instances have their names.", live=True),
     Key("dns.mode", one_of("managed", "dynamic", "none"), "managed", "Who names instances in DNS: managed, their names "
         "with syscont; dynamic, the names that they give themselves; none.", live=True),
@@ -134,6 +134,7 @@ KEYS = (
         live=True),
     Key("raw.dnsmasq", dnsmasq_options.check, "", "More options for dnsmasq, one a line; only those that say what it "
         "answers.", live=True, multiline=True),
+    tunnels.KEY,
     *(Key(name, anything, "", "", refused=why) for why, names in REFUSED.items() for name in names),
     USER,
 )  # fmt: skip
@@ -146,7 +147,7 @@ def check(config: Mapping[str, str]) -> None:
         if own:
             _check_inside(config, own)
     own = own_address(config, 6)
-    if own and int(config.get("bridge.mtu", "1500")) < IPV6_MIN_MTU:
+    if own and mtu(config) < IPV6_MIN_MTU:
         raise InvalidError("bridge.mtu: too small for IPv6", f"at least {IPV6_MIN_MTU}, or set ipv6.address=none")
     if own and own.network.prefixlen != SLAAC_LENGTH and guests_choose(config):
         raise InvalidError(
@@ -158,6 +159,11 @@ def check(config: Mapping[str, str]) -> None:
     taken = addresses.links(config.get("bridge.external_interfaces", ""))
     if twice := next((name for name in taken if taken.count(name) > 1), ""):
         raise InvalidError(f"bridge.external_interfaces: {twice} is there twice")
+
+
+def mtu(config: Mapping[str, str]) -> int:
+    """The largest packet of the network, in bytes."""
+    return int(config.get("bridge.mtu", tunnels.MTU if tunnels.tunnels(config) else ETHERNET_MTU))
 
 
 def own_address(config: Mapping[str, str], version: int) -> Interface | None:

@@ -137,7 +137,10 @@ class Network:
     @property
     def mtu(self) -> int:
         """Of instances' interfaces; 0 for that of the link."""
-        return int(self.config.get("bridge.mtu" if self.is_bridge else "mtu", "0"))
+        if not self.is_bridge:
+            return int(self.config.get("mtu", "0"))
+        own = bridge.mtu(self.config)
+        return own if own != bridge.ETHERNET_MTU else 0
 
     def leases(self, version: int) -> bool:
         """Whether addresses are leased, so that an interface can have one of its own."""

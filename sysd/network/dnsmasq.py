@@ -98,8 +98,8 @@ def _ipv4(network: Network) -> Iterator[str]:
         yield f"--dhcp-range={first},{last},{network.text('ipv4.dhcp.expiry')}"
     if gateway := network.text("ipv4.dhcp.gateway"):
         yield f"--dhcp-option-force=option:router,{gateway}"
-    if network.text("bridge.mtu") != "1500":
-        yield f"--dhcp-option-force=option:mtu,{network.text('bridge.mtu')}"
+    if network.mtu:
+        yield f"--dhcp-option-force=option:mtu,{network.mtu}"
 
 
 def _ipv6(network: Network) -> Iterator[str]:
