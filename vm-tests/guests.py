@@ -42,10 +42,15 @@ def systemd_property(host: Host, unit: str, name: str) -> str:
     return host.run(["systemctl", "show", "--value", f"--property={name}", unit]).stdout.strip()
 
 
-def python(host: Host, program: str, *arguments: str, **options: Any) -> Done:
+def python(host: Host, name: str, *arguments: str, **options: Any) -> Done:
     """Run a program in this folder's `on_host/` with the host's own Python."""
-    script = (Path(__file__).parent / "on_host" / f"{program}.py").read_text()
-    return host.run(["/usr/bin/python3", "-c", script, *arguments], **options)
+    return host.run(program(name, *arguments), **options)
+
+
+def program(name: str, *arguments: str) -> list[str]:
+    """The command line that runs it."""
+    script = (Path(__file__).parent / "on_host" / f"{name}.py").read_text()
+    return ["/usr/bin/python3", "-c", script, *arguments]
 
 
 def on_terminal(

@@ -1,39 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tunnels that join a network to a bridge of another host: a network namespace that speaks VXLAN by hand."""
 
-import shlex
 from collections.abc import Iterator
 
 import pytest
 from conftest import Launch
+from far import HERE, THERE, Far
 from guests import syscont, unique
 from hosts import Host
 from leftovers import nothing_happens
 
-HERE, THERE = "192.0.2.1", "192.0.2.2"
-BEHIND = "10.81.0.99"
-
-
-class Far:
-    """The other host. Its links, and the one that leads to it, go with it."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.name = unique("far")
-        host.sh(f"ip netns add {self.name}; ip link add wan0 type veth peer name wan1 netns {self.name}")
-        host.sh(f"ip addr add {HERE}/24 dev wan0; ip link set wan0 up")
-        self.sh(f"ip addr add {THERE}/24 dev wan1; ip link set wan1 up; ip link set lo up")
-
-    def sh(self, script: str) -> str:
-        return self.host.sh(f"ip netns exec {self.name} sh -ec {shlex.quote(script)}")
-
-    def speaks(self, number: int, *, port: int = 8472, to: str = f"remote {HERE}") -> None:
-        self.sh("ip link del vx0 2>/dev/null || true")
-        self.sh(f"ip link add vx0 type vxlan id {number} dstport {port} local {THERE} {to} dev wan1")
-        self.sh(f"ip link set vx0 mtu 1400 up; ip addr add {BEHIND}/24 dev vx0")
-
-    def close(self) -> None:
-        self.host.sh(f"ip netns del {self.name}; ip link del wan0 2>/dev/null || true")
+BEHIND, MAC = "10.81.0.99", "02:00:00:00:00:81"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +18,12 @@ def far(host: Host) -> Iterator[Far]:
     made = Far(host)
     yield made
     made.close()
+
+
+def speaks(far: Far, number: int, *, port: int = 8472, to: str = f"remote {HERE}") -> None:
+    far.sh("ip link del vx0 2>/dev/null || true")
+    far.sh(f"ip link add vx0 type vxlan id {number} dstport {port} local {THERE} {to} dev wan1")
+    far.sh(f"ip link set vx0 mtu 1400 address {MAC} up; ip addr add {BEHIND}/24 dev vx0")
 
 
 @pytest.fixture
@@ -58,7 +41,7 @@ def joined(host: Host, network: str, *words: str, check: bool = True) -> str:
 
 def test_vxlan_to_another_host(far: Far, host: Host, network: str, launch: Launch, busybox: str) -> None:
     one = launch("", "-n", network)
-    far.speaks(7)
+    speaks(far, 7)
     assert one.exec("ping", "-c1", "-W1", BEHIND, check=False).returncode
     joined(host, network, "protocol=vxlan", "id=7", f"remote={THERE}", f"local={HERE}")
     one.exec("ping", "-c3", "-W2", BEHIND)
@@ -67,7 +50,7 @@ def test_vxlan_to_another_host(far: Far, host: Host, network: str, launch: Launc
     assert f"{network}-a" in host.sh(f"ip -o link show master {network}")
     joined(host, network, "id=8", "port=4789")
     assert one.exec("ping", "-c1", "-W1", BEHIND, check=False).returncode
-    far.speaks(8, port=4789)
+    speaks(far, 8, port=4789)
     one.exec("ping", "-c3", "-W2", BEHIND)
     members = ("protocol", "id", "port", "remote", "local")
     syscont(host, "network", "unset", network, *(f"tunnel.a.{member}" for member in members))
@@ -77,7 +60,7 @@ def test_vxlan_to_another_host(far: Far, host: Host, network: str, launch: Launc
 
 def test_vxlan_to_a_group(far: Far, host: Host, network: str, launch: Launch) -> None:
     one = launch("", "-n", network)
-    far.speaks(9, to="group 239.0.0.1 ttl 1")
+    speaks(far, 9, to="group 239.0.0.1 ttl 1")
     joined(host, network, "protocol=vxlan", "id=9", "interface=wan0", f"local={HERE}")
     one.exec("ping", "-c3", "-W2", BEHIND)
     one.do("delete", "--force")

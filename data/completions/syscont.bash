@@ -87,6 +87,8 @@ _syscont() {
         'network keys --type') words='bridge macvlan physical' ;;
         'network keys --format') words='table compact csv json yaml' ;;
         'network list-leases --format') words='table compact csv json yaml' ;;
+        'network forward list --format') words='table compact csv json yaml' ;;
+        'network forward show --format') words='yaml json' ;;
         'network zone list --format') words='table compact csv json yaml' ;;
         'network zone show --format') words='yaml json' ;;
         'network zone keys --format') words='table compact csv json yaml' ;;
@@ -159,7 +161,9 @@ _syscont_verb() {
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'snapshot') words='create restore list show rename delete' ;;
-        'network') words='zone list show info create rename delete edit get set unset keys attach detach list-leases' ;;
+        'network') words='forward zone list show info create rename delete edit get set unset keys attach detach list-leases' ;;
+        'network forward') words='port list show create set delete' ;;
+        'network forward port') words='add remove' ;;
         'network zone') words='record list show create delete edit get set unset keys' ;;
         'network zone record') words='entry list show create delete' ;;
         'network zone record entry') words='add remove' ;;
@@ -263,6 +267,13 @@ _syscont_verb() {
         'network attach') options='--project --help' valued=' --project ' kinds=(network instance none) ;;
         'network detach') options='--project --help' valued=' --project ' kinds=(network instance none) ;;
         'network list-leases') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(network) ;;
+        'network forward list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(network) ;;
+        'network forward show') options='--format --project --help' valued=' --format --project ' kinds=(network none) ;;
+        'network forward create') options='--description --project --help' valued=' --description --project ' kinds=(network none) ;;
+        'network forward set') options='--project --help' valued=' --project ' kinds=(network none) ;;
+        'network forward delete') options='--project --help' valued=' --project ' kinds=(network none) ;;
+        'network forward port add') options='--description --project --help' valued=' --description --project ' kinds=(network none) ;;
+        'network forward port remove') options='--project --help' valued=' --project ' kinds=(network none) ;;
         'network zone list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network zone show') options='--format --project --help' valued=' --format --project ' kinds=(zone) ;;
         'network zone create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(none zone-key ...) ;;

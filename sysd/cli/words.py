@@ -151,6 +151,17 @@ DETAILS = {
         "Kept (static) and leased (dynamic) addresses, also of instances that are stopped, those that guests made up "
         "for themselves, and the network's own (gateway)."
     ),
+    "network forward create": (
+        "ADDRESS is one of the host's, outside the network, or one that is routed to the host. What comes for it goes "
+        "to the guest that has target_address, but for ports that have targets of their own; without, only those. A "
+        "guest reaches itself by it only where the kernel's br_netfilter is not loaded."
+    ),
+    "network forward set": "With nothing behind target_address= only ports with targets of their own are sent on.",
+    "network forward delete": "With all ports in it.",
+    "network forward port add": (
+        "PROTOCOL is tcp or udp; PORTS are numbers and ranges, 80,90-95; TARGET is the address of a guest in the "
+        "network. The PORTS behind it are as many, or one for all; the same if not given."
+    ),
     "network zone create": (
         "ZONE is a name of DNS, such as lab.example, or 7.0.10.in-addr.arpa for names of addresses. Instances get "
         "names in it when a network says so: dns.zone.forward, dns.zone.reverse.ipv4, dns.zone.reverse.ipv6. It is "
@@ -406,6 +417,19 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "network attach": (("syscont network attach lab0 web1 eth1 eth1", "device and interface named eth1"),),
     "network detach": (("syscont network detach lab0 web1", ""),),
     "network list-leases": (("syscont network list-leases syscontbr0", ""),),
+    "network forward list": (("syscont network forward list syscontbr0", ""),),
+    "network forward show": (("syscont network forward show lab0 192.0.2.7", ""),),
+    "network forward create": (
+        ("syscont network forward create lab0 192.0.2.7", "for ports that are added"),
+        ("syscont network forward create lab0 192.0.2.7 target_address=10.8.0.5", "all of it to one guest"),
+    ),
+    "network forward set": (("syscont network forward set lab0 192.0.2.7 target_address=10.8.0.6", ""),),
+    "network forward delete": (("syscont network forward delete lab0 192.0.2.7", ""),),
+    "network forward port add": (
+        ("syscont network forward port add lab0 192.0.2.7 tcp 80,443 10.8.0.5", "the same ports there"),
+        ("syscont network forward port add lab0 192.0.2.7 tcp 2222 10.8.0.5 22", ""),
+    ),
+    "network forward port remove": (("syscont network forward port remove lab0 192.0.2.7 tcp 80,443", ""),),
     "network zone list": (("syscont network zone list", ""),),
     "network zone show": (("syscont network zone show lab.example", ""),),
     "network zone create": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sysd.dbus.forwards import ForwardMethods
 from sysd.dbus.interface import Call, Interface, Method, Options, Property
 from sysd.dbus.operation import OPTIONS
 from sysd.dbus.service import Kind
@@ -29,6 +30,7 @@ class NetworkObjects:
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._networks = manager.networks
+        self._forwards = ForwardMethods(manager)
 
     def kind(self) -> Kind:
         return Kind(
@@ -58,6 +60,7 @@ class NetworkObjects:
                 Method("GetLeases", [], [("a(sssss)", "leases")], self._get_leases),
                 Method("GetState", [], [("s", "state"), ("s", "hwaddr"), ("u", "mtu"), ("as", "addresses"),
                                         ("as", "ports"), ("a{st}", "counters")], self._get_state),
+                *self._forwards.methods(),
                 Method("Rename", [("s", "new_name")], [], self._rename, manage),
                 Method("Delete", [], [], self._delete, manage),
             ],
@@ -69,6 +72,7 @@ class NetworkObjects:
                 Property("IPv4", "s", lambda name: find(name).ipv4),
                 Property("IPv6", "s", lambda name: find(name).ipv6),
                 Property("Domain", "s", lambda name: find(name).domain),
+                self._forwards.property(),
             ],
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sysd.manager import leases, subnets
 from sysd.manager.catalog import Catalog
@@ -16,7 +17,7 @@ from sysd.manager.leases import Lease
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.table import Table
 from sysd.manager.uplinks import Uplinks
-from sysd.model import names
+from sysd.model import forwards, names
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import Instance, Phase
 from sysd.model.network import BRIDGE, DEFAULT_NETWORK, SCHEMAS, ZONE_KEYS, Network, check_network, check_type
@@ -30,7 +31,11 @@ log = logging.getLogger(__name__)
 MAX_NETWORKS = 1000
 MADE_DEFAULT = "default_network"
 """Of the store's meta values: that there was a default network, which its owner may have deleted."""
-_PROPERTIES = {"config": ("Config", "IPv4", "IPv6", "Domain"), "description": ("Description",)}
+_PROPERTIES = {
+    "config": ("Config", "IPv4", "IPv6", "Domain"),
+    "description": ("Description",),
+    "forwards": ("Forwards",),
+}
 
 AfterChange = Callable[[list[Instance]], Awaitable[None]]
 """Called with the instances in a network that has changed, as they are themselves."""
@@ -205,6 +210,7 @@ class Networks:
         host = await asyncio.to_thread(links.own_addresses)
         elsewhere = [address for where, address in host if where != index]
         others = [other for other in self._catalog.networks() if other.name != network.name]
+        forwards.check(network, others)
         subnets.check(network, others, [one for one in elsewhere if not _is_of(one.ip, others)])
         await dnsmasq.check(network)
 
@@ -228,6 +234,16 @@ class Networks:
 
         await self._change(name, change, owner)
 
+    async def change_forwards(self, name: str, change: Callable[[Network], list[dict[str, Any]]], owner: int) -> None:
+        """change: one of sysd.model.forwards', with all but the network."""
+
+        async def work(network: Network) -> Network:
+            if not network.is_bridge:
+                raise InvalidError(f"network {name}: networks of type {network.type} have no forwards")
+            return replace(network, forwards=change(network))
+
+        await self._change(name, work, owner)
+
     async def _change(self, name: str, change: Callable[[Network], Awaitable[Network]], owner: int) -> None:
         """Change a network, and the host with it, or leave both as they were. A change that a crash cuts off is
         finished at the next start, which brings up what the network says."""
@@ -237,7 +253,7 @@ class Networks:
                 before = self._catalog.network(name)
                 after = await change(before)
                 parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(after, part)]
-                if "config" in parts:
+                if "config" in parts or "forwards" in parts:
                     await self._check_change(before, after)
                     await self._put_in_force(before, after)
                 elif parts:

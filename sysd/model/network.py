@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sysd.model import addresses, bridge
 from sysd.model.addresses import Interface, Subnet
 from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.forwards import Forward
 from sysd.model.instance import Phase
 from sysd.model.schema import Key, Schema
 from sysd.model.values import anything, boolean, integer
@@ -86,6 +88,11 @@ class Network:
     description: str = ""
     config: dict[str, str] = field(default_factory=dict)
     phase: Phase = Phase.READY
+    forwards: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def forwarded(self) -> list[Forward]:
+        return [Forward(**each) for each in self.forwards]
 
     @property
     def is_bridge(self) -> bool:

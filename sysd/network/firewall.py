@@ -16,8 +16,9 @@ from sysd.model.network import Network
 
 LOADERS = ("nftables.service", "firewalld.service")
 """Units that may flush all tables, ours too, when they load rules."""
+DSTNAT = -100
 SRCNAT = 100
-"""The priority at which others translate source addresses (nft(8), srcnat)."""
+"""The priorities at which others translate addresses (nft(8), dstnat and srcnat)."""
 _PROTOCOL = {4: "ip", 6: "ip6"}
 
 Rule = list[dict[str, Any]]
@@ -45,6 +46,9 @@ def chains(network: Network) -> list[Chain]:
         Chain("postrouting", "nat", "postrouting", SRCNAT - 1, _nat(network, "before")),
         Chain("postrouting_after", "nat", "postrouting", SRCNAT + 1, _nat(network, "after")),
         Chain("forward", "filter", "forward", 0, _closed(network)),
+        Chain("arriving", "nat", "prerouting", DSTNAT, _forwards(network)),
+        Chain("leaving", "nat", "output", DSTNAT, _forwards(network)),
+        Chain("returning", "nat", "postrouting", SRCNAT, _returning(network)),
     ]
     return [chain for chain in found if chain.rules]
 
@@ -74,6 +78,33 @@ def _closed(network: Network) -> tuple[Rule, ...]:
             rules += [
                 [match({"meta": {"key": key}}, network.name), family, reject] for key in ("iifname", "oifname")
             ]
+    return tuple(rules)
+
+
+def _forwards(network: Network) -> tuple[Rule, ...]:
+    """Other addresses, and ports, in place of those that forwards listen to; what is for a port comes first."""
+    rules: list[Rule] = []
+    for forward in network.forwarded:
+        protocol = _PROTOCOL[forward.version]
+        listen = match(payload(protocol, "daddr"), forward.listen)
+        for port in forward.parsed:
+            for at, to in port.pairs:
+                ports = {"set": [{"range": [*each]} if each[0] < each[1] else each[0] for each in at]}
+                target = {"family": protocol, "addr": port.address} | ({"port": to} if to else {})
+                rules.append([listen, match(payload(port.protocol, "dport"), ports), {"dnat": target}])
+        if forward.target:
+            rules.append([listen, {"dnat": {"family": protocol, "addr": forward.target}}])
+    return tuple(rules)
+
+
+def _returning(network: Network) -> tuple[Rule, ...]:
+    """Of guests that reach their own network by a forward: without another sender they would be answered past us."""
+    rules: list[Rule] = []
+    for version in sorted({forward.version for forward in network.forwarded if forward.targets}):
+        if subnet := network.subnet(version):
+            inside = {"prefix": {"addr": str(subnet.network_address), "len": subnet.prefixlen}}
+            sides = [match(payload(_PROTOCOL[version], side), inside) for side in ("saddr", "daddr")]
+            rules.append([*sides, match({"ct": {"key": "status"}}, "dnat", "in"), {"masquerade": None}])
     return tuple(rules)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links of tunnels, as ports of a bridge. Each has an alias that says whose it is, and what it was made of."""
+"""Links of tunnels, as ports of a bridge. Each is in a group of ours (ip-link(8)) from the moment that it is made, and
+has an alias that says whose it is, and what it was made of; without one it was left half made."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ from sysd.model.errors import FailedError
 from sysd.model.tunnels import VXLAN, Tunnel
 from sysd.network import links
 
+GROUP = 20705
+"""Nobody's in iproute2's group file."""
+
 
 def ensure(network: str, bridge: int, wanted: Collection[Tunnel], mtu: int) -> None:
     """Let the bridge of that index have these tunnels and no other. Blocks for milliseconds.
@@ -24,11 +28,11 @@ def ensure(network: str, bridge: int, wanted: Collection[Tunnel], mtu: int) -> N
     with IPRoute() as route:
         there = {message.get_attr("IFLA_IFNAME"): message for message in route.get_links()}
         for name, message in there.items():
-            alias = message.get_attr("IFLA_IFALIAS") or ""
-            if _is_of(network, alias) and aliases.get(name) != alias:
-                route.link("del", index=message["index"])
-            elif name in aliases and not _is_of(network, alias):
+            ours, alias = message.get_attr("IFLA_GROUP") == GROUP, message.get_attr("IFLA_IFALIAS") or ""
+            if name in aliases and not ours:
                 raise FailedError(f"the host has a link {name}", f"network {network} needs it for a tunnel")
+            if ours and (not alias or (_is_of(network, alias) and aliases.get(name) != alias)):
+                route.link("del", index=message["index"])
             elif name in aliases and message.get_attr("IFLA_MASTER") != bridge:
                 route.link("set", index=message["index"], master=bridge, state="up")
         for tunnel in wanted:
@@ -52,8 +56,10 @@ def _make(route: IPRoute, name: str, tunnel: Tunnel, bridge: int, alias: str, mt
         raise FailedError(f"tunnel.{tunnel.name}.interface: the host has no link {tunnel.interface}")
     options = _vxlan(tunnel, device) if tunnel.protocol == VXLAN else _gre(tunnel, device)
     try:
-        route.link("add", ifname=name, ifalias=alias, mtu=mtu, **options)
-        route.link("set", index=links.interface_index(name), master=bridge, state="up")
+        route.link("add", ifname=name, group=GROUP, mtu=mtu, **options)
+        index = links.interface_index(name)
+        route.link("set", index=index, master=bridge, state="up")
+        route.link("set", index=index, ifalias=alias)
     except NetlinkError as error:
         raise FailedError(f"tunnel.{tunnel.name} can't be made: {error.args[1]}") from None
 

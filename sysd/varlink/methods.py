@@ -18,6 +18,7 @@ from sysd.varlink import encode
 from sysd.varlink.catalog import CatalogMethods
 from sysd.varlink.files import FileMethods
 from sysd.varlink.follow import follow
+from sysd.varlink.forwards import ForwardMethods
 from sysd.varlink.networks import NetworkMethods
 from sysd.varlink.service import Call, Method
 from sysd.varlink.snapshots import SnapshotMethods
@@ -68,6 +69,7 @@ class Methods:
             Method("AddImageAlias", self.add_image_alias, images),
             Method("RemoveImageAlias", self.remove_image_alias, images),
             *NetworkMethods(self._manager).table(),
+            *ForwardMethods(self._manager).table(),
             *ZoneMethods(self._manager).table(),
             *CatalogMethods(self._manager).table(),
             Method("ListOperations", self.list_operations),
