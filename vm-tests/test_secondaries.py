@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network zones, with Knot and NSD as secondaries beside BIND: each follows what changes, record by record."""
+
+import base64
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import MakeHost
+from guests import syscont, until
+from hosts import Host
+
+ZONE = "lab.example"
+PRIMARY = "127.0.0.11"
+PATIENCE = 20.0
+SECRETS = {
+    name: base64.b64encode(bytes([number]) * 32).decode() for number, name in enumerate(("bind", "knot", "nsd"))
+}
+
+
+@dataclass(frozen=True)
+class Secondary:
+    """config is of (key, secret, address); command gets the path of its file; whole is what it logs of a transfer of
+    the whole zone."""
+
+    name: str
+    address: str
+    command: tuple[str, ...]
+    config: Callable[[str, str, str], str]
+    whole: str
+
+    @property
+    def key(self) -> str:
+        return f"{ZONE}_{self.name}."
+
+    @property
+    def unit(self) -> str:
+        return f"secondary-{self.name}.service"
+
+    def start(self, host: Host) -> None:
+        file = f"/etc/secondary-{self.name}.conf"
+        host.run(["ip", "address", "add", f"{self.address}/32", "dev", "lo"])
+        host.write_text(file, self.config(self.key, SECRETS[self.name], self.address))
+        folder = f"/var/lib/secondary-{self.name}"
+        host.run(["mkdir", "-p", folder])
+        command = [word.replace("CONFIG", file) for word in self.command]
+        host.run(["systemd-run", "-q", f"--unit={self.unit}", f"--working-directory={folder}", *command])
+
+    def records(self, host: Host) -> set[str]:
+        return records(host, self.address, self.address)
+
+    def whole_transfers(self, host: Host) -> int:
+        log = host.run(["journalctl", "--no-pager", "-o", "cat", "-u", self.unit]).stdout
+        return len(re.findall(self.whole, log))
+
+
+def _bind(key: str, secret: str, address: str) -> str:
+    return f"""
+        key "{key}" {{ algorithm hmac-sha256; secret "{secret}"; }};
+        options {{ directory "/var/cache/bind"; listen-on {{ {address}; }}; listen-on-v6 {{ none; }}; recursion no;
+          dnssec-validation no; notify no; transfer-source {address}; query-source address {address};
+          allow-query {{ any; }}; allow-transfer {{ any; }}; }};
+        zone "{ZONE}" {{ type secondary; file "followed.db"; primaries {{ {PRIMARY} key "{key}"; }}; }};
+        """
+
+
+def _knot(key: str, secret: str, address: str) -> str:
+    return f"""
+server:
+    listen: {address}@53
+    rundir: /var/lib/secondary-knot
+log:
+  - target: stderr
+    any: debug
+database:
+    storage: /var/lib/secondary-knot
+key:
+  - id: {key}
+    algorithm: hmac-sha256
+    secret: {secret}
+remote:
+  - id: primary
+    address: {PRIMARY}@53
+    via: {address}
+    key: {key}
+acl:
+  - id: told
+    key: {key}
+    action: notify
+  - id: anyone
+    address: 127.0.0.0/8
+    action: transfer
+zone:
+  - domain: {ZONE}
+    storage: /var/lib/secondary-knot
+    master: primary
+    acl: [told, anyone]
+"""
+
+
+def _nsd(key: str, secret: str, address: str) -> str:
+    return f"""
+server:
+    ip-address: {address}
+    username: ""
+    zonesdir: "/var/lib/secondary-nsd"
+    database: ""
+    xfrdfile: "/var/lib/secondary-nsd/xfrd.state"
+    zonelistfile: "/var/lib/secondary-nsd/zone.list"
+    pidfile: ""
+    verbosity: 2
+    xfrd-reload-timeout: 0
+remote-control:
+    control-enable: no
+key:
+    name: "{key}"
+    algorithm: hmac-sha256
+    secret: "{secret}"
+zone:
+    name: "{ZONE}"
+    zonefile: "followed.zone"
+    request-xfr: {PRIMARY}@53 {key}
+    allow-notify: {PRIMARY} {key}
+    outgoing-interface: {address}
+    provide-xfr: 127.0.0.0/8 NOKEY
+"""
+
+
+SECONDARIES = (
+    Secondary("bind", "127.0.0.12", ("named", "-g", "-c", "CONFIG"), _bind, "AXFR-style IXFR"),
+    Secondary("knot", "127.0.0.14", ("knotd", "-c", "CONFIG"), _knot, "AXFR, incoming"),
+    Secondary("nsd", "127.0.0.15", ("nsd", "-d", "-c", "CONFIG"), _nsd, "of [0-9]{4,} bytes"),
+)
+
+
+def records(host: Host, server: str, source: str, *options: str) -> set[str]:
+    """All of a zone, as a transfer gives it, but for its serial."""
+    argv = ["dig", "+norecurse", "+timeout=2", "+tries=1", "-b", source, f"@{server}", *options, ZONE, "AXFR"]
+    lines = host.run(argv, check=False).stdout.splitlines()
+    return {" ".join(line.split()) for line in lines if line and not line.startswith(";") and "TSIG" not in line}
+
+
+def published(host: Host) -> set[str]:
+    first = SECONDARIES[0]
+    return records(host, PRIMARY, first.address, f"-yhmac-sha256:{first.key}:{SECRETS[first.name]}")
+
+
+@pytest.fixture
+def lab(make_host: MakeHost, deb: Path) -> Host:
+    """A host with a zone, a network that names it, and three that follow it."""
+    host = make_host(deb=False, variant="dns")
+    # Debian's own instances take port 53 of all bridges.
+    host.run(["systemctl", "disable", "--now", "named.service", "knot.service", "nsd.service"])
+    host.install_deb(deb)
+    peers = [(f"peers.{each.name}.address={each.address}", f"peers.{each.name}.key={SECRETS[each.name]}")
+             for each in SECONDARIES]  # fmt: skip
+    syscont(host, "network", "zone", "create", ZONE, *itertools.chain(*peers), "dns.nameservers=ns1.example.com")
+    syscont(host, "config", "set", f"core.dns_address={PRIMARY}")
+    syscont(host, "network", "set", "syscontbr0", "ipv4.address=10.42.5.1/24", f"dns.zone.forward={ZONE}")
+    for each in SECONDARIES:
+        each.start(host)
+    for each in SECONDARIES:
+        until(host, lambda each=each: each.records(host) == published(host), patience=PATIENCE)  # type: ignore[misc]
+    return host
+
+
+def change(host: Host, verb: str, number: int) -> None:
+    name = f"r{number}"
+    if verb == "add":
+        syscont(host, "network", "zone", "record", "create", ZONE, name)
+    syscont(host, "network", "zone", "record", "entry", verb, ZONE, name, "A", f"192.0.2.{number}")
+
+
+def ours(found: set[str]) -> set[str]:
+    """The addresses that change gave names."""
+    return {line.split()[-1] for line in found if line.split()[-1].startswith("192.0.2.")}
+
+
+def all_follow(host: Host, wanted: set[str]) -> None:
+    for each in SECONDARIES:
+        until(host, lambda each=each: ours(each.records(host)) == wanted, patience=PATIENCE)  # type: ignore[misc]
+        assert each.records(host) == published(host)
+
+
+def test_a_hundred_changes(lab: Host) -> None:
+    for number in range(60):
+        change(lab, "add", number)
+    all_follow(lab, {f"192.0.2.{number}" for number in range(60)})
+    # From here on less changes at a time than there is: of a small zone, all of it is less to send.
+    before = {each.name: each.whole_transfers(lab) for each in SECONDARIES}
+    for number in range(50):
+        change(lab, "remove", number)
+        change(lab, "add", 100 + number)
+    all_follow(lab, {f"192.0.2.{number}" for number in (*range(50, 60), *range(100, 150))})
+    for each in SECONDARIES:
+        assert each.whole_transfers(lab) == before[each.name], f"{each.name} did not follow by changes alone"
+
+
+def test_instances_come_and_go(lab: Host) -> None:
+    syscont(lab, "image", "build", "busybox")
+    syscont(lab, "launch", "busybox", "web1", "-d", "eth0,type=nic,network=syscontbr0,ipv4.address=10.42.5.77")
+
+    def known(each: Secondary) -> bool:
+        return any(line.startswith(f"web1.{ZONE}.") and "10.42.5.77" in line for line in each.records(lab))
+
+    for each in SECONDARIES:
+        until(lab, lambda each=each: known(each), patience=PATIENCE)  # type: ignore[misc]
+    syscont(lab, "delete", "--force", "web1")
+    for each in SECONDARIES:
+        until(lab, lambda each=each: not known(each), patience=PATIENCE)  # type: ignore[misc]
+
+
+def test_they_find_each_other_again(lab: Host) -> None:
+    """A secondary that was away asks for what it missed, or is told at the next change; so with the primary."""
+    away = SECONDARIES[1]
+    lab.run(["systemctl", "kill", "--signal=STOP", away.unit])
+    change(lab, "add", 1)
+    lab.run(["systemctl", "restart", "syscontd.service"])
+    change(lab, "add", 2)
+    lab.run(["systemctl", "kill", "--signal=CONT", away.unit])
+    change(lab, "add", 3)
+    all_follow(lab, {"192.0.2.1", "192.0.2.2", "192.0.2.3"})
