@@ -7,7 +7,7 @@ from sysd.cli import client
 from sysd.cli.config import assignments, print_key
 from sysd.cli.errors import CliError
 from sysd.cli.listing import text
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import out, say, show, yaml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def create(parsed: Parsed) -> int:
         "description": parsed.values.get("description"),
     }
     client.call("CreateZone", {"name": name, **parameters})
+    if not any(key.startswith("peers.") for key in config):
+        say(f"{name} answers nobody before it has a peer: syscont network zone set {name} peers.NAME.address=ADDRESS")
     return 0
 
 

@@ -136,6 +136,7 @@ HANDLERS: dict[str, Handler] = {
             "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig "
             "AddDevice ChangeDevice ChangeProfiles AddProfileDevice ChangeProfileDevice "
             "CreateNetwork ChangeNetwork RenameNetwork DeleteNetwork CreateZone ChangeZone DeleteZone "
+            "CreateForward ChangeForward DeleteForward AddForwardPort RemoveForwardPort "
             "CreateZoneRecord DeleteZoneRecord AddZoneEntry RemoveZoneEntry"
         ).split(),
         fine,
@@ -212,8 +213,8 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ),
     ("network create lab0", [("CreateNetwork", {"name": "lab0"})]),
     (
-        "network zone create a.b network.nat=false --project lab",
-        [("CreateZone", {"name": "a.b", "project": "lab", "config": {"network.nat": "false"}})],
+        "network zone create a.b peers.x.address=192.0.2.1 --project lab",
+        [("CreateZone", {"name": "a.b", "project": "lab", "config": {"peers.x.address": "192.0.2.1"}})],
     ),
     ("network zone set a.b network.nat=true", [("ChangeZone", {"name": "a.b", "set": {"network.nat": "true"}})]),
     ("network zone unset a.b network.nat", [("ChangeZone", {"name": "a.b", "unset": ["network.nat"]})]),
@@ -230,6 +231,27 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ),
     ("network set br0 ipv4.nat true --project lab", [("ChangeNetwork", {"name": "br0", "set": {"ipv4.nat": "true"}})]),
     ("network unset br0 ipv4.nat", [("ChangeNetwork", {"name": "br0", "unset": ["ipv4.nat"]})]),
+    ("network forward create br0 192.0.2.1", [("CreateForward", {"network": "br0", "listenAddress": "192.0.2.1"})]),
+    (
+        "network forward set br0 192.0.2.1 target_address=",
+        [("ChangeForward", {"network": "br0", "listenAddress": "192.0.2.1", "targetAddress": ""})],
+    ),
+    (
+        "network forward port add br0 192.0.2.1 tcp 80 10.0.0.5 8080",
+        [
+            (
+                "AddForwardPort",
+                {
+                    "network": "br0",
+                    "listenAddress": "192.0.2.1",
+                    "protocol": "tcp",
+                    "listenPorts": "80",
+                    "targetAddress": "10.0.0.5",
+                    "targetPorts": "8080",
+                },
+            )
+        ],
+    ),
     ("network rename br0 br1", [("RenameNetwork", {"name": "br0", "newName": "br1"})]),
     ("network delete br0 br1", [("DeleteNetwork", {"name": name}) for name in ("br0", "br1")]),
     (
