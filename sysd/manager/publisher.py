@@ -43,6 +43,8 @@ SETTLE = 0.02
 """Seconds in which changes are gathered."""
 PACE = 0.5
 """Seconds between two serials of a zone, however much changes."""
+REST = 9
+"""How much longer than looking at all instances, and finding nothing new, the time is until the next look."""
 RETRY_LISTEN = 10.0
 AFTER_START = 1.5
 """Seconds until what could not be bound is tried again, and until guests that run have told their addresses again."""
@@ -171,16 +173,19 @@ class Publisher:
 
     def _publish_all(self) -> None:
         self._timer = None
-        self._not_before = time.monotonic() + PACE
+        begin, published = time.monotonic(), False
         if self._hosts_stale:
             self._hosts_stale = False
             self._take_hosts()
         for held in self._zones.values():
             if held.dirty:
                 try:
-                    self._publish(held)
+                    published |= self._publish(held)
                 except Exception:
                     log.exception("zone %s can't be published", held.zone.name)
+        end = time.monotonic()
+        # To have looked for nothing delays nobody's name; but what instances do must not make us look all the time.
+        self._not_before = end + (PACE if published else REST * (end - begin))
 
     def _take_hosts(self) -> None:
         found = self._hosts.of_zones()
@@ -189,11 +194,12 @@ class Publisher:
             held.dirty.update(key for key in held.hosts.keys() | after.keys() if held.hosts.get(key) != after.get(key))
             held.hosts = after
 
-    def _publish(self, held: Held) -> None:
+    def _publish(self, held: Held) -> bool:
+        """Whether there was anything new."""
         dirty, held.dirty = held.dirty, set()
         change = held.content.compare({key: held.wanted(key) for key in dirty})
         if change is None:
-            return
+            return False
         packed = (pack(change.removed), pack(change.added))
         self._store.publish_zone(held.zone.name, change.removed, change.added, packed)
         if held.content.apply(change):
@@ -201,6 +207,7 @@ class Publisher:
         log.info("zone %s: serial %d, %d records", held.zone.name, change.after, change.size - 2)
         self._notifier.changed(held.served())
         self._events.publish(Event(Kind.ZONE_CHANGED, held.zone.name, "", ("Serial",)))
+        return True
 
     # the server
 
