@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import Launch
 from far import HERE, THERE, Far
-from guests import syscont, unique
+from guests import Instance, syscont, unique
 from hosts import Host
 from leftovers import nothing_happens
 
@@ -64,6 +64,25 @@ def test_vxlan_to_a_group(far: Far, host: Host, network: str, launch: Launch) ->
     joined(host, network, "protocol=vxlan", "id=9", "interface=wan0", f"local={HERE}")
     one.exec("ping", "-c3", "-W2", BEHIND)
     one.do("delete", "--force")
+
+
+@pytest.mark.needs_hardware
+@pytest.mark.heavy
+def test_gre_to_another_host(hardware_host: Host) -> None:
+    """Which takes a driver that smaller kernels lack."""
+    host, network = hardware_host, unique("net")
+    other = Far(host)
+    other.sh(f"ip link add gt0 type gretap local {THERE} remote {HERE}")
+    other.sh(f"ip link set gt0 mtu 1400 up; ip addr add {BEHIND}/24 dev gt0")
+    syscont(host, "image", "build", "busybox")
+    syscont(host, "network", "create", network, "ipv4.address=10.81.0.1/24", "ipv6.address=none")
+    syscont(host, "launch", "busybox", "far1", "-n", network)
+    joined(host, network, "protocol=gre", f"local={HERE}", f"remote={THERE}")
+    Instance(host, "far1").exec("ping", "-c3", "-W5", BEHIND)
+    syscont(host, "delete", "--force", "far1")
+    syscont(host, "network", "delete", network)
+    assert f"{network}-a" not in host.sh("ip -o link")
+    other.close()
 
 
 def test_packets_leave_room_for_what_a_tunnel_adds(far: Far, host: Host, network: str, launch: Launch) -> None:
