@@ -18,11 +18,11 @@ from hosts import ContainerHost, HostError, Recipe
 from hosts.cli import newest_deb
 
 from bench import incus, report
-from bench.contests import RIVALS, Contests, MemoryResult, Result
+from bench.contests import RIVALS, Contests
 from bench.measure import Stopwatch
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ALL = ("launch", "boot", "start", "create", "remove", "snapshot", "many", "exec", "list", "memory")
+ALL = ("launch", "boot", "start", "create", "remove", "snapshot", "many", "names", "exec", "list", "memory")
 
 
 def parse() -> argparse.Namespace:
@@ -62,10 +62,10 @@ def load() -> str:
     return Path("/proc/loadavg").read_text().split()[0]
 
 
-def measure(host: ContainerHost, options: argparse.Namespace) -> list[Result | MemoryResult]:
+def measure(host: ContainerHost, options: argparse.Namespace) -> list[report.Outcome]:
     watch = Stopwatch(host)
     contests = Contests(host, watch, options.rounds)
-    results: list[Result | MemoryResult] = []
+    results: list[report.Outcome] = []
     # In the order of ALL: a crowd, once there, stays.
     for name in (name for name in ALL if name in options.only):
         for result in getattr(contests, name)():

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from hosts import Host
 
-from bench.measure import Sample, Stopwatch, interleaved
+from bench import names
+from bench.measure import WARM_UP, Sample, Stopwatch, interleaved
 from bench.memory import Memory, memory_of
 from bench.rivals import Incus, Rival, Syscont
 
 RIVALS: tuple[Rival, Rival] = (Syscont(), Incus())
+NETWORK = "syscontbr0"
 CROWD = 200
 MANY = 50
 FEW_ROUNDS = 3
@@ -51,6 +53,19 @@ class MemoryResult:
     @property
     def passed(self) -> bool:
         return self.ours.daemon_rss <= self.goal
+
+
+@dataclass(frozen=True)
+class AloneResult:
+    """Of what there is no rival in: the most seconds that it may take."""
+
+    title: str
+    ours: Sample
+    goal: float
+
+    @property
+    def passed(self) -> bool:
+        return self.ours.median <= self.goal
 
 
 class Contests:
@@ -153,6 +168,14 @@ class Contests:
             return run
 
         yield self._compare(f"launch {MANY} of busybox at once", 1 / 5, one, FEW_ROUNDS)
+
+    def names(self) -> Iterator[AloneResult]:
+        """From the launch of an instance until somebody's own DNS server has its name."""
+        names.set_up(self._host, NETWORK)
+        subnet = self._host.sh(f"syscont network get {NETWORK} ipv4.address").rpartition(".")[0]
+        taken = [names.seconds(self._host, NETWORK, f"{subnet}.{200 + n % 50}") for n in range(WARM_UP + self._rounds)]
+        names.take_away(self._host, NETWORK)
+        yield AloneResult("launch, until Knot has the name", Sample(taken[WARM_UP:]), names.GOAL)
 
     def exec(self) -> Iterator[Result]:
         self._with_one_instance()

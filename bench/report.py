@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contests import MemoryResult, Result
+from bench.contests import AloneResult, MemoryResult, Result
 from bench.measure import Sample
 
 HEADER = ("", "syscont", "Incus", "ratio", "goal", "")
 VERDICTS = {True: "pass", False: "MISSED"}
 
-Results = Iterable[Result | MemoryResult]
+Outcome = Result | MemoryResult | AloneResult
+Results = Iterable[Outcome]
 
 
 def rows(results: Results) -> list[tuple[str, ...]]:
@@ -25,7 +26,9 @@ def rows(results: Results) -> list[tuple[str, ...]]:
     return found
 
 
-def _rows_of(result: Result | MemoryResult) -> list[tuple[str, ...]]:
+def _rows_of(result: Outcome) -> list[tuple[str, ...]]:
+    if isinstance(result, AloneResult):
+        return [(result.title, _time(result.ours), "", "", f"{_ms(result.goal)} ms", VERDICTS[result.passed])]
     if isinstance(result, Result):
         goal = "" if result.goal is None else f"{result.goal:.2f}"
         verdict = "" if result.goal is None else VERDICTS[result.passed]
