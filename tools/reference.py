@@ -49,6 +49,9 @@ share them; one that an instance or a profile uses can't be deleted.
 `syscont network list-leases` says who has which address. An interface has an address of its own for good when its
 device says `ipv4.address`, or `ipv6.address` where `ipv6.dhcp.stateful` is on; it has to be in the network's subnet and
 nobody else's.
+
+What comes for an address of the host's goes on to instances of a bridge by forwards (`syscont network forward`), all of
+it or by ports. What an interface may send, and how fast, is said by its device (`docs/reference/devices.md`).
 """
 SERVER = """# Configuration of the host
 
