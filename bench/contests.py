@@ -19,7 +19,7 @@ RIVALS: tuple[Rival, Rival] = (Syscont(), Incus())
 NETWORK = "syscontbr0"
 CROWD = 200
 MANY = 50
-FEW_ROUNDS = 3
+FEW_ROUNDS = 9
 """Of what takes long."""
 MEMORY_GOAL = 64 << 20
 SETTLE = 0.3

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contests import AloneResult, MemoryResult, Result
+from bench.contests import FEW_ROUNDS, AloneResult, MemoryResult, Result
 from bench.measure import Sample
 
 HEADER = ("", "syscont", "Incus", "ratio", "goal", "")
@@ -94,8 +94,8 @@ Written by `make bench` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Do not edit.
 - Machine: {machine()}; load average {loads} (its own guests count too).
 - Host: a container host of the tests' (systemd-nspawn, Debian 13), with {known}.
 - Both run unprivileged containers of the same Debian and busybox root file systems, on a managed bridge.
-- Times are medians of {rounds} rounds (10th to 90th percentile), both rivals in every round, taking turns
-  at being first. Compare ratios of one run only.
+- Times are medians of {rounds} rounds, of {min(rounds, FEW_ROUNDS)} for many at once (10th to 90th percentile), both
+  rivals in every round, taking turns at being first. Compare ratios of one run only.
 - Incus has the storage that `incus admin init --minimal` gives it here, a `dir` pool, which unpacks the image
   at every launch; that pool is a tmpfs, so that Incus needs no disk for it. syscont mounts an overlay, and has
   its state on the disk. `start` is the comparison without unpacking.
