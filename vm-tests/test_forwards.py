@@ -126,7 +126,10 @@ def test_ipv6(host: Host, far: Far, network: str, launch: Launch) -> None:
     forward(host, "create", network, LISTEN6.upper().replace("::", ":0:0::"))
     forward(host, "port", "add", network, LISTEN6, "tcp", "80", address)
     until(host, lambda: host.sh(asked(80, LISTEN6)) == f"{one.name} 80\n")
+    shown = syscont(host, "network", "forward", "show", network, LISTEN6.upper()).stdout
+    assert f'listenAddress: "{LISTEN6}"' in shown
     forward(host, "delete", network, LISTEN6)
+    assert "has no forward of" in forward(host, "show", network, LISTEN6, check=False)
     one.do("delete", "--force")
 
 

@@ -30,16 +30,14 @@ def _port(port: Item) -> str:
 
 def list_all(parsed: Parsed) -> int:
     """``syscont network forward list``"""
-    show(_all(parsed.args[0]), COLUMNS, parsed, "forward")
+    found: list[Item] = client.call("ListForwards", {"network": parsed.args[0]}).get("forwards") or []
+    show(found, COLUMNS, parsed, "forward")
     return 0
 
 
 def show_one(parsed: Parsed) -> int:
     """``syscont network forward show``"""
-    network, address = parsed.args
-    found = next((one for one in _all(network) if one.get("listenAddress") == address), None)
-    if found is None:
-        raise CliError(f"network {network} has no forward of {address}", f"syscont network forward list {network}")
+    found: Item = client.call("GetForward", _named(parsed)).get("forward") or {}
     if parsed.value("format") == "json":
         from sysd.codec import pretty
 
@@ -101,9 +99,4 @@ def _target(parsed: Parsed) -> Parameters:
         if not word.startswith(TARGET):
             raise CliError(f"unknown forward key {word.partition('=')[0]!r}", f"{TARGET}ADDRESS is all that there is")
         found["targetAddress"] = word.removeprefix(TARGET)
-    return found
-
-
-def _all(network: str) -> list[Item]:
-    found: list[Item] = client.call("ListForwards", {"network": network}).get("forwards") or []
     return found

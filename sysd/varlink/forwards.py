@@ -23,6 +23,7 @@ class ForwardMethods:
         manage = Action.MANAGE_NETWORKS
         return [
             Method("ListForwards", self.list_forwards),
+            Method("GetForward", self.get_forward),
             Method("CreateForward", self.create_forward, manage),
             Method("ChangeForward", self.change_forward, manage),
             Method("DeleteForward", self.delete_forward, manage),
@@ -33,6 +34,10 @@ class ForwardMethods:
     async def list_forwards(self, call: Call) -> None:
         network = self._catalog.network(call.text("network"))
         call.reply({"forwards": [_forward(each) for each in network.forwarded]})
+
+    async def get_forward(self, call: Call) -> None:
+        network = self._catalog.network(call.text("network"))
+        call.reply({"forward": _forward(forwards.find(network, _listen(call)))})
 
     async def create_forward(self, call: Call) -> None:
         listen, target, about = _listen(call), call.text("targetAddress", ""), call.text("description", "")
