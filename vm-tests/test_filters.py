@@ -252,6 +252,41 @@ def test_filters_go_with_the_instance(lab: Lab, launch: Launch) -> None:
     assert tables() == 0
 
 
+def test_filters_come_along(lab: Lab, launch: Launch) -> None:
+    """However an instance comes by its configuration."""
+    one = filtered(lab, launch, f"{MAC_FILTER}=true")
+    names = [unique() for _ in range(3)]
+
+    def tables() -> int:
+        return lab.host.run(["nft", "list", "tables"]).stdout.count("syscont_of_")
+
+    syscont(lab.host, "snapshot", "create", one.name, "with")
+    syscont(lab.host, "device", "unset", one.name, "eth0", MAC_FILTER)
+    assert tables() == 0
+    syscont(lab.host, "snapshot", "restore", one.name, "with")
+    assert lab.arrived(one, by_hardware(mac_of(one))) == OWN_HARDWARE
+    syscont(lab.host, "copy", one.name, names[0])
+    syscont(lab.host, "copy", f"{one.name}/with", names[1])
+    syscont(lab.host, "export", one.name, "/var/tmp/filtered.tar.gz")
+    syscont(lab.host, "import", "/var/tmp/filtered.tar.gz", names[2])
+    lab.host.run(["rm", "/var/tmp/filtered.tar.gz"])
+    for number, name in enumerate(names):
+        other = Instance(lab.host, name)
+        other.do("start")
+        assert lab.arrived(other, by_hardware(mac_of(other))) == OWN_HARDWARE, name
+        other.do("delete", "--force")
+        assert tables() == len(names) - number
+    syscont(lab.host, "profile", "create", "onlyown")
+    words = ("eth0", "nic", f"network={lab.network}", f"{MAC_FILTER}=true")
+    syscont(lab.host, "profile", "device", "add", "onlyown", *words)
+    other = launch("", "-p", "default", "-p", "onlyown")
+    assert lab.arrived(other, by_hardware(mac_of(other))) == OWN_HARDWARE
+    syscont(lab.host, "profile", "device", "unset", "onlyown", "eth0", MAC_FILTER)
+    assert "other-mac" in lab.arrived(other, by_hardware(mac_of(other)))
+    other.do("delete", "--force")
+    syscont(lab.host, "profile", "delete", "onlyown")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -264,9 +299,12 @@ def test_filters_go_with_the_instance(lab: Lab, launch: Launch) -> None:
     ],
 )
 def test_bad_options_change_nothing(lab: Lab, options: tuple[str, ...], message: str) -> None:
+    shown = ["sh", "-c", f"syscont device show {lab.listener.name}; nft list ruleset; tc qdisc show"]
+    before = lab.host.run(shown).stdout
     refused = syscont(lab.host, "device", "set", lab.listener.name, "eth0", *options, check=False)
     assert refused.returncode
     assert message in refused.stderr
+    assert lab.host.run(shown).stdout == before
 
 
 # rates
