@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sysd.model.errors import InvalidError
@@ -27,23 +28,21 @@ class Usage:
 
 def parse_size(text: str) -> int:
     """Bytes in text; raises InvalidError when it is not a size or does not fit 63 bits."""
-    match = _SIZE.fullmatch(text)
-    if not match or match[2] not in _UNITS:
-        raise InvalidError(f"not a size: {text!r}", "a whole number with a unit such as MiB, GiB, MB or GB")
-    value = int(match[1]) * _UNITS[match[2]]
-    if value >= 1 << 63:
-        raise InvalidError(f"size out of range: {text!r}", "less than 8EiB")
-    return value
+    return _parse(text, _UNITS, "a size", "a whole number with a unit such as MiB, GiB, MB or GB", "8EiB")
 
 
 def parse_bits(text: str) -> int:
     """Bits in text; raises InvalidError when it is not a number of bits or does not fit 63 bits."""
+    return _parse(text, _BITS, "a number of bits", "a whole number with a unit such as kbit, Mbit or Gbit", "8Eibit")
+
+
+def _parse(text: str, units: Mapping[str, int], what: str, hint: str, too_much: str) -> int:
     match = _SIZE.fullmatch(text)
-    if not match or match[2] not in _BITS:
-        raise InvalidError(f"not a number of bits: {text!r}", "a whole number with a unit such as kbit, Mbit or Gbit")
-    value = int(match[1]) * _BITS[match[2]]
+    if not match or match[2] not in units:
+        raise InvalidError(f"not {what}: {text!r}", hint)
+    value = int(match[1]) * units[match[2]]
     if value >= 1 << 63:
-        raise InvalidError(f"out of range: {text!r}", "less than 8Eibit")
+        raise InvalidError(f"{what.split()[-1]} out of range: {text!r}", f"less than {too_much}")
     return value
 
 
