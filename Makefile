@@ -23,7 +23,7 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native: sysd/_cext/_native.abi3.so build/attach build/forward
+native: sysd/_cext/_native.abi3.so build/attach build/forward build/launch build/plug
 
 build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev
@@ -35,7 +35,14 @@ build/forward: $(wildcard sysd/_cext/forward/*.[ch])
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
-sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/native.h sysd/_cext/clone.h sysd/_cext/confine.h
+# They differ in their main part alone.
+LAUNCH = $(filter-out %/launch.c %/plug.c,$(wildcard sysd/_cext/launch/*.c)) sysd/_cext/layers.c sysd/_cext/native.c
+build/launch build/plug: build/%: sysd/_cext/launch/%.c $(LAUNCH) $(wildcard sysd/_cext/*.h sysd/_cext/launch/*.h)
+	@tools/need-packages gcc libc6-dev libjson-c-dev
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) -ljson-c
+
+sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/layers.c $(wildcard sysd/_cext/*.h)
 	@tools/need-packages gcc libc6-dev libpython3-dev python3-cffi python3-setuptools
 	@echo '==> building the C part'
 	@$(PYTHON) sysd/_cext/build.py
@@ -127,7 +134,7 @@ install: native
 	find sysd -name '*.py' ! -path sysd/_cext/build.py -o -name py.typed -o -name '*.abi3.so' | while read -r file; do \
 	    $(INSTALL_DATA) "$$file" "$(DESTDIR)$(PYTHONDIR)/$$file" || exit 1; done
 	install -D -m 0755 data/bin/syscont "$(DESTDIR)$(PREFIX)/bin/syscont"
-	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" data/bin/syscontd data/bin/launch data/bin/files data/bin/plug
+	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" data/bin/syscontd data/bin/files
 	$(INSTALL_DATA) -t "$(DESTDIR)$(UNITDIR)" data/systemd/*.service data/systemd/*.socket data/systemd/*.slice data/systemd/*.target
 	$(INSTALL_DATA) data/sysusers.d/syscont.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/syscont.conf"
 	$(INSTALL_DATA) data/udev/99-syscont.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/99-syscont.rules"
@@ -145,7 +152,7 @@ install: native
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
 	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/*.service
-	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward
+	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/launch build/plug
 
 .PHONY: clean
 clean:

@@ -47,6 +47,7 @@ def test_install(tmp_path: Path) -> None:
         "usr/share/man/man1/syscont.1",
         "usr/share/zsh/vendor-completions/_syscont",
         "usr/libexec/syscont/launch",
+        "usr/libexec/syscont/plug",
         "usr/libexec/syscont/syscontd",
         "usr/lib/python3/dist-packages/sysd/__init__.py",
         "usr/lib/python3/dist-packages/sysd/py.typed",
@@ -66,7 +67,7 @@ def test_install(tmp_path: Path) -> None:
         "usr/share/syscont/org.syscont.Manager.varlink",
     }
     assert not [name for name in files if "__pycache__" in name or name.endswith((".c", ".h", "build.py"))]
-    for program in ("bin/syscont", "libexec/syscont/launch", "libexec/syscont/syscontd"):
+    for program in ("bin/syscont", "libexec/syscont/files", "libexec/syscont/syscontd"):
         assert (tmp_path / "usr" / program).stat().st_mode & 0o777 == 0o755
     modules = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("sysd/**/*.py")} - {"sysd/_cext/build.py"}
     assert {name.removeprefix("usr/lib/python3/dist-packages/") for name in files if name.endswith(".py")} == modules
@@ -74,14 +75,14 @@ def test_install(tmp_path: Path) -> None:
 
 def test_install_elsewhere(tmp_path: Path) -> None:
     installed(tmp_path, "PREFIX=/opt/sc")
-    assert '"/opt/sc/lib/python3/dist-packages"' in (tmp_path / "opt/sc/libexec/syscont/launch").read_text()
+    assert '"/opt/sc/lib/python3/dist-packages"' in (tmp_path / "opt/sc/libexec/syscont/files").read_text()
     unit = (tmp_path / "opt/sc/lib/systemd/system/syscontd.service").read_text()
     assert "/usr/lib/python3" not in (tmp_path / "opt/sc/bin/syscont").read_text()
     assert "ExecStart=/opt/sc/libexec/syscont/syscontd\n" in unit
 
 
 def test_programs_shut_out_the_callers_python_environment() -> None:
-    for program in ("launch", "syscont", "syscontd"):
+    for program in ("files", "syscont", "syscontd"):
         assert re.match(r"#!/usr/bin/python3 -IS?\n", (ROOT / "data/bin" / program).read_text())
 
 

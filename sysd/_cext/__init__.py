@@ -17,16 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CLONE_NEWNS = 0x00020000
-CLONE_NEWCGROUP = 0x02000000
-CLONE_NEWUTS = 0x04000000
-CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
-CLONE_NEWPID = 0x20000000
-CLONE_NEWNET = 0x40000000
-
-OPEN_TREE_CLONE = 1
-OPEN_TREE_CLOEXEC = os.O_CLOEXEC
-AT_RECURSIVE = 0x8000
 
 ATTR_RDONLY = 0x1
 ATTR_NOSUID = 0x2
@@ -37,9 +28,7 @@ ATTR_STRICTATIME = 0x20
 ATTR_NODIRATIME = 0x80
 ATTR_NOSYMFOLLOW = 0x200000
 
-MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
-MS_SHARED = 1 << 20
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -56,24 +45,9 @@ def _checked(result: int, what: str) -> int:
     return result
 
 
-def open_tree(path: str, flags: int = OPEN_TREE_CLONE, dir_fd: int = -100) -> int:
-    """A detached copy of the mount at path (with OPEN_TREE_CLONE), or a handle to it."""
-    return _checked(_lib.sc_open_tree(dir_fd, path.encode(), flags | OPEN_TREE_CLOEXEC), f"open_tree {path}")
-
-
 def move_mount(mount: int, to_fd: int, to: str = "") -> None:
     """Attach a detached mount at the directory to_fd, or at path to beneath it."""
     _checked(_lib.sc_move_mount(mount, to_fd, to.encode()), f"move_mount {to}")
-
-
-def idmap_mount(mount: int, userns: int, *, recursive: bool = False) -> None:
-    """Make a detached mount show its files shifted by the user namespace's mapping."""
-    _checked(_lib.sc_idmap_mount(mount, userns, recursive), "mount_setattr idmap")
-
-
-def unmount(path: str) -> None:
-    """Take the mount at path away, also when it is in use; a link at path is followed."""
-    _checked(_lib.sc_unmount(path.encode()), f"umount {path}")
 
 
 def mount_attributes(
@@ -87,15 +61,8 @@ def mount_attributes(
 
 def new_mount(fs_type: str, options: Mapping[str, str | None], attributes: int = 0) -> int:
     """A detached mount of a new file system; an option with value None is a flag."""
-    fs = _checked(_lib.sc_fsopen(fs_type.encode()), f"fsopen {fs_type}")
-    try:
-        for key, value in options.items():
-            encoded = _ffi.NULL if value is None else value.encode()
-            _checked(_lib.sc_fsconfig(fs, key.encode(), encoded), f"{fs_type} option {key}={value}")
-        _checked(_lib.sc_fsconfig(fs, _ffi.NULL, _ffi.NULL), f"create {fs_type}")
-        return _checked(_lib.sc_fsmount(fs, attributes), f"fsmount {fs_type}")
-    finally:
-        os.close(fs)
+    flat = [_ffi.new("char[]", word.encode()) for key, value in options.items() for word in (key, value or "")]
+    return _checked(_lib.sc_new_mount(fs_type.encode(), [*flat, _ffi.NULL], attributes), f"mount {fs_type}")
 
 
 def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
@@ -124,41 +91,21 @@ def set_ids(uid: int, gid: int) -> None:
     _checked(_lib.sc_set_ids(uid, gid), "setresuid")
 
 
-def set_fs_ids(uid: int, gid: int) -> None:
-    """Touch file systems as uid and gid from now on, with all capabilities kept."""
-    _checked(_lib.sc_set_fs_ids(uid, gid), "setfsuid")
+def mount_layers(name: str, rootfs: str, state_dir: str, id_base: int, userns: int) -> int:
+    """The overlay of an image and an instance's own layer, both shifted into the user namespace; its root. userns is
+    negative for a privileged guest, which has none.
+
+    The caller has the layers' lock, and a mount namespace of its own, in which fixed places serve. From then on it
+    touches files as the guest's root.
+    """
+    what = _ffi.new("const char **")
+    root = _lib.sc_mount_layers(name.encode(), rootfs.encode(), state_dir.encode(), id_base, userns, what)
+    return _checked(root, _ffi.string(what[0]).decode() if what[0] else "layers")
 
 
 def new_userns(uid_map: str, gid_map: str) -> int:
     """A user namespace of these maps, as /proc/PID/uid_map takes them."""
     return _checked(_lib.sc_userns(uid_map.encode(), gid_map.encode()), "new user namespace")
-
-
-def clone_sibling() -> int:
-    """Like os.fork, but the child is a child of this process's parent. Only for a process with one thread."""
-    return _checked(_lib.sc_clone_sibling(), "clone")
-
-
-def bound_capabilities(*, privileged: bool) -> None:
-    """Give up for good, for this process and its children, the capabilities that mean the host. privileged: and
-    those that a user namespace would take the power from."""
-    _checked(_lib.sc_bound_capabilities(privileged), "capability bounding set")
-
-
-def leave_keyring() -> None:
-    """Have a new session keyring, and none of the host's."""
-    _checked(_lib.sc_leave_keyring(), "new session keyring")
-
-
-def install_filter(program: bytes) -> None:
-    """Let a compiled filter judge the system calls of this process and its children, from the next one on."""
-    _checked(_lib.sc_install_filter(program, len(program)), "seccomp filter")
-
-
-def new_core_cookie() -> None:
-    """Share processor cores with no one, from now on, but with what this process forks; nothing where cores can't
-    be kept apart, for want of the kernel's support or of a second thread."""
-    _checked(_lib.sc_new_core_cookie(), "core scheduling")
 
 
 def core_cookie(pid: int) -> int:

@@ -17,9 +17,9 @@ ffibuilder.cdef((HERE / "native.h").read_text().replace("/* What", "\n/* What"))
 # One translation unit, so that the sources need no path of their own wherever this is built.
 ffibuilder.set_source(
     "sysd._cext._native",
-    '#include "native.c"\n',
+    '#include "native.c"\n#include "layers.c"\n',
     include_dirs=[str(HERE)],
-    depends=[str(HERE / name) for name in ("native.h", "native.c", "clone.h", "confine.h")],
+    depends=[str(HERE / name) for name in ("native.h", "native.c", "layers.c", "places.h", "clone.h")],
     py_limited_api=True,
     extra_compile_args=["-O2", "-Wall", "-std=gnu11"],
 )

@@ -18,6 +18,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
@@ -29,7 +30,6 @@
 #include <unistd.h>
 #include <grp.h>
 #include "clone.h"
-#include "confine.h"
 #include "native.h"
 
 /* Kernel ABI numbers that are the same on every architecture (since 5.1). */
@@ -70,22 +70,23 @@ int sc_mount_attributes(int dir, const char *path, uint64_t set, uint64_t propag
     return syscall(NR_MOUNT_SETATTR, dir, path, flags, &a, sizeof a);
 }
 
-int sc_fsopen(const char *type)
+/* A detached mount of a new file system. options: keys and values in turn, ended by NULL; "" for a flag. */
+int sc_new_mount(const char *type, const char *const *options, unsigned int attributes)
 {
-    return syscall(NR_FSOPEN, type, 1 /* FSOPEN_CLOEXEC */);
-}
-
-/* key NULL: create the file system; value NULL: a flag. */
-int sc_fsconfig(int fs, const char *key, const char *value)
-{
-    if (!key)
-        return syscall(NR_FSCONFIG, fs, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0);
-    return syscall(NR_FSCONFIG, fs, value ? 1 : 0, key, value, 0);
-}
-
-int sc_fsmount(int fs, unsigned int attributes)
-{
-    return syscall(NR_FSMOUNT, fs, 1 /* FSMOUNT_CLOEXEC */, attributes);
+    int mount = -1, failure, fs = syscall(NR_FSOPEN, type, 1 /* FSOPEN_CLOEXEC */);
+    if (fs < 0)
+        return -1;
+    for (; *options; options += 2) {
+        const char *value = *options[1] ? options[1] : NULL;
+        if (syscall(NR_FSCONFIG, fs, value ? 1 /* FSCONFIG_SET_STRING */ : 0, options[0], value, 0) < 0)
+            break;
+    }
+    if (!*options && syscall(NR_FSCONFIG, fs, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0) == 0)
+        mount = syscall(NR_FSMOUNT, fs, 1 /* FSMOUNT_CLOEXEC */, attributes);
+    failure = errno;
+    close(fs);
+    errno = failure;
+    return mount;
 }
 
 int sc_openat2(int dir, const char *path, uint64_t flags, uint64_t resolve)
@@ -176,35 +177,6 @@ int sc_userns(const char *uid_map, const char *gid_map)
         waitpid(pid, NULL, 0);
     errno = failure;
     return fd;
-}
-
-/* fork(2), but the child is a child of our own parent: born to the service manager, not to us. */
-int sc_clone_sibling(void)
-{
-    /* With CLONE_PARENT the exit signal is the caller's own. */
-    return fork_raw(CLONE_PARENT, -1, 0);
-}
-
-/* These three are for this process and its children, for good. */
-int sc_bound_capabilities(int privileged)
-{
-    return bound_capabilities(privileged);
-}
-
-int sc_leave_keyring(void)
-{
-    return leave_keyring();
-}
-
-int sc_install_filter(const void *program, size_t size)
-{
-    return install_filter(program, size);
-}
-
-/* For this process and all that it forks. */
-int sc_new_core_cookie(void)
-{
-    return core_cookie(CORE_COOKIE_CREATE, 0, NULL);
 }
 
 int sc_core_cookie(int pid, uint64_t *cookie)

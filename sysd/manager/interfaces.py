@@ -17,8 +17,7 @@ from sysd.network import links, nics
 from sysd.network.filters import Source
 from sysd.network.nics import GUEST, HOST, Nic, Step
 from sysd.runtime.container import Links
-from sysd.runtime.replay import HOST_NETNS_FD, NETNS_FD
-from sysd.runtime.spec import Plugged
+from sysd.runtime.spec import HOST_NETNS_FD, NETNS_FD, Plugged
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,7 @@ from sysd.model.instance import Instance, Phase
 from sysd.model.operation import Operation
 from sysd.model.server import proxies
 from sysd.runtime import container
-from sysd.runtime.shares import SOCKETS
-from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SPEC_DIR
+from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SOCKET_DIR, SPEC_DIR
 from sysd.storage.dir import Dir
 from sysd.store.database import Store
 from sysd.units.bus import Bus
@@ -326,7 +325,7 @@ class Manager:
 def make_directories() -> None:
     """Guests' files are unshifted on disk, setuid bits and all: no host user may reach them (mode 0700)."""
     STATE_ROOT.mkdir(mode=0o711, exist_ok=True)
-    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR, PIN_DIR, Path(SOCKETS)):
+    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR, PIN_DIR, SOCKET_DIR):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("image", "state", "root", "devices"):
         (LAUNCH_DIR / name).mkdir(mode=0o755, parents=True, exist_ok=True)

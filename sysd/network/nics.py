@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interfaces of guests as rtnetlink requests, prepared for whoever sends them (sysd.runtime.replay).
+"""Interfaces of guests as rtnetlink requests, prepared for whoever sends them (sysd/_cext/launch/replay.c).
 
 What each kind needs on the host and in the guest is LXD's (its reference of network devices): routed and ipvlan guests
 get their addresses and routes from us, all others configure themselves.

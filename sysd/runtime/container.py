@@ -43,7 +43,7 @@ STATE_DIR = Path("/var/lib/syscont/instances")
 IMAGE_DIR = Path("/var/lib/syscont/images")
 
 MADE_FOR = "made-for"
-"""Beside an instance's layer: for whom files were last made from its image's templates (provision.put_templates)."""
+"""Beside an instance's layer: for whom the launcher last made files from its image's templates."""
 
 TTY_GROUP = 5
 """As devpts is mounted for guests; a number that distributions have agreed on."""
@@ -169,10 +169,11 @@ def templates(instance: Instance, image: Image) -> dict[str, list[tuple[str, str
 
 def credentials(config: Mapping[str, str]) -> dict[str, str]:
     text, binary = "systemd.credential.", "systemd.credential-binary."
-    found = {key: base64.b64encode(value.encode()).decode() for key, value in config.items() if key.startswith(text)}
-    return {key.removeprefix(text): value for key, value in found.items()} | {
-        key.removeprefix(binary): value for key, value in config.items() if key.startswith(binary)
-    }
+    found = {key.removeprefix(text): value.encode() for key, value in config.items() if key.startswith(text)}
+    for key, value in config.items():
+        if key.startswith(binary):
+            found[key.removeprefix(binary)] = base64.b64decode(value)
+    return {name: value.hex() for name, value in found.items()}
 
 
 def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: Iterable[int]) -> Properties:

@@ -18,7 +18,7 @@ from typing import Any
 
 from sysd import _cext as c
 from sysd.runtime.apparmor import enter
-from sysd.runtime.layers import LAUNCH_DIR, mount_layers
+from sysd.runtime.spec import LAUNCH_DIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Stopped:
         root_dir = os.open("/", os.O_PATH | os.O_DIRECTORY)
         c.mount_attributes(root_dir, propagation=c.MS_SLAVE, recursive=True)
         os.close(root_dir)
-        os.close(mount_layers(self.name, self.rootfs, self.state_dir, self.id_base, userns))
+        os.close(c.mount_layers(self.name, self.rootfs, self.state_dir, self.id_base, userns))
         os.chdir(f"{LAUNCH_DIR}/root")
         c.pivot_root()
         os.chdir("/")

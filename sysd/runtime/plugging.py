@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing the devices of a guest that runs; the work is done by sysd.runtime.plug, in a process of its own."""
+"""Changing the devices of a guest that runs; the work is done by a process of its own (sysd/_cext/launch/plug.c)."""
 
 from __future__ import annotations
 

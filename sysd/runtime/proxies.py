@@ -26,8 +26,7 @@ from sysd.model.devices.proxy import unit as unit_name
 from sysd.model.devices.unix import mode
 from sysd.model.idmap import IdMap
 from sysd.model.instance import Instance
-from sysd.runtime.shares import SOCKETS
-from sysd.runtime.spec import Share
+from sysd.runtime.spec import SOCKET_DIR, Share
 from sysd.units import helper
 from sysd.units.systemd import Properties
 
@@ -103,7 +102,7 @@ def _of_device(instance: Instance, name: str, options: Mapping[str, str], inside
     groups = [listen.places] if len(targets) == 1 else [[place] for place in listen.places]
     shown = listens_inside(options) and listen.is_file
     if shown:
-        groups = [[f"{SOCKETS}{instance.uuid}-{name}"]]
+        groups = [[f"{SOCKET_DIR}/{instance.uuid}-{name}"]]
     digest = hashlib.sha256(repr((sorted(options.items()), inside)).encode()).hexdigest()[:8]
     common = _common(instance, f"Proxy {name} of {instance.reference}, {digest}")
     found = []

@@ -22,6 +22,13 @@ HANDOVER_SOCKET = RUNTIME_DIR / "handover"
 LAUNCH_DIR = RUNTIME_DIR / "launch"
 PIN_DIR = RUNTIME_DIR / "netns"
 """Network namespaces of guests that are to outlive their guests for a moment."""
+SOCKET_DIR = RUNTIME_DIR / "proxies"
+"""The one place of ours that is shown in guests: sockets of proxies."""
+
+NETNS_FD = 100
+"""The number at which the guest's network namespace is held while requests for the host are sent."""
+HOST_NETNS_FD = 101
+"""The same of the host's namespace, while requests for the guest are sent that may put something back there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +68,12 @@ class Plugged:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """host_links are rtnetlink requests (see sysd.runtime.replay) for the host, guest_links for the guest's namespace.
-    put_back are sides and requests for when the guest has ended; pin keeps its namespace for that long. nics and shares
+    """host_links are rtnetlink requests (see sysd/_cext/launch/replay.c) for the host, guest_links for the guest's
+    namespace. put_back are sides and requests for when the guest has ended; pin keeps its namespace for that long. nics
+    and shares
     are also what a later change is compared to. id_base is what the guest's root is on the host, as user and as group;
     tty_group its group 5; the maps are texts as user_namespaces(7) has them. sysctls are by path beneath /proc/sys,
-    credentials are base64 by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter is a
+    credentials are hex by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter is a
     compiled seccomp filter (hex), apparmor a profile; both may be empty. templates: by what triggers them, the files
     that the image wants made, as (path, text, "new" when only where there is none)."""
 

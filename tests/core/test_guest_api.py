@@ -164,7 +164,7 @@ def test_credentials_for_the_launcher() -> None:
         "systemd.credential-binary.both": base64.b64encode(b"\xff\0").decode(),
         "user.systemd.credential.x": "no",
     }
-    found = {name: base64.b64decode(value) for name, value in container.credentials(config).items()}
+    found = {name: bytes.fromhex(value) for name, value in container.credentials(config).items()}
     assert found == {"text": "ü\n".encode(), "both": b"\xff\0"}
 
 

@@ -25,7 +25,6 @@ from sysd.model.errors import (
 )
 from sysd.model.files import Action, FileRequest
 from sysd.runtime import inside
-from sysd.runtime.beneath import LaunchError
 from sysd.runtime.files.actions import Result, Tree
 from sysd.units.answers import Reporter, emit, emit_error
 
@@ -71,7 +70,7 @@ def _limit() -> None:
 def _enter(way: inside.Way) -> None:
     try:
         way.enter()
-    except (OSError, LaunchError) as error:
+    except OSError as error:
         raise FailedError(f"the instance's files can't be reached: {error}") from None
 
 
