@@ -102,8 +102,7 @@ def test_links_in_the_way_of_the_seed_lead_nowhere(host: Host, canary: None, see
         seeded_guest.do("restart", "--force")
         until(host, lambda: seeded_guest.exec("true", check=False).returncode == 0)
     assert seeded_guest.sh(f"stat -c %F {SEED}/*").splitlines() == ["regular file"] * 4
-    why = "/meta-data was not written: /var/lib/cloud/seed/nocloud-net of the instance is not a plain directory"
-    assert why in seeded_guest.logs()
+    assert "/meta-data was not written: no plain folders lead there: " in seeded_guest.logs()
 
 
 def test_images_without_cloud_init_get_no_seed(guest: Instance) -> None:

@@ -99,7 +99,8 @@ def mount_layers(name: str, rootfs: str, state_dir: str, id_base: int, userns: i
     touches files as the guest's root.
     """
     what = _ffi.new("const char **")
-    root = _lib.sc_mount_layers(name.encode(), rootfs.encode(), state_dir.encode(), id_base, userns, what)
+    words = [_ffi.new("char[]", word.encode()) for word in (name, rootfs, state_dir)]  # *what is one of them
+    root = _lib.sc_mount_layers(*words, id_base, userns, what)
     return _checked(root, _ffi.string(what[0]).decode() if what[0] else "layers")
 
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the extension module and the attach program: clone3(2) as a fork, core scheduling. */
+/* Shared by the extension module, the launcher and the attach program: clone3(2) as a fork, core scheduling. */
 #ifndef SYSCONT_CLONE_H
 #define SYSCONT_CLONE_H
 

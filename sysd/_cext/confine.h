@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the last process before a guest's program takes from itself, for good. Shared by the extension module (for a
+ * What the last process before a guest's program takes from itself, for good. Shared by the launcher (for a
  * guest's PID 1) and the attach program (for executed commands), so that neither is a way around the other.
  */
 #ifndef SYSCONT_CONFINE_H

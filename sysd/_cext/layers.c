@@ -36,8 +36,10 @@ static int mount_overlay(const char *name)
                                  damaged one. */
                               "index", "off", NULL };
     int overlay = sc_new_mount("overlay", options, 0);
+    if (overlay < 0)
+        return -1;
     int place = open(LAUNCH_DIR "/root", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (overlay < 0 || place < 0 || sc_move_mount(overlay, place, "") < 0)
+    if (place < 0 || sc_move_mount(overlay, place, "") < 0)
         return -1;
     close(place);
     close(overlay);

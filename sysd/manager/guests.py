@@ -74,7 +74,7 @@ class Guests:
 
     def handed_over(self, data: bytes, fds: list[int]) -> None:
         """A launcher's last words: a guest runs, with these descriptors; or why it does not."""
-        message = json.loads(data)
+        message = json.loads(data.decode(errors="replace"))
         instance = self._table.find_uuid(message.get("uuid", ""))
         kinds = message.get("fds", [])
         if instance is None or not kinds or len(fds) != len(kinds):

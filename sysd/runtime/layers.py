@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lock that keeps a second mount of an instance's layers away, and the mount itself for those who hold it.
+"""The lock that keeps a second mount of an instance's layers away.
 
 Source: overlayfs.rst ("Sharing and copying layers": two mounts with one upper folder have no defined behaviour).
 """

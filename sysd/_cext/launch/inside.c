@@ -216,12 +216,14 @@ static void take_profile(const char *profile)
     char words[512];
     if (!*profile)
         return;
-    snprintf(words, sizeof words, "exec %s", profile);
-    if (write_setting("/proc/thread-self/attr/apparmor/exec", words) == 0)
-        return;
-    if (errno == ENOENT)
+    if (snprintf(words, sizeof words, "exec %s", profile) >= (int)sizeof words)
+        give_up("the name of AppArmor's profile is too long");
+    int door = must(open("/proc/thread-self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC), "AppArmor");
+    ssize_t written = write(door, words, strlen(words));
+    if (written < 0 && errno == ENOENT)
         give_up("AppArmor has no profile %s any more: 'systemctl reload apparmor' loads it", profile);
-    give_up("AppArmor's profile %s: %m", profile);
+    must(written, "AppArmor's profile %s", profile);
+    close(door);
 }
 
 /* Everything but stdio is close-on-exec, so the launcher sees the pipe close. The filter comes last: it need allow
@@ -238,7 +240,7 @@ static _Noreturn void execute_init(json spec, int console)
     must(bound_capabilities(truth(spec, "privileged")), "capability bounding set");
     umask(022);
     for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
+        signal(number, SIG_DFL); /* SIGPIPE is ignored in services (systemd.exec(5)) */
     take_profile(text(spec, "apparmor"));
     if (size)
         must(install_filter(filter, size), "seccomp filter");
@@ -250,7 +252,8 @@ static _Noreturn void execute_init(json spec, int console)
     give_up("no /sbin/init in the image");
 }
 
-/* PID 1 of the container, up to the exec of its init. Nothing of the guest's is run before that. */
+/* PID 1 of the container, up to the exec of its init. Nothing of the guest's is run before that: from enter_root() on no
+   function may be called that loads anything by its path (name services, locales, iconv). */
 static _Noreturn void become_init(json spec)
 {
     char word[16];

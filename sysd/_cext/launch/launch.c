@@ -30,6 +30,8 @@ static int connect_to(const char *path, int flags)
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     size_t length = strlen(path);
     int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | flags, 0);
+    if (sock >= 0 && length >= sizeof address.sun_path)
+        errno = ENAMETOOLONG;
     if (sock < 0 || length >= sizeof address.sun_path)
         return -1;
     memcpy(address.sun_path, path, length);
@@ -38,13 +40,14 @@ static int connect_to(const char *path, int flags)
     return connect(sock, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + length) < 0 ? -1 : sock;
 }
 
-/* Tell the service manager. Without one there is nobody to tell. */
-static void notify(const char *fields)
+/* Tell the service manager; -1 when it can't be told. Without one there is nobody to tell. */
+static int notify(const char *fields)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     int sock = path ? connect_to(path, 0) : -1;
-    if (sock >= 0)
-        (void)!send(sock, fields, strlen(fields), MSG_NOSIGNAL);
+    if (!path)
+        return 0;
+    return sock < 0 ? -1 : send(sock, fields, strlen(fields), MSG_NOSIGNAL);
 }
 
 /* Tell the daemon. systemd holds the socket, so this works while the daemon is away; it never waits. */
@@ -97,7 +100,7 @@ static void fail(const char *message)
 }
 
 /* One message of the guest's side, ended by a NUL; *fd is what came with it, or as it was. */
-static size_t receive(int pipe, char *message, size_t size, int *fd)
+static void receive(int pipe, char *message, size_t size, int *fd)
 {
     char control[CMSG_SPACE(sizeof(int))];
     struct iovec data = { message, size - 1 };
@@ -108,7 +111,6 @@ static size_t receive(int pipe, char *message, size_t size, int *fd)
     if (passed && passed->cmsg_level == SOL_SOCKET && passed->cmsg_type == SCM_RIGHTS)
         memcpy(fd, CMSG_DATA(passed), sizeof *fd);
     message[got] = 0;
-    return got;
 }
 
 /* The guest's PID 1 runs its init: tell. In this order: if we are killed in between, the unit ends with us and nothing
@@ -127,7 +129,7 @@ static void leave_to(pid_t leader, int console, const struct sockets *sockets)
     json_object_object_add(words, "fds", kinds);
     hand_over(words, fds, 1 + sockets->count);
     snprintf(fields, sizeof fields, "MAINPID=%d\nSTATUS=%s", leader, truth(spec, "waits_for_guest") ? "" : "\nREADY=1");
-    notify(fields);
+    must(notify(fields), "the service manager");
 }
 
 /* Everything up to the guest's own program; *console is its console. */
@@ -136,8 +138,10 @@ static pid_t make_guest(int userns, int netlink, int host_mounts, int *console)
     char message[1024];
     int ends[2];
     must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "pipe");
-    if (must(fork_raw(CLONE_PARENT, -1, 0), "clone") == 0)
+    if (must(fork_raw(CLONE_PARENT, -1, 0), "clone") == 0) {
+        close(ends[0]); /* without us there is nobody to wait for */
         enter_namespaces(spec, ends[1], userns);
+    }
     close(ends[1]);
     receive(ends[0], message, sizeof message, console);
     pid_t leader = atoi(message);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of launch and plug have of each other. A function that says "or gives up" returns only when it did. */
+/* What the parts of launch and plug have of each other. A function of which it is said that it gives up
+   ends the process instead of returning a failure. */
 #ifndef SYSCONT_LAUNCH_H
 #define SYSCONT_LAUNCH_H
 
@@ -43,17 +44,19 @@ json member(json from, const char *name, json_type type);
 const char *text(json from, const char *name);
 int64_t number(json from, const char *name);
 bool truth(json from, const char *name);
+const char *text_at(json list, size_t index);
 /* The bytes that hexadecimal digits stand for. */
 unsigned char *from_hex(const char *digits, size_t *size);
 
 /* --- tree.c: folders, files and mounts in a guest's tree, by descriptors that follow no links --- */
 
-/* The folder path in the guest's tree, made when missing; -1 where a link or a file is in the way. */
+/* The folder path in the guest's tree, made when missing; -1 where that can't be, such as for a link on the way. */
 int beneath(int root, const char *path);
 /* The top-level folder for one of the file systems that a guest can't run without, or gives up. */
 int mount_point(int root, const char *name);
 /* Make a file that is not there yet; -1 when there is something. */
 int write_at(int folder, const char *name, const void *data, size_t size, mode_t mode);
+/* Or gives up. */
 int make_folder(int at, const char *name, mode_t mode);
 /* A tmpfs of the guest's root's on the folder at, or gives up; its root. */
 int mount_tmpfs(unsigned int owner, int at, const char *mode, const char *size);
@@ -65,7 +68,7 @@ struct sockets {
     int count, fd[MOST_SOCKETS];
     const char *kind[MOST_SOCKETS]; /* guest.KINDS of sysd.runtime */
 };
-int hold_layers(const char *state_dir);
+void hold_layers(const char *state_dir);
 void own_cgroup(unsigned int owner);
 void fill_root(json spec, int root, struct sockets *sockets);
 void enable_network(json spec, int netlink, pid_t leader);

@@ -27,8 +27,9 @@ static const struct { const char *name; mode_t kind; } NODES[] = {
 };
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* Take the layers' lock for a mount that outlives this process. It is held as long as the descriptor is open. */
-int hold_layers(const char *state_dir)
+/* Take the layers' lock for a mount that outlives this process. It is held as long as any process of the set-up has its
+   descriptor. */
+void hold_layers(const char *state_dir)
 {
     int layers = must(open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "%s", state_dir);
     for (int waited = 0; flock(layers, LOCK_EX | LOCK_NB) < 0; waited += PAUSE) {
@@ -38,10 +39,9 @@ int hold_layers(const char *state_dir)
             give_up("its files are being worked on: 'syscont operation list' shows by what");
         nanosleep(&(struct timespec){ .tv_nsec = PAUSE * 1000000 }, NULL);
     }
-    return layers;
 }
 
-/* All of a small file; without its end, nothing. */
+/* What a small file holds, which is all of it when it fits. */
 static size_t read_small(const char *path, char *into, size_t size)
 {
     int fd = must(open(path, O_RDONLY | O_CLOEXEC), "%s", path);
@@ -125,9 +125,9 @@ static void describe_host(json spec, int host)
 {
     static const char manager[] = "syscont\n";
     char line[64], release[1 << 14];
-    int length = snprintf(line, sizeof line, "%s\n", text(spec, "uuid"));
+    snprintf(line, sizeof line, "%s\n", text(spec, "uuid"));
     must(write_at(host, "container-manager", manager, sizeof manager - 1, 0444), "container-manager");
-    must(write_at(host, "container-uuid", line, length, 0444), "container-uuid");
+    must(write_at(host, "container-uuid", line, strlen(line), 0444), "container-uuid");
     size_t size = read_small("/etc/os-release", release, sizeof release);
     must(write_at(host, "os-release", release, size, 0444), "os-release");
     make_folder(host, "incoming", 0700);

@@ -39,17 +39,17 @@ static void change_links(json links, int guest)
     must(dup3(here, HOST_NETNS_FD, O_CLOEXEC), "network namespace");
     for (size_t i = 0; i < json_object_array_length(links); i++) {
         json link = json_object_array_get_idx(links, i);
-        bool in_guest = strcmp(json_object_get_string(json_object_array_get_idx(link, 0)), "guest") == 0;
+        bool in_guest = strcmp(text_at(link, 0), "guest") == 0;
         must(sc_setns(in_guest ? inside : here, CLONE_NEWNET), "network namespace");
-        replay(in_guest ? guest_netlink : host_netlink, json_object_get_string(json_object_array_get_idx(link, 1)));
+        replay(in_guest ? guest_netlink : host_netlink, text_at(link, 1));
     }
     must(sc_setns(here, CLONE_NEWNET), "network namespace");
 }
 
-/* Physical links go back, the host answers for the guest no more, and the guest's network namespace ends, also when
-   something of that fails. */
+/* Where the guest's network namespace is held. */
 static char pin[sizeof PIN_DIR + 64];
 
+/* Physical links go back, and the host answers for the guest no more. */
 static void release(json spec)
 {
     json links = member(spec, "put_back", json_type_array);
@@ -57,6 +57,7 @@ static void release(json spec)
         change_links(links, must(open(pin, O_RDONLY | O_CLOEXEC), "%s", pin));
 }
 
+/* The guest's network namespace ends, also when something before that has failed. */
 static void let_go(void)
 {
     if (sc_unmount(pin) < 0 || unlink(pin) < 0) {
@@ -82,7 +83,9 @@ static struct identity *identify_all(json shares)
 {
     size_t count = json_object_array_length(shares);
     struct identity *known = calloc(count + 1, sizeof *known);
-    for (size_t i = 0; known && i < count; i++)
+    if (!known)
+        give_up("no memory");
+    for (size_t i = 0; i < count; i++)
         known[i] = identify_share(json_object_array_get_idx(shares, i));
     return known;
 }
@@ -133,8 +136,8 @@ int main(int argc, char **argv)
         on_problem(let_go_and_complain);
         release(spec);
         let_go();
-    } else if (argc == 2)
-        apply(read_words(0), atoi(argv[1]));
+    } else if (argc == 2) /* by another number than those that are promised to requests */
+        apply(read_words(0), must(fcntl(atoi(argv[1]), F_DUPFD_CLOEXEC, HOST_NETNS_FD + 1), "the guest"));
     else
         give_up("usage: plug PIDFD <CHANGE, or plug --release SPEC");
     return 0;

@@ -79,7 +79,7 @@ static bool put_file(int root, const char *path, json data, mode_t mode, bool on
             put = only_new ? 0 : unlinkat(folder, name, 0) < 0 ? -1 : write_at(folder, name, bytes, size, mode);
     }
     if (put < 0)
-        fprintf(stderr, "/%s was not written: %m\n", path);
+        fprintf(stderr, "/%s was not written: %s%m\n", path, folder < 0 ? "no plain folders lead there: " : "");
     if (folder >= 0)
         close(folder);
     free(parent);
@@ -131,11 +131,13 @@ static void write_marker(const char *path, const char *identity)
 static void make_files(json templates, const char *trigger, int root)
 {
     json files = NULL;
-    json_object_object_get_ex(templates, trigger, &files);
+    if (json_object_object_get_ex(templates, trigger, &files) && !json_object_is_type(files, json_type_array))
+        give_up("templates are no list in what there is to do");
     for (size_t i = 0; files && i < json_object_array_length(files); i++) {
         json file = json_object_array_get_idx(files, i);
-        const char *path = json_object_get_string(json_object_array_get_idx(file, 0));
-        json_bool only_new = *json_object_get_string(json_object_array_get_idx(file, 2)) != 0;
+        const char *path = text_at(file, 0);
+        bool only_new = *text_at(file, 2);
+        text_at(file, 1);
         put_file(root, path + strspn(path, "/"), json_object_array_get_idx(file, 1), 0644, only_new);
     }
 }

@@ -17,7 +17,7 @@ int open_netlink(void)
     return must(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), "netlink");
 }
 
-/* Put a link's index where the request says; the message itself, or NULL when there is no such link. */
+/* The link whose index the message needs, and where in it; returns the message itself. */
 static const char *look_up(const char *request, char *link, size_t *offset)
 {
     int begin = 0;
@@ -34,9 +34,11 @@ static int send_one(int netlink, const char *request)
     size_t size, offset = 0;
     unsigned char *message = from_hex(*request == '@' ? look_up(request, link, &offset) : request, &size);
     uint32_t index = *link ? if_nametoindex(link) : 0;
+    if (*link && (size < sizeof index || offset > size - sizeof index))
+        give_up("network set-up: a request that is none");
     if (*link && !index)
         return errno;
-    if (*link && offset + sizeof index <= size)
+    if (*link)
         memcpy(message + offset, &index, sizeof index);
     ssize_t sent = send(netlink, message, size, 0), got = sent < 0 ? sent : recv(netlink, answer, sizeof answer, 0);
     free(message);
@@ -59,5 +61,5 @@ void replay(int netlink, const char *request)
 void replay_all(int netlink, json requests)
 {
     for (size_t i = 0; i < json_object_array_length(requests); i++)
-        replay(netlink, json_object_get_string(json_object_array_get_idx(requests, i)));
+        replay(netlink, text_at(requests, i));
 }

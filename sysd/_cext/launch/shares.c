@@ -98,7 +98,7 @@ static int clone_source(json share, int source, int userns)
 static void bind_source(int places, const char *name, json share, int userns)
 {
     struct stat status;
-    int source = open_source(share), place = -1;
+    int source = open_source(share);
     if (source < 0) {
         if (truth(share, "required"))
             give_up("device %s: %s is not there", text(share, "device"), text(share, "source"));
@@ -110,7 +110,7 @@ static void bind_source(int places, const char *name, json share, int userns)
         make_folder(places, name, 0700);
     else
         must(write_at(places, name, "", 0, 0600), "device %s", text(share, "device"));
-    place = openat(places, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int place = must(openat(places, name, O_PATH | O_NOFOLLOW | O_CLOEXEC), "device %s", text(share, "device"));
     must(sc_move_mount(tree, place, ""), "device %s: %s", text(share, "device"), text(share, "source"));
     close(place);
     close(tree);
@@ -143,7 +143,9 @@ int *collect_shares(json shares)
     char place[sizeof SHARE_PLACES + 24];
     size_t count = json_object_array_length(shares);
     int *trees = calloc(count + 1, sizeof *trees);
-    for (size_t i = 0; trees && i < count; i++) {
+    if (!trees)
+        give_up("no memory");
+    for (size_t i = 0; i < count; i++) {
         snprintf(place, sizeof place, SHARE_PLACES "/%zu", i);
         trees[i] = sc_open_tree(AT_FDCWD, place, CLONE_TREE | ALL_BELOW);
         if (trees[i] < 0 && errno != ENOENT)

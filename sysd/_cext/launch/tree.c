@@ -44,8 +44,8 @@ int mount_point(int root, const char *name)
 int write_at(int folder, const char *name, const void *data, size_t size, mode_t mode)
 {
     int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    ssize_t written = 0;
-    for (const char *at = data; fd >= 0 && size && written >= 0; at += written, size -= written)
+    ssize_t written;
+    for (const char *at = data; fd >= 0 && size; at += written, size -= written)
         if ((written = write(fd, at, size)) < 0)
             break;
     int failure = errno;

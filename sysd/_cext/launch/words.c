@@ -34,10 +34,18 @@ bool truth(json from, const char *name)
     return json_object_get_boolean(member(from, name, json_type_boolean));
 }
 
+const char *text_at(json list, size_t index)
+{
+    json found = json_object_is_type(list, json_type_array) ? json_object_array_get_idx(list, index) : NULL;
+    if (!json_object_is_type(found, json_type_string))
+        give_up("a text is missing in what there is to do");
+    return json_object_get_string(found);
+}
+
 static int digit(char letter)
 {
-    const char *digits = "0123456789abcdef", *found = letter ? strchr(digits, letter) : NULL;
-    return found ? found - digits : -1;
+    static const char digits[] = "0123456789abcdef";
+    return strchr(digits, letter) - digits;
 }
 
 unsigned char *from_hex(const char *digits, size_t *size)
@@ -45,7 +53,7 @@ unsigned char *from_hex(const char *digits, size_t *size)
     *size = strlen(digits) / 2;
     unsigned char *bytes = malloc(*size + 1);
     if (!bytes || strspn(digits, "0123456789abcdef") != *size * 2)
-        give_up("not hexadecimal: %.20s", digits);
+        give_up("something is not hexadecimal in what there is to do");
     for (size_t i = 0; i < *size; i++)
         bytes[i] = digit(digits[2 * i]) << 4 | digit(digits[2 * i + 1]);
     return bytes;
