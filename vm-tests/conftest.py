@@ -21,6 +21,7 @@ NEEDS = {
     "needs_sriov": "an SR-IOV network card, and netdevsim",
     "needs_quotas": "a kernel whose file systems count by projects",
     "needs_hardware": "hardware that is plugged in and out, and Debian's kernel with all its drivers",
+    "needs_kernel_log": "a kernel's log of its own",
     "needs_power_cut": "a power cut that loses what was not synced (any host can be cut off)",
 }
 

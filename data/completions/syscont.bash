@@ -11,6 +11,8 @@ _syscont_candidates() {
         project-key) syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         network) syscont network list --format csv 2>/dev/null | cut -d, -f1 ;;
         network-key) syscont network keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
+        acl) syscont network acl list --format csv 2>/dev/null | cut -d, -f1 ;;
+        direction) echo ingress; echo egress ;;
         zone) syscont network zone list --format csv 2>/dev/null | cut -d, -f1 ;;
         zone-key) syscont network zone keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         image) syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n' ;;
@@ -89,6 +91,8 @@ _syscont() {
         'network list-leases --format') words='table compact csv json yaml' ;;
         'network forward list --format') words='table compact csv json yaml' ;;
         'network forward show --format') words='yaml json' ;;
+        'network acl list --format') words='table compact csv json yaml' ;;
+        'network acl show --format') words='yaml json' ;;
         'network zone list --format') words='table compact csv json yaml' ;;
         'network zone show --format') words='yaml json' ;;
         'network zone keys --format') words='table compact csv json yaml' ;;
@@ -161,9 +165,11 @@ _syscont_verb() {
         'image') words='alias build import list show delete' ;;
         'image alias') words='add remove list' ;;
         'snapshot') words='create restore list show rename delete' ;;
-        'network') words='forward zone list show info create rename delete edit get set unset keys attach detach list-leases' ;;
+        'network') words='forward acl zone list show info create rename delete edit get set unset keys attach detach list-leases' ;;
         'network forward') words='port list show create set delete' ;;
         'network forward port') words='add remove' ;;
+        'network acl') words='rule list show create rename delete edit get set unset' ;;
+        'network acl rule') words='add remove' ;;
         'network zone') words='record list show create delete edit get set unset keys' ;;
         'network zone record') words='entry list show create delete' ;;
         'network zone record entry') words='add remove' ;;
@@ -274,6 +280,17 @@ _syscont_verb() {
         'network forward delete') options='--project --help' valued=' --project ' kinds=(network none) ;;
         'network forward port add') options='--description --project --help' valued=' --description --project ' kinds=(network none) ;;
         'network forward port remove') options='--project --help' valued=' --project ' kinds=(network none) ;;
+        'network acl list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'network acl show') options='--format --project --help' valued=' --format --project ' kinds=(acl) ;;
+        'network acl create') options='--description --project --help' valued=' --description --project ' kinds=(none) ;;
+        'network acl rename') options='--project --help' valued=' --project ' kinds=(acl none) ;;
+        'network acl delete') options='--project --help' valued=' --project ' kinds=(acl ...) ;;
+        'network acl edit') options='--project --help' valued=' --project ' kinds=(acl) ;;
+        'network acl get') options='--project --help' valued=' --project ' kinds=(acl none) ;;
+        'network acl set') options='--project --help' valued=' --project ' kinds=(acl none) ;;
+        'network acl unset') options='--project --help' valued=' --project ' kinds=(acl none) ;;
+        'network acl rule add') options='--project --help' valued=' --project ' kinds=(acl direction none) ;;
+        'network acl rule remove') options='--force --project --help' valued=' --project ' kinds=(acl direction none) ;;
         'network zone list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network zone show') options='--format --project --help' valued=' --format --project ' kinds=(zone) ;;
         'network zone create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(none zone-key ...) ;;

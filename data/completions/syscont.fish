@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Made by 'syscont completion fish'; do not edit.
 
-set -g __syscont_groups 'file' 'config' 'profile' 'profile device' 'project' 'device' 'image' 'image alias' 'snapshot' 'network' 'network forward' 'network forward port' 'network zone' 'network zone record' 'network zone record entry' 'operation'
+set -g __syscont_groups 'file' 'config' 'profile' 'profile device' 'project' 'device' 'image' 'image alias' 'snapshot' 'network' 'network forward' 'network forward port' 'network acl' 'network acl rule' 'network zone' 'network zone record' 'network zone record entry' 'operation'
 function __syscont_candidates
     switch $argv[1]
         case instance
@@ -20,6 +20,10 @@ function __syscont_candidates
             syscont network list --format csv 2>/dev/null | cut -d, -f1
         case network-key
             syscont network keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'
+        case acl
+            syscont network acl list --format csv 2>/dev/null | cut -d, -f1
+        case direction
+            echo ingress; echo egress
         case zone
             syscont network zone list --format csv 2>/dev/null | cut -d, -f1
         case zone-key
@@ -157,6 +161,7 @@ complete -c syscont -n "__syscont_at 'snapshot'" -a show -d 'Show a snapshot'
 complete -c syscont -n "__syscont_at 'snapshot'" -a rename -d 'Give a snapshot another name'
 complete -c syscont -n "__syscont_at 'snapshot'" -a delete -d 'Delete snapshots'
 complete -c syscont -n "__syscont_at 'network'" -a forward -d 'What comes for addresses of the host\'s, sent on to guests of a network.'
+complete -c syscont -n "__syscont_at 'network'" -a acl -d 'What goes between guests of networks and the world.'
 complete -c syscont -n "__syscont_at 'network'" -a zone -d 'DNS zones in which instances have names, served to DNS servers and clients of yours.'
 complete -c syscont -n "__syscont_at 'network'" -a list -d 'List networks'
 complete -c syscont -n "__syscont_at 'network'" -a show -d 'Show a network'
@@ -180,6 +185,18 @@ complete -c syscont -n "__syscont_at 'network forward'" -a set -d 'Send all that
 complete -c syscont -n "__syscont_at 'network forward'" -a delete -d 'Delete forwards'
 complete -c syscont -n "__syscont_at 'network forward port'" -a add -d 'Send ports of a forward on'
 complete -c syscont -n "__syscont_at 'network forward port'" -a remove -d 'Send ports of a forward on no more'
+complete -c syscont -n "__syscont_at 'network acl'" -a rule -d 'Rules of ACLs.'
+complete -c syscont -n "__syscont_at 'network acl'" -a list -d 'List ACLs'
+complete -c syscont -n "__syscont_at 'network acl'" -a show -d 'Show an ACL'
+complete -c syscont -n "__syscont_at 'network acl'" -a create -d 'Make an ACL, without rules yet'
+complete -c syscont -n "__syscont_at 'network acl'" -a rename -d 'Give an ACL that no network names another name'
+complete -c syscont -n "__syscont_at 'network acl'" -a delete -d 'Delete ACLs that no network names'
+complete -c syscont -n "__syscont_at 'network acl'" -a edit -d 'Edit an ACL'
+complete -c syscont -n "__syscont_at 'network acl'" -a get -d 'Print the value of a key'
+complete -c syscont -n "__syscont_at 'network acl'" -a set -d 'Set keys: all of them or none'
+complete -c syscont -n "__syscont_at 'network acl'" -a unset -d 'Remove keys'
+complete -c syscont -n "__syscont_at 'network acl rule'" -a add -d 'Add a rule'
+complete -c syscont -n "__syscont_at 'network acl rule'" -a remove -d 'Remove a rule'
 complete -c syscont -n "__syscont_at 'network zone'" -a record -d 'Records of your own in zones.'
 complete -c syscont -n "__syscont_at 'network zone'" -a list -d 'List zones'
 complete -c syscont -n "__syscont_at 'network zone'" -a show -d 'Show a zone'
@@ -562,6 +579,33 @@ complete -c syscont -n "__syscont_at 'network forward port add'" -l project -x -
 complete -c syscont -n "__syscont_at 'network forward port add'" -a '(__syscont_candidates network)'
 complete -c syscont -n "__syscont_at 'network forward port remove'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'network forward port remove'" -a '(__syscont_candidates network)'
+complete -c syscont -n "__syscont_at 'network acl list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'network acl list'" -l no-legend -d 'Print neither the header nor the count.'
+complete -c syscont -n "__syscont_at 'network acl list'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl show'" -l format -x -a 'yaml json' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'network acl show'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl show'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl create'" -l description -x -d 'Say what it is for.'
+complete -c syscont -n "__syscont_at 'network acl create'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl rename'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl rename'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl delete'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl delete'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl edit'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl edit'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl get'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl get'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl set'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl set'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl unset'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl unset'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl rule add'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl rule add'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl rule add'" -a '(__syscont_candidates direction)'
+complete -c syscont -n "__syscont_at 'network acl rule remove'" -l force -d 'Remove all rules of which so much is said.'
+complete -c syscont -n "__syscont_at 'network acl rule remove'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'network acl rule remove'" -a '(__syscont_candidates acl)'
+complete -c syscont -n "__syscont_at 'network acl rule remove'" -a '(__syscont_candidates direction)'
 complete -c syscont -n "__syscont_at 'network zone list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'network zone list'" -l no-legend -d 'Print neither the header nor the count.'
 complete -c syscont -n "__syscont_at 'network zone list'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'

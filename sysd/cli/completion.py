@@ -26,6 +26,8 @@ SOURCES = {
     "project-key": "syscont project keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "network": "syscont network list --format csv 2>/dev/null | cut -d, -f1",
     "network-key": "syscont network keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
+    "acl": "syscont network acl list --format csv 2>/dev/null | cut -d, -f1",
+    "direction": "echo ingress; echo egress",
     "zone": "syscont network zone list --format csv 2>/dev/null | cut -d, -f1",
     "zone-key": "syscont network zone keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "image": "syscont image list --format csv -c L 2>/dev/null | tr ' ' '\\n'",

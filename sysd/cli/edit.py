@@ -45,6 +45,13 @@ def network(parsed: Parsed) -> int:
     return _edit(NETWORKS, parsed.args[0])
 
 
+def acl(parsed: Parsed) -> int:
+    """``syscont network acl edit``"""
+    from sysd.cli.objects import ACLS
+
+    return _edit(ACLS, parsed.args[0])
+
+
 def zone(parsed: Parsed) -> int:
     """``syscont network zone edit``"""
     from sysd.cli.objects import ZONES

@@ -14,7 +14,7 @@ from typing import Any
 from sysd.cli import client
 from sysd.cli.document import Node
 from sysd.cli.errors import CliError, UsageError
-from sysd.model import bridge, names, network, project, server, zones
+from sysd.model import acls, bridge, names, network, project, server, zones
 from sysd.model.config import SCHEMA
 from sysd.model.devices.check import check_device
 from sysd.model.errors import InvalidError, SyscontError
@@ -112,6 +112,8 @@ class Kind:
                 return read_config(node, self.schema)
             case "devices":
                 return read_devices(node)
+            case "ingress" | "egress":
+                return read_rules(node)
             case "profiles":
                 return [checked(item, names.check_profile_name) for item in node.items()]
             case "ephemeral":
@@ -198,6 +200,27 @@ class Zones(Kind):
 
     def changing(self, reference: str, changed: Values) -> Call:
         return ("UpdateZone", {"name": reference, **changed})
+
+
+class Acls(Kind):
+    name = "ACL"
+    section = "acls"
+    listed_by = "network acl list"
+    fields = ("name", "description", "config", "ingress", "egress")
+    schema = acls.SCHEMA
+    check_name = staticmethod(acls.check_name)
+
+    def reference(self, values: Values) -> str:
+        return str(values["name"])
+
+    def current(self, references: Iterable[str]) -> dict[str, Values]:
+        return {item["name"]: item for item in client.items("ListAcls", "acls") if item["name"] in references}
+
+    def making(self, reference: str, wanted: Values) -> Call:
+        return ("CreateAcl", wanted)
+
+    def changing(self, reference: str, changed: Values) -> Call:
+        return ("UpdateAcl", {"name": reference, **changed})
 
 
 class Networks(Kind):
@@ -306,10 +329,10 @@ class Instances(Kind):
         return [reference] if current.get("state") in ALIVE else []
 
 
-SERVER, PROJECTS, ZONES, NETWORKS = Server(), Projects(), Zones(), Networks()
+SERVER, PROJECTS, ZONES, ACLS, NETWORKS = Server(), Projects(), Zones(), Acls(), Networks()
 PROFILES, INSTANCES = Profiles(), Instances()
 # In the order in which they need each other.
-KINDS: tuple[Kind, ...] = (SERVER, PROJECTS, ZONES, NETWORKS, PROFILES, INSTANCES)
+KINDS: tuple[Kind, ...] = (SERVER, PROJECTS, ZONES, ACLS, NETWORKS, PROFILES, INSTANCES)
 
 
 def own_config(reference: str) -> dict[str, str]:
@@ -353,6 +376,17 @@ def read_devices(node: Node) -> dict[str, dict[str, str]]:
             found[name] = check_device(name, options)
         except SyscontError as error:
             raise _at(part, f"device {name}", error) from None
+    return found
+
+
+def read_rules(node: Node) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for item in node.items():
+        said = {key: value.text() for key, value in item.members().items()}
+        try:
+            found.append(acls.check_rule(said))
+        except SyscontError as error:
+            raise item.error(error.message, error.hint) from None
     return found
 
 

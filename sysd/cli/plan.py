@@ -128,15 +128,19 @@ def flat(values: Values) -> dict[str, str]:
     return dict(_flat(values))
 
 
+def _said(options: dict[str, str]) -> str:
+    return " ".join(f"{key}={text}" for key, text in sorted(options.items()))
+
+
 def _flat(values: Values) -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if name == "config":
             yield from (value or {}).items()
         elif name == "devices":
             for device, options in (value or {}).items():
-                yield DEVICE + device, " ".join(f"{key}={text}" for key, text in sorted(options.items()))
+                yield DEVICE + device, _said(options)
         elif isinstance(value, list):
-            yield name, ", ".join(value)
+            yield name, ", ".join(_said(each) if isinstance(each, dict) else each for each in value)
         elif isinstance(value, bool):
             yield name, "true" if value else "false"
         elif value is not None:

@@ -162,6 +162,23 @@ DETAILS = {
         "PROTOCOL is tcp or udp; PORTS are numbers and ranges, 80,90-95; TARGET is the address of a guest in the "
         "network. The PORTS behind it are as many, or one for all; the same if not given."
     ),
+    "network acl create": (
+        "Networks name it then: syscont network set NETWORK security.acls=ACL. What none of its rules is about is "
+        "rejected there (security.acls.default.ingress.action, security.acls.default.egress.action)."
+    ),
+    "network acl edit": _EDIT_HELP.replace(
+        "the instance's description, profiles, configuration and devices",
+        "the ACL's description, configuration and rules",
+    ),
+    "network acl rule add": (
+        "DIRECTION is ingress, towards guests, or egress, away from them. Keys are action (allow, reject, drop), state "
+        "(enabled, disabled, logged), source and destination (addresses, networks and ranges with commas between), "
+        "protocol (tcp, udp, icmp4, icmp6), source_port and destination_port (such as 80,8000-8010), icmp_type, "
+        "icmp_code, and description. Rules that drop come first, then those that reject, then those that allow, "
+        "however they were added; answers to what was let through always pass, as do DHCP, DNS of the network and "
+        "ICMP's errors."
+    ),
+    "network acl rule remove": "Say so much of it that no other rule is meant.",
     "network zone create": (
         "ZONE is a name of DNS, such as lab.example, or 7.0.10.in-addr.arpa for names of addresses. Instances get "
         "names in it when a network says so: dns.zone.forward, dns.zone.reverse.ipv4, dns.zone.reverse.ipv6. It is "
@@ -430,6 +447,22 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont network forward port add lab0 192.0.2.7 tcp 2222 10.8.0.5 22", ""),
     ),
     "network forward port remove": (("syscont network forward port remove lab0 192.0.2.7 tcp 80,443", ""),),
+    "network acl list": (("syscont network acl list", ""),),
+    "network acl show": (("syscont network acl show web", ""),),
+    "network acl create": (("syscont network acl create web", ""),),
+    "network acl rename": (("syscont network acl rename web front", ""),),
+    "network acl delete": (("syscont network acl delete web", ""),),
+    "network acl edit": (("syscont network acl edit web", ""),),
+    "network acl get": (("syscont network acl get web user.owner", ""),),
+    "network acl set": (("syscont network acl set web user.owner=ops", ""),),
+    "network acl unset": (("syscont network acl unset web user.owner", ""),),
+    "network acl rule add": (
+        ("syscont network acl rule add web ingress action=allow protocol=tcp destination_port=80,443", ""),
+        ("syscont network acl rule add web egress action=drop destination=10.0.0.0/8 state=logged", ""),
+    ),
+    "network acl rule remove": (
+        ("syscont network acl rule remove web egress destination=10.0.0.0/8", "the one that says so"),
+    ),
     "network zone list": (("syscont network zone list", ""),),
     "network zone show": (("syscont network zone show lab.example", ""),),
     "network zone create": (

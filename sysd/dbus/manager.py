@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import sysd
+from sysd.dbus.acls import AclObjects
 from sysd.dbus.catalog import ProfileObjects, ProjectObjects, profile_update, project_update
 from sysd.dbus.interface import Call, Interface, Method, Property, Signal
 from sysd.dbus.networks import NetworkObjects
@@ -47,6 +48,7 @@ class ManagerObject:
             InstanceObjects(self._manager).kind(),
             image_kind(self._manager),
             NetworkObjects(self._manager).kind(),
+            AclObjects(self._manager).kind(),
             ZoneObjects(self._manager).kind(),
             ProfileObjects(self._manager).kind(),
             ProjectObjects(self._manager).kind(),
@@ -75,6 +77,7 @@ class ManagerObject:
                 Method("AddImageAlias", [("s", "alias"), ("s", "image")], [], self._add_alias, images),
                 Method("RemoveImageAlias", [("s", "alias")], [], self._remove_alias, images),
                 *NetworkObjects(self._manager).manager_methods(),
+                *AclObjects(self._manager).manager_methods(),
                 *ZoneObjects(self._manager).manager_methods(),
                 Method("ListProfiles", [], [("a(ssso)", "profiles")], self._list_profiles),
                 Method("GetProfile", [("s", "name")], [("o", "profile")], self._get_profile),

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The profiles, projects, networks and zones that there are, and the host's configuration: looked up here, and
+"""The profiles, projects, networks, ACLs and zones that there are, and the host's configuration: looked up here, and
 remembered from here only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from sysd.model import names, server
+from sysd.model.acls import Acl
 from sysd.model.errors import NotFoundError
 from sysd.model.instance import Instance, Phase
 from sysd.model.names import DEFAULT_PROJECT
@@ -18,7 +20,7 @@ from sysd.store.database import Store
 
 Lookup = Callable[[str, str], Profile | None]
 """The profile of a project and a name."""
-Remembered = Profile | Project | Network | Zone
+Remembered = Profile | Project | Network | Acl | Zone
 
 
 class Catalog:
@@ -28,6 +30,7 @@ class Catalog:
         self._projects = {project.name: project for project in store.projects()}
         self._profiles = {(profile.project, profile.name): profile for profile in store.profiles()}
         self._networks = {network.name: network for network in store.networks()}
+        self._acls = {acl.name: acl for acl in store.acls()}
         self._zones = {zone.name: zone for zone in store.zones()}
         if DEFAULT_PROJECT not in self._projects:
             self.remember(default_project())
@@ -123,6 +126,25 @@ class Catalog:
         """Whether a network has the name, be it half made or half deleted, or its row can't be read."""
         return network in self._networks or network in self._store.unreadable("networks")
 
+    # ACLs
+
+    def acls(self) -> list[Acl]:
+        return [self._acls[name] for name in sorted(self._acls)]
+
+    def has_acl(self, name: str) -> bool:
+        return name in self._acls
+
+    def acl(self, name: str) -> Acl:
+        try:
+            return self._acls[name]
+        except KeyError:
+            raise NotFoundError(f"no ACL {name[:80]!r}", "'syscont network acl list' shows what there is") from None
+
+    def acls_of(self, network: Network) -> list[Acl]:
+        """Those that hold in a network. Raises NotFoundError: without one of them, it would be open where it is not to
+        be."""
+        return [self.acl(name) for name in network.acls]
+
     # zones
 
     def zones(self) -> list[Zone]:
@@ -143,6 +165,10 @@ class Catalog:
 
     # the store and what is in memory change together; within a transaction, memory changes by what it returns
 
+    def transaction(self) -> AbstractContextManager[None]:
+        """For what is written and erased together."""
+        return self._store.transaction()
+
     def remember_server_config(self, config: dict[str, str]) -> None:
         self._store.put_server_config(config)
         self.server_config = config
@@ -160,6 +186,8 @@ class Catalog:
                 self._store.put_profile(value)
             case Network():
                 self._store.put_network(value)
+            case Acl():
+                self._store.put_acl(value)
             case Zone():
                 self._store.put_zone(value)
 
@@ -172,6 +200,8 @@ class Catalog:
                 self._store.delete_profile(value.project, value.name)
             case Network():
                 self._store.delete_network(value.name)
+            case Acl():
+                self._store.delete_acl(value.name)
             case Zone():
                 self._store.delete_zone(value.name)
 
@@ -183,6 +213,8 @@ class Catalog:
                 self._profiles[value.project, value.name] = value
             case Network():
                 self._networks[value.name] = value
+            case Acl():
+                self._acls[value.name] = value
             case Zone():
                 self._zones[value.name] = value
 
@@ -194,5 +226,7 @@ class Catalog:
                 self._profiles.pop((value.project, value.name), None)
             case Network():
                 self._networks.pop(value.name, None)
+            case Acl():
+                self._acls.pop(value.name, None)
             case Zone():
                 self._zones.pop(value.name, None)

@@ -23,6 +23,9 @@ class Kind(StrEnum):
     NETWORK_ADDED = "network-added"
     NETWORK_CHANGED = "network-changed"
     NETWORK_REMOVED = "network-removed"
+    ACL_ADDED = "acl-added"
+    ACL_CHANGED = "acl-changed"
+    ACL_REMOVED = "acl-removed"
     ZONE_ADDED = "zone-added"
     ZONE_CHANGED = "zone-changed"
     ZONE_REMOVED = "zone-removed"
@@ -40,8 +43,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """name: an instance's, network's, zone's, profile's or project's name, an image's fingerprint or an operation's id;
-    nothing for the host as a whole.
+    """name: an instance's, network's, ACL's, zone's, profile's or project's name, an image's fingerprint or an
+    operation's id; nothing for the host as a whole.
     changed: names of the D-Bus properties that have new values."""
 
     kind: Kind

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import sysd
 from sysd.manager import profiles, snapshots
+from sysd.manager.acls import Acls
 from sysd.manager.actions import Caller
 from sysd.manager.backups import Backups
 from sysd.manager.catalog import Catalog
@@ -115,6 +116,7 @@ class Manager:
             self.uplinks,
             self.lifecycle.reload_all,
         )
+        self.acls = Acls(self.catalog, self.events, self.operations, self.networks, self.uplinks)
         self.hardware = Hardware(self.table, self.lifecycle, self.systemd)
         self.guests.on_start(self.hardware.started)
         self.instances = Instances(

@@ -75,7 +75,8 @@ class Networks:
         self._table = table
         self._uplinks = uplinks
         self._after_change = after_change
-        self._lock = asyncio.Lock()
+        self.changing = asyncio.Lock()
+        """Held while a network changes, or what holds in networks."""
 
     def all(self) -> list[Network]:
         return [network for network in self._catalog.networks() if network.phase is Phase.READY]
@@ -144,7 +145,7 @@ class Networks:
         """Make a network of a type: bridge, macvlan or physical."""
 
         async def work(handle: Handle) -> None:
-            async with self._lock:
+            async with self.changing:
                 network = await self._planned(name, check_type(kind), wanted)
                 # On disk before anything is made: half a network is taken away at the next start.
                 self._catalog.remember(network)
@@ -200,6 +201,9 @@ class Networks:
         """Raise InvalidError unless a network goes together with all that there is."""
         if not network.is_bridge:
             return
+        for acl in network.acls:
+            if not self._catalog.has_acl(acl):
+                raise NotFoundError(f"security.acls: no ACL {acl!r}", "make it first: syscont network acl create")
         for key in ZONE_KEYS:
             for zone in network.zones_of(key):
                 if not self._catalog.has_zone(zone):
@@ -249,7 +253,7 @@ class Networks:
         finished at the next start, which brings up what the network says."""
 
         async def work(handle: Handle) -> None:
-            async with self._lock:
+            async with self.changing:
                 before = self._catalog.network(name)
                 after = await change(before)
                 parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(after, part)]
@@ -299,7 +303,7 @@ class Networks:
         names.check_network_name(new_name)
 
         async def work(handle: Handle) -> None:
-            async with self._lock:
+            async with self.changing:
                 before = self._catalog.network(name)
                 self._check_unused(before, "renamed")
                 if self._catalog.is_taken(new_name):
@@ -324,7 +328,7 @@ class Networks:
         """Delete a network that nobody uses."""
 
         async def work(handle: Handle) -> None:
-            async with self._lock:
+            async with self.changing:
                 network = self._catalog.network(name)
                 self._check_unused(network, "deleted")
                 gone = replace(network, phase=Phase.DELETING)

@@ -41,6 +41,8 @@ class Uplinks:
         self._ports_of = ports_of
         self._up: dict[str, int] = {}
         """Indexes of the bridges that were brought up."""
+        self._rules: dict[str, dict[str, int]] = {}
+        """How many rules the chains of each have."""
         self._serving: set[str] = set()
         self._lock = asyncio.Lock()
         self._refresh: asyncio.TimerHandle | None = None
@@ -63,7 +65,7 @@ class Uplinks:
             bool(index)
             and (network.name in self._serving or not dnsmasq.is_wanted(network))
             and links.interface_index(network.name) == index
-            and firewall.in_place(network)
+            and self._rules_in_place(network)
         )
 
     def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
@@ -79,10 +81,19 @@ class Uplinks:
         async with self._lock:
             for network in [self._catalog.network(name) for name in self._up]:
                 try:
-                    if not firewall.in_place(network):
-                        await firewall.apply(firewall.transaction(network))
+                    if not self._rules_in_place(network):
+                        await self.apply_rules(network)
                 except (FailedError, OSError) as error:
                     log.error("the rules of network %s were lost: %s", network.name, error)
+
+    def _rules_in_place(self, network: Network) -> bool:
+        return network.name in self._rules and firewall.in_place(network.name, self._rules[network.name])
+
+    async def apply_rules(self, network: Network) -> None:
+        """Let the firewall be what a network and its ACLs say, at once and as a whole."""
+        chains = firewall.chains(network, self._catalog.acls_of(network))
+        await firewall.apply(firewall.transaction(network.name, chains))
+        self._rules[network.name] = {chain.name: len(chain.rules) for chain in chains}
 
     # making and taking away
 
@@ -105,7 +116,7 @@ class Uplinks:
         for version in (4, 6):
             if network.address(version) and network.flag(f"ipv{version}.routing"):
                 await asyncio.to_thread(links.enable_forwarding, version)
-        await firewall.apply(firewall.transaction(network))
+        await self.apply_rules(network)
         dnsmasq.write_hosts(network, hosts(there))
         await self._serve(network, index)
         servers = [own.ip for own in (network.address(4), network.address(6)) if own]
@@ -147,6 +158,7 @@ class Uplinks:
         """Leave nothing of a network on the host; what is gone already is no error."""
         async with self._lock:
             self._up.pop(network.name, None)
+            self._rules.pop(network.name, None)
             if not network.is_bridge:
                 await self._take_link_down(network)
                 return

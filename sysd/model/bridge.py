@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from sysd.model import addresses, dnsmasq_options, tunnels
+from sysd.model import acls, addresses, dnsmasq_options, tunnels
 from sysd.model.addresses import SLAAC_LENGTH, Interface
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key
@@ -91,17 +91,18 @@ def _family(version: int) -> Iterator[Key]:
               "between; all when it is not set.", live=True)  # fmt: skip
 
 
+def _defaults(direction: str) -> Iterator[Key]:
+    key, about = f"security.acls.default.{direction}", f"{direction} that no rule of an ACL is about"
+    yield Key(f"{key}.action", one_of(*acls.ACTIONS), "reject", f"What becomes of {about}.", live=True)
+    yield Key(f"{key}.logged", boolean, "false", f"Whether the kernel's log has {about}.", live=True)
+
+
 _OVN = "it is for OVN networks, which there are not yet"
-_ACL = "there are no network ACLs yet"
 _FAN = "fan networks need Ubuntu's kernels"
 REFUSED = {
     "no BGP is spoken": ("bgp.peers.*", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"),
     _FAN: ("fan.overlay_subnet", "fan.type", "fan.underlay_subnet"),
     _OVN: ("ipv4.ovn.ranges", "ipv6.ovn.ranges"),
-    _ACL: (
-        "security.acls", "security.acls.default.ingress.action", "security.acls.default.ingress.logged",
-        "security.acls.default.egress.action", "security.acls.default.egress.logged",
-    ),
     "MAAS is not spoken to": ("maas.subnet.ipv4", "maas.subnet.ipv6"),
 }  # fmt: skip
 USER = Key("user.*", anything, "", "Free for users; may span lines. Everybody on the host can read it.", multiline=True)
@@ -134,6 +135,9 @@ KEYS = (
         live=True),
     Key("raw.dnsmasq", dnsmasq_options.check, "", "More options for dnsmasq, one a line; only those that say what it "
         "answers.", live=True, multiline=True),
+    Key("security.acls", acls.names, "", "ACLs that say what goes between guests and the world, the host being part of "
+        "it, with commas between. What goes between guests of the network is not for them.", live=True),
+    *(key for direction in acls.DIRECTIONS for key in _defaults(direction)),
     tunnels.KEY,
     *(Key(name, anything, "", "", refused=why) for why, names in REFUSED.items() for name in names),
     USER,

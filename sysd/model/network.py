@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sysd.model import addresses, bridge
+from sysd.model import acls, addresses, bridge
 from sysd.model.addresses import Interface, Subnet
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.forwards import Forward
@@ -125,6 +125,11 @@ class Network:
     def domain(self) -> str:
         """In which instances have names; empty where they have none."""
         return self.text("dns.domain") if self.is_bridge and self.text("dns.mode") != "none" else ""
+
+    @property
+    def acls(self) -> list[str]:
+        """Names of those that hold in it."""
+        return acls.names(self.text("security.acls")) if self.is_bridge else []
 
     def zones_of(self, key: str) -> list[str]:
         """Names of the zones that a key names, as these are remembered."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sysd.model.addresses import Address
-from sysd.network.firewall import Rule, holds, match, payload
+from sysd.network.expressions import ACCEPT, DROP, Rule, match, payload
+from sysd.network.firewall import holds
 from sysd.network.shaping import burst
 
 PREFIX = "syscont_of_"
@@ -22,8 +23,6 @@ FAMILIES = ("bridge", "inet")
 CHAIN = "from"
 _BEFORE = -300
 """Before all that decides where a packet goes (nft(8), priorities dstnat of bridge and raw of inet)."""
-_DROP: dict[str, Any] = {"drop": None}
-_ACCEPT: dict[str, Any] = {"accept": None}
 _OPTIONS_OF_ADVERTISEMENT, _TARGET = 528, 384
 """Bits from the start of an IPv6 packet to what follows the option's head in a neighbour advertisement, and to whom it
 is about."""
@@ -88,12 +87,12 @@ def _rules(source: Source) -> Iterator[Rule]:
 def _of_hardware(source: Source) -> Iterator[Rule]:
     if not source.mac:
         return
-    yield [match(payload("ether", "saddr"), source.mac, "!="), _DROP]
-    yield [match(payload("arp", "saddr ether"), source.mac, "!="), _DROP]
+    yield [match(payload("ether", "saddr"), source.mac, "!="), DROP]
+    yield [match(payload("arp", "saddr ether"), source.mac, "!="), DROP]
     known = "0x" + source.mac.replace(":", "")
-    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _OPTIONS_OF_ADVERTISEMENT, 48), known, "!="), _DROP]
+    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _OPTIONS_OF_ADVERTISEMENT, 48), known, "!="), DROP]
     # Else one instance could lease all addresses that there are.
-    yield [match(payload("udp", "dport"), 67), match(_bits("th", _CLIENT_OF_DHCP, 48), known, "!="), _DROP]
+    yield [match(payload("udp", "dport"), 67), match(_bits("th", _CLIENT_OF_DHCP, 48), known, "!="), DROP]
 
 
 def _of_ipv4(source: Source) -> Iterator[Rule]:
@@ -102,10 +101,10 @@ def _of_ipv4(source: Source) -> Iterator[Rule]:
     yield _no_tags()
     own = [str(address) for address in source.addresses[4]]
     # Who asks whether an address is free has none (RFC 5227).
-    yield [match(payload("arp", "saddr ip"), {"set": [*own, "0.0.0.0"]}, "!="), _DROP]
+    yield [match(payload("arp", "saddr ip"), {"set": [*own, "0.0.0.0"]}, "!="), DROP]
     asks = [match(payload("ip", "saddr"), "0.0.0.0"), match(payload("ip", "daddr"), "255.255.255.255")]
-    yield [*asks, match(payload("udp", "dport"), 67), _ACCEPT]
-    yield [match(payload("ip", "saddr"), {"set": own}, "!="), _DROP]
+    yield [*asks, match(payload("udp", "dport"), 67), ACCEPT]
+    yield [match(payload("ip", "saddr"), {"set": own}, "!="), DROP]
 
 
 def _of_ipv6(source: Source) -> Iterator[Rule]:
@@ -114,15 +113,15 @@ def _of_ipv6(source: Source) -> Iterator[Rule]:
     yield _no_tags()
     own = [str(address) for address in (*source.addresses[6], link_local(source.mac))]
     for kind in ("nd-router-advert", "nd-redirect"):
-        yield [_icmpv6(kind), _DROP]
+        yield [_icmpv6(kind), DROP]
     targets = [f"0x{int(ipaddress.ip_address(address)):032x}" for address in own]
-    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _TARGET, 128), {"set": targets}, "!="), _DROP]
+    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _TARGET, 128), {"set": targets}, "!="), DROP]
     # An instance looks for routers and for DHCP by whatever address it has made up, and has none at first.
     for kind in ("nd-router-solicit", "nd-neighbor-solicit", "mld2-listener-report"):
-        yield [match(payload("ip6", "saddr"), {"set": ["::", _LINK_LOCAL]}), _icmpv6(kind), _ACCEPT]
+        yield [match(payload("ip6", "saddr"), {"set": ["::", _LINK_LOCAL]}), _icmpv6(kind), ACCEPT]
     asks = [match(payload("ip6", "saddr"), _LINK_LOCAL), match(payload("ip6", "daddr"), "ff02::1:2")]
-    yield [*asks, match(payload("udp", "dport"), 547), _ACCEPT]
-    yield [match(payload("ip6", "saddr"), {"set": own}, "!="), _DROP]
+    yield [*asks, match(payload("udp", "dport"), 547), ACCEPT]
+    yield [match(payload("ip6", "saddr"), {"set": own}, "!="), DROP]
 
 
 _LINK_LOCAL: Any = {"prefix": {"addr": "fe80::", "len": 10}}
@@ -130,14 +129,14 @@ _LINK_LOCAL: Any = {"prefix": {"addr": "fe80::", "len": 10}}
 
 def _no_tags() -> Rule:
     """In a VLAN of its own making an instance could be anyone."""
-    return [match(payload("ether", "type"), {"set": ["8021q", "8021ad"]}), _DROP]
+    return [match(payload("ether", "type"), {"set": ["8021q", "8021ad"]}), DROP]
 
 
 def _of_rate(source: Source) -> Iterator[Rule]:
     if source.egress:
         rate = max(1, source.egress // 8)
         each = {"rate": rate, "per": "second", "rate_unit": "bytes", "burst": burst(rate), "burst_unit": "bytes"}
-        yield [{"limit": {**each, "inv": True}}, _DROP]
+        yield [{"limit": {**each, "inv": True}}, DROP]
 
 
 def link_local(mac: str) -> ipaddress.IPv6Address:

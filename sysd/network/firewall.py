@@ -8,22 +8,21 @@ import errno
 import json
 import socket
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sysd.model.acls import Acl
 from sysd.model.errors import FailedError
 from sysd.model.network import Network
+from sysd.network import acl_rules
+from sysd.network.expressions import PROTOCOL, REJECT, Rule, match, numbers, payload, prefix
 
 LOADERS = ("nftables.service", "firewalld.service")
 """Units that may flush all tables, ours too, when they load rules."""
 DSTNAT = -100
 SRCNAT = 100
 """The priorities at which others translate addresses (nft(8), dstnat and srcnat)."""
-_PROTOCOL = {4: "ip", 6: "ip6"}
-
-Rule = list[dict[str, Any]]
-
-
 @dataclass(frozen=True, slots=True)
 class Chain:
     """One that the kernel calls: type, hook and priority as in nft(8); it accepts what none of its rules takes."""
@@ -40,8 +39,10 @@ def table_name(network: str) -> str:
     return "syscont_" + network.replace("-", "/")
 
 
-def chains(network: Network) -> list[Chain]:
-    """All chains of a network's table; none is empty."""
+def chains(network: Network, acls: Sequence[Acl]) -> list[Chain]:
+    """All chains of a network's table, of which the ACLs are acls; none is empty."""
+    if not network.is_bridge:
+        return []
     found = [
         Chain("postrouting", "nat", "postrouting", SRCNAT - 1, _nat(network, "before")),
         Chain("postrouting_after", "nat", "postrouting", SRCNAT + 1, _nat(network, "after")),
@@ -49,6 +50,7 @@ def chains(network: Network) -> list[Chain]:
         Chain("arriving", "nat", "prerouting", DSTNAT, _forwards(network)),
         Chain("leaving", "nat", "output", DSTNAT, _forwards(network)),
         Chain("returning", "nat", "postrouting", SRCNAT, _returning(network)),
+        *(Chain(f"acl_{hook}", "filter", hook, 0, rules) for hook, rules in acl_rules.rules(network, acls).items()),
     ]
     return [chain for chain in found if chain.rules]
 
@@ -56,11 +58,11 @@ def chains(network: Network) -> list[Chain]:
 def _nat(network: Network, order: str) -> tuple[Rule, ...]:
     """The host's address for the guests' in what leaves the network."""
     rules: list[Rule] = []
-    for version, protocol in _PROTOCOL.items():
+    for version, protocol in PROTOCOL.items():
         ip, subnet = f"ipv{version}", network.subnet(version)
         if not subnet or not network.flag(f"{ip}.nat") or network.text(f"{ip}.nat.order") != order:
             continue
-        inside = {"prefix": {"addr": str(subnet.network_address), "len": subnet.prefixlen}}
+        inside = prefix(subnet)
         leaves = [match(payload(protocol, "saddr"), inside), match(payload(protocol, "daddr"), inside, "!=")]
         address = network.text(f"{ip}.nat.address")
         rules.append([*leaves, {"snat": {"family": protocol, "addr": address}} if address else {"masquerade": None}])
@@ -70,13 +72,12 @@ def _nat(network: Network, order: str) -> tuple[Rule, ...]:
 def _closed(network: Network) -> tuple[Rule, ...]:
     """Where guests are to reach nothing beyond the bridge, neither they nor who is beyond gets through."""
     rules: list[Rule] = []
-    for version in _PROTOCOL:
+    for version in PROTOCOL:
         ip = f"ipv{version}"
         if network.flag(f"{ip}.firewall") and not network.flag(f"{ip}.routing"):
             family = match({"meta": {"key": "nfproto"}}, f"ipv{version}")
-            reject = {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}
             rules += [
-                [match({"meta": {"key": key}}, network.name), family, reject] for key in ("iifname", "oifname")
+                [match({"meta": {"key": key}}, network.name), family, REJECT] for key in ("iifname", "oifname")
             ]
     return tuple(rules)
 
@@ -85,11 +86,11 @@ def _forwards(network: Network) -> tuple[Rule, ...]:
     """Other addresses, and ports, in place of those that forwards listen to; what is for a port comes first."""
     rules: list[Rule] = []
     for forward in network.forwarded:
-        protocol = _PROTOCOL[forward.version]
+        protocol = PROTOCOL[forward.version]
         listen = match(payload(protocol, "daddr"), forward.listen)
         for port in forward.parsed:
             for at, to in port.pairs:
-                ports = {"set": [{"range": [*each]} if each[0] < each[1] else each[0] for each in at]}
+                ports = numbers(at)
                 target = {"family": protocol, "addr": port.address} | ({"port": to} if to else {})
                 rules.append([listen, match(payload(port.protocol, "dport"), ports), {"dnat": target}])
         if forward.target:
@@ -102,25 +103,16 @@ def _returning(network: Network) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for version in sorted({forward.version for forward in network.forwarded if forward.targets}):
         if subnet := network.subnet(version):
-            inside = {"prefix": {"addr": str(subnet.network_address), "len": subnet.prefixlen}}
-            sides = [match(payload(_PROTOCOL[version], side), inside) for side in ("saddr", "daddr")]
+            inside = prefix(subnet)
+            sides = [match(payload(PROTOCOL[version], side), inside) for side in ("saddr", "daddr")]
             rules.append([*sides, match({"ct": {"key": "status"}}, "dnat", "in"), {"masquerade": None}])
     return tuple(rules)
 
 
-def match(left: dict[str, Any], right: object, op: str = "==") -> dict[str, Any]:
-    return {"match": {"left": left, "op": op, "right": right}}
-
-
-def payload(protocol: str, field: str) -> dict[str, Any]:
-    return {"payload": {"protocol": protocol, "field": field}}
-
-
-def transaction(network: Network) -> dict[str, Any]:
-    """Replace the network's table as a whole; one without chains has none."""
-    table = {"family": "inet", "table": table_name(network.name)}
-    commands: list[dict[str, Any]] = removal(network.name)["nftables"]
-    wanted = chains(network) if network.is_bridge else []
+def transaction(network: str, wanted: Sequence[Chain]) -> dict[str, Any]:
+    """Replace a network's table as a whole; one without chains has none."""
+    table = {"family": "inet", "table": table_name(network)}
+    commands: list[dict[str, Any]] = removal(network)["nftables"]
     if wanted:
         commands.append({"add": {"table": {"family": "inet", "name": table["table"]}}})
     for chain in wanted:
@@ -173,9 +165,9 @@ _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_USE = 1, 3, 6
 _ATTRIBUTE = 0x3FFF
 
 
-def in_place(network: Network) -> bool:
-    """Whether the network's chains have all their rules, as far as can be seen."""
-    return all(holds("inet", table_name(network.name), chain.name, len(chain.rules)) for chain in chains(network))
+def in_place(network: str, counts: Mapping[str, int]) -> bool:
+    """Whether a network's chains have so many rules, as far as can be seen."""
+    return all(holds("inet", table_name(network), chain, count) for chain, count in counts.items())
 
 
 def holds(family: str, table: str, chain: str, rules: int) -> bool:

@@ -72,9 +72,9 @@ class LaunchSpec:
     namespace. put_back are sides and requests for when the guest has ended; pin keeps its namespace for that long. nics
     and shares are also what a later change is compared to. id_base is what the guest's root is on the host, as user and
     as group; tty_group its group 5; the maps are texts as user_namespaces(7) has them. sysctls are by path beneath
-    /proc/sys, credentials are hex by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter is
-    a compiled seccomp filter (hex), apparmor a profile; both may be empty. templates: by what triggers them, the files
-    that the image wants made, as (path, text, "new" when only where there is none)."""
+    /proc/sys, credentials are hex by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter
+    is a compiled seccomp filter (hex), apparmor a profile; both may be empty. templates: by what triggers them, the
+    files that the image wants made, as (path, text, "new" when only where there is none)."""
 
     uuid: str
     name: str

@@ -15,6 +15,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
+from sysd.model.acls import Acl
 from sysd.model.errors import ExistsError
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, Kind, Phase
@@ -78,6 +79,9 @@ CREATE TABLE zone_changes (
     zone TEXT NOT NULL REFERENCES zones ON DELETE CASCADE, number INTEGER NOT NULL, removed BLOB NOT NULL,
     added BLOB NOT NULL, PRIMARY KEY (zone, number)
 ) WITHOUT ROWID;
+""",
+    """
+CREATE TABLE acls (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """,
 )
 """One step each; a database says how many it has taken. Steps that were released never change."""
@@ -264,6 +268,19 @@ class Store:
 
     def delete_network(self, name: str) -> None:
         self._db.execute("DELETE FROM networks WHERE name=?", (name,))
+
+    # ACLs
+
+    def acls(self) -> Iterator[Acl]:
+        return self._read("acls", "name", "name", lambda raw: Acl(**raw))
+
+    def put_acl(self, acl: Acl) -> None:
+        self._db.execute(
+            "INSERT INTO acls VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body=excluded.body", (acl.name, _dump(acl))
+        )
+
+    def delete_acl(self, name: str) -> None:
+        self._db.execute("DELETE FROM acls WHERE name=?", (name,))
 
     # zones: what their owners say, and what is published
 

@@ -15,6 +15,7 @@ from sysd.model.profile import DEFAULT_PROFILE
 from sysd.model.secrets import public
 from sysd.runtime.execute import Command
 from sysd.varlink import encode
+from sysd.varlink.acls import AclMethods
 from sysd.varlink.catalog import CatalogMethods
 from sysd.varlink.files import FileMethods
 from sysd.varlink.follow import follow
@@ -70,6 +71,7 @@ class Methods:
             Method("RemoveImageAlias", self.remove_image_alias, images),
             *NetworkMethods(self._manager).table(),
             *ForwardMethods(self._manager).table(),
+            *AclMethods(self._manager).table(),
             *ZoneMethods(self._manager).table(),
             *CatalogMethods(self._manager).table(),
             Method("ListOperations", self.list_operations),

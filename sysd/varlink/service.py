@@ -88,6 +88,14 @@ class Call:
                 raise InvalidError(f"{name}: not a map of maps of strings")
         return value
 
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """A list of maps of strings, such as rules."""
+        value = self._typed(name, list, [])
+        for inner in value:
+            if not isinstance(inner, dict) or not all(isinstance(item, str) for item in inner.values()):
+                raise InvalidError(f"{name}: not a list of maps of strings")
+        return value
+
     def fd(self, name: str) -> int:
         """The descriptor that a parameter points to, once only; -1 when it is not given. It is still the call's
         until hand_over, and closed at its end."""

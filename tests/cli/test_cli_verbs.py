@@ -97,6 +97,10 @@ HANDLERS: dict[str, Handler] = {
         {"networks": [{"name": "br0", "type": "bridge", "ipv4": "10.1.2.1/24", "ipv6": "", "usedBy": ["a", "b"]}]}
     ),
     "GetNetwork": lambda call: call.reply({"network": {"name": "br0", "config": {"ipv4.nat": "true"}}}),
+    "ListAcls": lambda call: call.reply({"acls": [{"name": "web", "ingress": [{}, {}], "usedBy": ["br0"]}]}),
+    "GetAcl": lambda call: call.reply(
+        {"acl": {"name": "web", "config": {"user.a": "b"}, "ingress": [{"action": "allow"}]}}
+    ),
     "ListZones": lambda call: call.reply(
         {"zones": [{"name": "lab.example", "project": "default", "serial": 7, "usedBy": ["br0"]}]}
     ),
@@ -136,6 +140,7 @@ HANDLERS: dict[str, Handler] = {
             "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig "
             "AddDevice ChangeDevice ChangeProfiles AddProfileDevice ChangeProfileDevice "
             "CreateNetwork ChangeNetwork RenameNetwork DeleteNetwork CreateZone ChangeZone DeleteZone "
+            "CreateAcl ChangeAcl RenameAcl DeleteAcl AddAclRule RemoveAclRule "
             "CreateForward ChangeForward DeleteForward AddForwardPort RemoveForwardPort "
             "CreateZoneRecord DeleteZoneRecord AddZoneEntry RemoveZoneEntry"
         ).split(),
@@ -215,6 +220,19 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     (
         "network zone create a.b peers.x.address=192.0.2.1 --project lab",
         [("CreateZone", {"name": "a.b", "project": "lab", "config": {"peers.x.address": "192.0.2.1"}})],
+    ),
+    ("network acl create web user.a=b", [("CreateAcl", {"name": "web", "config": {"user.a": "b"}})]),
+    ("network acl rename web www", [("RenameAcl", {"name": "web", "newName": "www"})]),
+    ("network acl delete web www web", [("DeleteAcl", {"name": name}) for name in ("web", "www")]),
+    ("network acl set web user.a=c", [("ChangeAcl", {"name": "web", "set": {"user.a": "c"}})]),
+    ("network acl unset web user.a", [("ChangeAcl", {"name": "web", "unset": ["user.a"]})]),
+    (
+        "network acl rule add web ingress action=allow protocol=tcp",
+        [("AddAclRule", {"name": "web", "direction": "ingress", "rule": {"action": "allow", "protocol": "tcp"}})],
+    ),
+    (
+        "network acl rule remove web egress protocol=tcp --force",
+        [("RemoveAclRule", {"name": "web", "direction": "egress", "rule": {"protocol": "tcp"}, "force": True})],
     ),
     ("network zone set a.b network.nat=true", [("ChangeZone", {"name": "a.b", "set": {"network.nat": "true"}})]),
     ("network zone unset a.b network.nat", [("ChangeZone", {"name": "a.b", "unset": ["network.nat"]})]),
@@ -369,6 +387,9 @@ PRINTED = [
         "NAME  TYPE    IPV4         IPV6  DESCRIPTION  USED BY\nbr0   bridge  10.1.2.1/24  -     -            2\n",
     ),
     ("network get br0 ipv4.nat", "true\n"),
+    ("network acl list --format csv", "web,,2,0,1\n"),
+    ("network acl show web", 'name: "web"\nconfig:\n  "user.a": "b"\ningress:\n- action: "allow"\n'),
+    ("network acl get web user.a", "b\n"),
     ("network zone list --format csv", "lab.example,default,,7,1\n"),
     ("network zone show lab.example", 'name: "lab.example"\nserial: 7\n'),
     ("network zone get lab.example peers.a.key", "hush\n"),

@@ -58,7 +58,7 @@ def test_what_ports_become(listen: str, target: str, pairs: list[tuple[list[tupl
 
 def test_rules() -> None:
     made = network(Port("tcp", "80,90-95", "10.9.8.5"), Port("udp", "53", "10.9.8.6", "5353"), target="10.9.8.7")
-    by_name = {chain.name: chain for chain in firewall.chains(made)}
+    by_name = {chain.name: chain for chain in firewall.chains(made, ())}
     assert by_name["arriving"].rules == by_name["leaving"].rules
     first, second, rest = by_name["arriving"].rules
     assert first[-1] == {"dnat": {"family": "ip", "addr": "10.9.8.5"}}
@@ -66,11 +66,11 @@ def test_rules() -> None:
     assert second[-1] == {"dnat": {"family": "ip", "addr": "10.9.8.6", "port": 5353}}
     assert [len(first), len(second), rest[-1]] == [3, 3, {"dnat": {"family": "ip", "addr": "10.9.8.7"}}]
     assert len(by_name["returning"].rules) == 1
-    assert {chain.name for chain in firewall.chains(NETWORK)} & {"arriving", "leaving", "returning"} == set()
+    assert {chain.name for chain in firewall.chains(NETWORK, ())} & {"arriving", "leaving", "returning"} == set()
 
 
 def test_what_goes_to_nobody_needs_no_way_back() -> None:
-    assert firewall.chains(network()) == []
+    assert firewall.chains(network(), ()) == []
 
 
 def test_one_group_of_ports_is_another_only_by_protocol() -> None:

@@ -124,7 +124,7 @@ def test_what_does_not_go_together(config: dict[str, str], why: str) -> None:
         check_network(Network("br0"), config)
 
 
-NOT_OFFERED = ["bgp.peers.a.address", "fan.type", "security.acls", "maas.subnet.ipv4"]
+NOT_OFFERED = ["bgp.peers.a.address", "fan.type", "maas.subnet.ipv4"]
 
 
 @pytest.mark.parametrize("key", NOT_OFFERED)
@@ -205,7 +205,7 @@ def test_subnets_do_not_overlap(own: str, others: list[Network], host: list[Inte
 
 
 def rules(one: Network) -> str:
-    return json.dumps(firewall.transaction(one))
+    return json.dumps(firewall.transaction(one.name, firewall.chains(one, ())))
 
 
 def test_firewall_tables_are_told_apart() -> None:
@@ -226,14 +226,14 @@ def test_nat_as_the_network_says() -> None:
     said = network(ipv4_nat_address="192.0.2.7", ipv6_nat_order="after")
     text = rules(said)
     assert '"snat": {"family": "ip", "addr": "192.0.2.7"}' in text
-    assert [(chain.name, chain.priority, len(chain.rules)) for chain in firewall.chains(said)] == [
+    assert [(chain.name, chain.priority, len(chain.rules)) for chain in firewall.chains(said, ())] == [
         ("postrouting", 99, 1), ("postrouting_after", 101, 1)]  # fmt: skip
 
 
 def test_without_routing_nothing_passes() -> None:
-    (_, forward) = firewall.chains(network(ipv4_routing="false"))
+    (_, forward) = firewall.chains(network(ipv4_routing="false"), ())
     assert (forward.hook, len(forward.rules)) == ("forward", 2)
-    assert firewall.chains(network(ipv4_routing="false", ipv4_firewall="false")) == firewall.chains(NETWORK)
+    assert firewall.chains(network(ipv4_routing="false", ipv4_firewall="false"), ()) == firewall.chains(NETWORK, ())
 
 
 # dnsmasq
