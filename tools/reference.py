@@ -50,13 +50,14 @@ share them; one that an instance or a profile uses can't be deleted.
 device says `ipv4.address`, or `ipv6.address` where `ipv6.dhcp.stateful` is on; it has to be in the network's subnet and
 nobody else's.
 
-What comes for an address of the host's goes on to instances of a bridge by forwards (`syscont network forward`), all of
-it or by ports. What goes between the guests of a bridge and the world, the host being part of it, is said by ACLs
+What comes for an address of the host's goes on to instances of a bridge by forwards (`syscont network forward`), all
+of it or by ports. What goes between the guests of a bridge and the world, the host being part of it, is said by ACLs
 (`syscont network acl`, `security.acls`): of all rules of all ACLs of a network, those that drop come first, then those
 that reject, then those that allow, then what `security.acls.default.*` say. Answers always pass, and so do DHCP, the
-network's own DNS, and ICMP's errors and neighbours; what was connected before a rule came stays so. Guests of one bridge
-reach each other whatever ACLs say (`security.port_isolation` keeps interfaces apart). Logs are in the kernel's
-(`journalctl --dmesg`), at most ten a second of each rule. What an interface may send, and how fast, is said by its device (`docs/reference/devices.md`).
+network's own DNS, and ICMP's errors and neighbours; what was connected before a rule came stays so. Guests of one
+bridge reach each other whatever ACLs say (`security.port_isolation` keeps interfaces apart). Logs are in the kernel's
+(`journalctl --dmesg`), at most ten a second of each rule. What an interface may send, and how fast, is said by its
+device (`docs/reference/devices.md`).
 """
 SERVER = """# Configuration of the host
 

@@ -42,18 +42,10 @@ MAX_CONNECTIONS_EACH = 128
 
 
 @dataclass(slots=True)
-class Call:
-    """One call under way: its parameters, who asks, and how to answer before the end."""
+class Parameters:
+    """What a call says, read by type. Raises InvalidError naming what is missing or of another type."""
 
-    connection: Connection
     parameters: dict[str, Any]
-    caller: Caller
-    more: bool = False
-    oneway: bool = False
-    fds: list[int] = field(default_factory=list)
-    reply_fds: list[int] = field(default_factory=list)
-    """Go with the next reply, and are closed then."""
-    _taken: set[int] = field(default_factory=set)
 
     def has(self, name: str) -> bool:
         """Whether a parameter was given."""
@@ -96,6 +88,37 @@ class Call:
                 raise InvalidError(f"{name}: not a list of maps of strings")
         return value
 
+    def objects(self, name: str) -> list[Parameters]:
+        """A list of objects of several fields."""
+        value = self._typed(name, list, [])
+        if not all(isinstance(inner, dict) for inner in value):
+            raise InvalidError(f"{name}: not a list of objects")
+        return [Parameters(inner) for inner in value]
+
+    def _typed(self, name: str, kind: type[T], default: T | None) -> T:
+        value = self.parameters.get(name)
+        if value is None:
+            if default is None:
+                raise InvalidError(f"parameter {name} is missing")
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise InvalidError(f"parameter {name} has the wrong type")
+        return value
+
+
+@dataclass(slots=True)
+class Call(Parameters):
+    """One call under way: what it says, who asks, and how to answer before the end."""
+
+    connection: Connection = field(kw_only=True)
+    caller: Caller = field(kw_only=True)
+    more: bool = False
+    oneway: bool = False
+    fds: list[int] = field(default_factory=list)
+    reply_fds: list[int] = field(default_factory=list)
+    """Go with the next reply, and are closed then."""
+    _taken: set[int] = field(default_factory=set)
+
     def fd(self, name: str) -> int:
         """The descriptor that a parameter points to, once only; -1 when it is not given. It is still the call's
         until hand_over, and closed at its end."""
@@ -116,16 +139,6 @@ class Call:
         """Called once, when all is done."""
         close_all(self.fds)
         close_all(self.reply_fds)
-
-    def _typed(self, name: str, kind: type[T], default: T | None) -> T:
-        value = self.parameters.get(name)
-        if value is None:
-            if default is None:
-                raise InvalidError(f"parameter {name} is missing")
-            return default
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise InvalidError(f"parameter {name} has the wrong type")
-        return value
 
     def reply(self, parameters: Mapping[str, Any], *, continues: bool = False) -> None:
         message: dict[str, Any] = {"parameters": parameters}
@@ -202,9 +215,9 @@ class Answers:
     def _called(self, connection: Connection, caller: Caller, message: dict[str, Any]) -> None:
         parameters = message.get("parameters") or {}
         call = Call(
-            connection,
             parameters,
-            caller,
+            connection=connection,
+            caller=caller,
             more=bool(message.get("more")),
             oneway=bool(message.get("oneway")),
             fds=connection.take_fds(),

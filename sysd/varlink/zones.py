@@ -11,7 +11,7 @@ from sysd.manager.manager import Manager
 from sysd.manager.zones import ZoneUpdate
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.zones import DEFAULT_TTL, Entry, Record, Zone, public
-from sysd.varlink.service import Call, Method
+from sysd.varlink.service import Call, Method, Parameters
 
 
 class ZoneMethods:
@@ -69,7 +69,8 @@ class ZoneMethods:
         call.reply({"record": _record(self._zones.record(call.text("zone"), call.text("name")))})
 
     async def create_record(self, call: Call) -> None:
-        self._zones.create_record(call.text("zone"), call.text("name"), description=call.text("description", ""))
+        entries = [_entry(each) for each in call.objects("entries")]
+        self._zones.create_record(call.text("zone"), call.text("name"), entries, call.text("description", ""))
         call.reply({})
 
     async def delete_record(self, call: Call) -> None:
@@ -77,8 +78,7 @@ class ZoneMethods:
         call.reply({})
 
     async def add_entry(self, call: Call) -> None:
-        entry = Entry(call.text("type"), call.text("value"), call.number("ttl", DEFAULT_TTL))
-        self._zones.add_entry(call.text("zone"), call.text("name"), entry)
+        self._zones.add_entry(call.text("zone"), call.text("name"), _entry(call))
         call.reply({})
 
     async def remove_entry(self, call: Call) -> None:
@@ -101,6 +101,10 @@ def _update(call: Call) -> ZoneUpdate:
         config=call.mapping("config") if call.has("config") else None,
         description=call.text("description") if call.has("description") else None,
     )
+
+
+def _entry(said: Parameters) -> Entry:
+    return Entry(said.text("type"), said.text("value"), said.number("ttl", DEFAULT_TTL))
 
 
 def _record(value: Record) -> dict[str, Any]:
