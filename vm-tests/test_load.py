@@ -31,6 +31,8 @@ def at_once(host: Host, line: Callable[[str], list[str]]) -> list[str]:
     answers = json.loads(python(host, "crowd", input=lines, timeout=600).stdout)
     print(f"{line('NAME')} x {CROWD}: {time.monotonic() - begin:.1f} s")
     failures = {name: answer for name, answer in zip(NAMES, answers, strict=True) if answer[0] or answer[2]}
+    for name in failures:
+        print(host.run(["journalctl", "--no-pager", "-o", "short-monotonic", "-u", f"syscont@{name}"]).stdout)
     assert failures == {}
     return [answer[1] for answer in answers]
 

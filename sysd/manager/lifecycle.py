@@ -30,7 +30,7 @@ from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.guest import Guest
 from sysd.runtime.spec import LaunchSpec, read_devices, spec_path
 from sysd.units.bus import BusError
-from sysd.units.systemd import UNIT, JobError, Properties, Systemd
+from sysd.units.systemd import SERVICE, UNIT, JobError, Properties, Systemd
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,17 @@ class Lifecycle:
         try:
             await self._systemd.finish(instance.unit, job)
         except JobError as error:
-            message = f"{instance.name} did not start ({error.result})"
+            message = f"{instance.name} did not start ({await self._why(instance) or error.result})"
             raise FailedError(message, f"syscont logs {instance.name}") from error
+
+    async def _why(self, instance: Instance) -> str:
+        """What the launcher has told systemd last, or else how systemd calls what happened to the unit."""
+        for name in ("StatusText", "Result"):
+            with contextlib.suppress(BusError):
+                said = await self._systemd.unit_property(instance.unit, SERVICE, name)
+                if said and said != "success":
+                    return str(said)
+        return ""
 
     async def _prepare(self, instance: Instance) -> Properties:
         """Write what the launcher needs; returns the properties of the instance's unit."""
