@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sysd.dns.access import Directory, Served, labels_of
@@ -72,6 +72,13 @@ class Held:
         found = {*self.own.get(key, ()), *self.user.get(key, ()), *self.hosts.get(key, ())}
         return one_ttl(key, found)
 
+    def unlike_user(self) -> Iterator[Key]:
+        """What is published otherwise than the owner's records alone would have it. The rest need not be looked at
+        again when there are very many; what instances add to it is looked at anyway."""
+        published = self.content.sets
+        yield from (key for key, records in self.user.items() if published.get(key) != records)
+        yield from (key for key in published if key not in self.user)
+
     def served(self) -> Served:
         return Served(self.zone.name, labels_of(self.zone.name), self.content, self.zone.peers)
 
@@ -110,7 +117,6 @@ class Publisher:
         for zone in zones:
             self._not_before = time.monotonic() + AFTER_START
             held = self._add(zone)
-            held.dirty.update(held.content.sets)
             self._notifier.changed(held.served())  # a crash may have come before peers had heard
         self.hosts_changed()
 
@@ -128,7 +134,7 @@ class Publisher:
             content.load(start_of(held.own), ())
         for record in self._store.zone_records(zone.name):
             held.user.update(user_records(record))
-        held.dirty.update((*held.own, *held.user))
+        held.dirty.update(held.own, held.unlike_user())
         self._zones[zone.name] = held
         self._directory.put(held.served())
         return held
