@@ -93,16 +93,20 @@ def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look) -> None:
                 raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
 
 
-def check_kept(network: Network, instances: Iterable[Instance]) -> None:
+def check_kept(network: Network, instances: Iterable[Instance], others: Iterable[Instance] = ()) -> None:
     """Raise InvalidError unless each of the addresses kept for expanded instances can be leased in the network, and to
-    no other."""
+    no other; not to any of others either, of which all else was looked at when they became what they are."""
     owners: dict[Address, Port] = {}
     for port in ports(instances, network.name):
         for address in port.kept:
             _check_address(network, port, address)
-            if other := owners.get(address):
-                raise InvalidError(f"{port}: {address} is kept for another", f"for {other}")
+            if owner := owners.get(address):
+                raise InvalidError(f"{port}: {address} is kept for another", f"for {owner}")
             owners[address] = port
+    for port in ports(others, network.name):
+        for address in port.kept:
+            if wanting := owners.get(address):
+                raise InvalidError(f"{wanting}: {address} is kept for another", f"for {port}")
 
 
 def _check_address(network: Network, port: Port, address: Address) -> None:

@@ -59,7 +59,7 @@ class Rules:
         for network in filter(None, map(self._catalog.find_network, wanted)):
             uuids = {instance.uuid for instance in changed}
             others = [self._table.expanded(one) for one in self._table.all() if one.uuid not in uuids and _stays(one)]
-            check_kept(network, [*others, *merged])
+            check_kept(network, merged, others)
 
     def check_project(self, project: Project) -> None:
         """The same for a project that is to change: all its instances, as they are."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import cache, lru_cache
 
 from sysd.model.errors import InvalidError
 
@@ -56,8 +57,14 @@ def domains(text: str) -> list[str]:
 
 def addresses(text: str) -> list[Address]:
     """Addresses with commas between."""
+    return list(_addresses(text))
+
+
+# Asked for of all interfaces in a network, again and again, when one of them changes; that of the network, too.
+@lru_cache(maxsize=1 << 14)
+def _addresses(text: str) -> tuple[Address, ...]:
     try:
-        return [ipaddress.ip_address(word) for word in words(text)]
+        return tuple(ipaddress.ip_address(word) for word in words(text))
     except ValueError:
         raise InvalidError(f"not addresses: {text[:80]!r}", "IP addresses with commas between them") from None
 
@@ -94,9 +101,11 @@ def _subnet(version: int, text: str) -> Subnet:
     return found
 
 
+@cache
 def interface(version: int) -> Callable[[str], Interface]:
     """A host's own address with the length of its network's prefix, such as ``10.1.2.1/24``, with room for guests."""
 
+    @lru_cache(maxsize=1 << 10)
     def check(text: str) -> Interface:
         try:
             found = ipaddress.ip_interface(text)
