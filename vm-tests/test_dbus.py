@@ -19,7 +19,7 @@ READS = {
     "org.syscont.Manager": {
         "ListInstances", "GetInstance", "ListImages", "GetImage", "ListNetworks", "ListOperations",
         "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject", "GetNetwork",
-        "ListNetworkZones", "GetNetworkZone",
+        "ListNetworkZones", "GetNetworkZone", "ListNetworkACLs", "GetNetworkACL",
     },
     "org.syscont.Instance": {"ListSnapshots", "GetDiskUsage"},
     "org.syscont.Network": {"GetUsers", "GetLeases", "GetState"},
@@ -87,8 +87,15 @@ def zone(host: Host) -> Iterator[None]:
     syscont(host, "network", "zone", "delete", "bus.example")
 
 
+@pytest.fixture(scope="module")
+def acl(host: Host) -> Iterator[None]:
+    syscont(host, "network", "acl", "create", "bus")
+    yield
+    syscont(host, "network", "acl", "delete", "bus")
+
+
 @pytest.fixture
-def paths(host: Host, guest: Instance, zone: None) -> dict[str, str]:
+def paths(host: Host, guest: Instance, zone: None, acl: None) -> dict[str, str]:
     """An object of each interface."""
     call(host, path_of(guest), "org.syscont.Instance", "Start", "a{sv}", "0")  # an operation: they are forgotten soon
     managed = json.loads(

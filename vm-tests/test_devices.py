@@ -242,7 +242,9 @@ def test_a_device_node_can_be_opened_while_it_is_given(
     assert one.exec("stat", "-c", "%t:%T %a %u:%g", "/dev/mine").stdout == "a:ed 640 0:5\n"
     assert "/dev/char/10:237" in one.systemd("DeviceAllow")
     one.exec(*attempt)
-    held = host.spawn(["syscont", "exec", one.name, "--", "sh", "-c", "exec 3<>/dev/mine; sleep 30"])
+    held = host.spawn(["syscont", "exec", one.name, "--", "sh", "-c", "exec 3<>/dev/mine; echo open; sleep 30"])
+    assert held.stdout is not None
+    assert held.stdout.readline() == "open\n"
     device(one, "remove", "mine")
     assert "10:237" not in one.systemd("DeviceAllow")
     assert one.exec("ls", "/dev/mine", check=False).returncode
