@@ -31,24 +31,12 @@ def steps(shares: Sequence[Share], nics: Mapping[str, Plugged], wanted: LaunchSp
     gone = [Change(remove=[share]) for share in reversed(shares) if share not in wanted.shares]
     new = [Change(add=[share]) for share in wanted.shares if share not in shares]
     return [
-        *(Step(_away(each), _there(each)) for each in gone_nics),
+        *(Step(Change(links=each.unplug), Change(links=[*each.plug, *each.tune])) for each in gone_nics),
         *(Step(each, Change(add=each.remove)) for each in gone),
-        *(Step(_there(each), _away(each)) for each in new_nics),
-        *(
-            Step(Change(links=[*old.untune, *new.tune]), Change(links=[*new.untune, *old.tune]))
-            for old, new in kept_nics
-            if old.tune != new.tune
-        ),
+        *(Step(Change(links=[*each.plug, *each.tune]), Change(links=each.unplug)) for each in new_nics),
+        *(Step(Change(links=new.tune), Change(links=old.tune)) for old, new in kept_nics if old.tune != new.tune),
         *(Step(each, Change(remove=each.add)) for each in new),
     ]
-
-
-def _there(nic: Plugged) -> Change:
-    return Change(links=[*nic.plug, *nic.tune])
-
-
-def _away(nic: Plugged) -> Change:
-    return Change(links=[*nic.untune, *nic.unplug])
 
 
 async def change(guest: Guest, todo: Sequence[Step]) -> None:

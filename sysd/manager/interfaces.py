@@ -86,7 +86,7 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     for name in names:
         nic = await _nic(instance, name, find_uplink)
         found = nics.requests(nic, NETNS_FD, HOST_NETNS_FD)
-        made[name] = Plugged(*map(list, (found.plug, found.unplug, found.tune, found.untune)))
+        made[name] = Plugged(list(found.plug), list(found.unplug), list(found.tune))
         put_back += nics.left_behind(nic, found)
     steps = [step for each in made.values() for step in (*each.plug, *each.tune)]
     first = interface_name(instance, names[0]) if names else ""
@@ -127,8 +127,7 @@ def sources(instance: Instance) -> list[Source]:
         if by_mac or egress:
             mac = hardware_address(instance, name) if by_mac else ""
             port = model.nictype(options) == "bridged"
-            host_name, behind = host_interface_name(instance, name), model.routes(options)
-            found.append(Source(host_name, port, mac.lower(), own, egress, behind))
+            found.append(Source(host_interface_name(instance, name), port, mac.lower(), own, egress))
     return found
 
 

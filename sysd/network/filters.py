@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sysd.model.addresses import Address, Subnet
-from sysd.network.expressions import ACCEPT, DROP, Rule, match, payload, prefix
+from sysd.model.addresses import Address
+from sysd.network.expressions import ACCEPT, DROP, Rule, match, payload
 from sysd.network.firewall import holds
 from sysd.network.shaping import burst
 
@@ -33,19 +33,13 @@ _CLIENT_OF_DHCP = 288
 @dataclass(frozen=True, slots=True)
 class Source:
     """One interface. mac: by which alone it may send, if any; addresses, by IP version: likewise, where that is said.
-    networks: behind it, which it may send for too. egress: bits a second, 0 for any number. port: of a bridge."""
+    egress: bits a second, 0 for any number. port: of a bridge."""
 
     host_name: str
     port: bool
     mac: str = ""
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
     egress: int = 0
-    networks: tuple[Subnet, ...] = ()
-
-    def senders(self, version: int) -> list[Any]:
-        """As which it may send."""
-        behind = [prefix(each) for each in self.networks if each.version == version]
-        return [*(str(address) for address in self.addresses[version]), *behind]
 
 
 def table_name(uuid: str) -> str:
@@ -105,7 +99,7 @@ def _of_ipv4(source: Source) -> Iterator[Rule]:
     if 4 not in source.addresses:
         return
     yield _no_tags()
-    own = source.senders(4)
+    own = [str(address) for address in source.addresses[4]]
     # Who asks whether an address is free has none (RFC 5227).
     yield [match(payload("arp", "saddr ip"), {"set": [*own, "0.0.0.0"]}, "!="), DROP]
     asks = [match(payload("ip", "saddr"), "0.0.0.0"), match(payload("ip", "daddr"), "255.255.255.255")]
@@ -117,11 +111,10 @@ def _of_ipv6(source: Source) -> Iterator[Rule]:
     if 6 not in source.addresses:
         return
     yield _no_tags()
-    own = [*source.senders(6), str(link_local(source.mac))]
+    own = [str(address) for address in (*source.addresses[6], link_local(source.mac))]
     for kind in ("nd-router-advert", "nd-redirect"):
         yield [_icmpv6(kind), DROP]
-    about = (*source.addresses[6], link_local(source.mac))
-    targets = [f"0x{int(address):032x}" for address in about]
+    targets = [f"0x{int(ipaddress.ip_address(address)):032x}" for address in own]
     yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _TARGET, 128), {"set": targets}, "!="), DROP]
     # An instance looks for routers and for DHCP by whatever address it has made up, and has none at first.
     for kind in ("nd-router-solicit", "nd-neighbor-solicit", "mld2-listener-report"):

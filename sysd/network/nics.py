@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import sys
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,14 +27,13 @@ Step = tuple[str, str]
 """A side, and a request to be sent there."""
 
 RTM_NEWLINK, RTM_DELLINK = 16, 17
-RTM_NEWADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_DELNEIGH = 20, 24, 25, 28, 29
+RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_DELNEIGH = 20, 24, 28, 29
 RTM_NEWLINKPROP = 108
 NLM_REPLACE = 0x400 | 0x100
 MACVLAN_MODE_BRIDGE = 4
 IPVLAN_MODES = {"l2": 0, "l3s": 2}
 NTF_PROXY = 8
 RT_SCOPE_LINK = 253
-RTNH_F_ONLINK = 4
 _MARK = 0x7E57ED1F
 """Stands for an index that is to be filled in."""
 _FAMILY = {4: 2, 6: 10}
@@ -69,12 +67,11 @@ class Nic:
 @dataclass(frozen=True, slots=True)
 class Requests:
     """Each comes with the side that it is sent on, HOST or GUEST. unplug undoes plug in a guest that runs; tune comes
-    after plug, and with other values at any time later; untune comes before these, and before unplug."""
+    after plug, and with other values at any time later."""
 
     plug: tuple[Step, ...]
     unplug: tuple[Step, ...]
     tune: tuple[Step, ...] = ()
-    untune: tuple[Step, ...] = ()
 
     def side(self, side: str) -> list[str]:
         return [request for where, request in (*self.plug, *self.tune) if where == side]
@@ -101,12 +98,12 @@ def _veth(nic: Nic, guest_fd: int) -> Requests:
         attributes.append(("IFLA_MASTER", nic.parent))
     attributes.append(_info("veth", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}))
     add = (HOST, _link(RTM_NEWLINK, attributes, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}))
-    tune, untune = (_limit(nic), *_behind(nic)), tuple(_not_behind(nic))
+    tune = (_limit(nic),)
     if nic.kind != "routed":
-        return Requests((gone, add, *_isolation(nic)), (gone,), tune, untune)
+        return Requests((gone, add, *_isolation(nic), *_behind(nic)), (gone,), tune)
     proxied, undo = _proxied(nic)
-    steps = (gone, add, *_router(nic), *proxied, *_static(nic, nic.routers))
-    return Requests(steps, (gone, *undo), tune, untune)
+    steps = (gone, add, *_router(nic), *_behind(nic), *proxied, *_static(nic, nic.routers))
+    return Requests(steps, (gone, *undo), tune)
 
 
 def _limit(nic: Nic) -> Step:
@@ -117,18 +114,11 @@ def _limit(nic: Nic) -> Step:
 
 def _behind(nic: Nic) -> list[Step]:
     """Routes to what is behind a guest; by way of its own address, if the host knows that."""
-    return [(HOST, request) for request in _routes_behind(nic, RTM_NEWROUTE)]
-
-
-def _not_behind(nic: Nic) -> list[Step]:
-    """What takes them away again; that somebody did so is no error."""
-    return [(HOST, "-" + request) for request in _routes_behind(nic, RTM_DELROUTE)]
-
-
-def _routes_behind(nic: Nic, kind: int) -> Iterator[str]:
+    found = []
     for route in nic.routes:
         via = next((one for one in nic.addresses if one.version == route.version), None)
-        yield _route(nic.parent if nic.kind == "bridged" else nic.host_name, route, via, kind=kind)
+        found.append((HOST, _route(nic.host_name, route, via)))
+    return found
 
 
 def _isolation(nic: Nic) -> list[Step]:
@@ -177,14 +167,12 @@ def _passing_name(nic: Nic) -> str:
 
 
 def left_behind(nic: Nic, made: Requests) -> list[Step]:
-    """What is to be done when the guest has ended: its own links go with it, the host's link, what the host
-    answers for it on a parent, and routes of a bridge's do not."""
+    """What is to be done when the guest has ended: its own links go with it, the host's link and what the host
+    answers for it on a parent do not."""
     if nic.kind == "physical":
         return list(made.unplug)
     if nic.kind in ("routed", "ipvlan") and nic.parent:
         return [step for step in made.unplug if step[0] == HOST]
-    if nic.kind == "bridged":
-        return _not_behind(nic)
     return []
 
 
@@ -265,10 +253,8 @@ def _address(link: str, address: Address) -> str:
     return _for_link(link, _encode(ifaddrmsg(), RTM_NEWADDR, NLM_REPLACE, fields, attributes))
 
 
-def _route(
-    link: str | int, to: Address | Subnet | None, via: Address | None = None, version: int = 0, kind: int = RTM_NEWROUTE
-) -> str:
-    """To one address, a network, or everywhere; out of link (a name or an index), over a router or not."""
+def _route(link: str, to: Address | Subnet | None, via: Address | None = None, version: int = 0) -> str:
+    """To one address, a network, or everywhere; out of link, over a router or not."""
     there = ipaddress.ip_network(to) if to else None
     fields = {
         "family": _FAMILY[there.version if there else version],
@@ -276,16 +262,14 @@ def _route(
         "table": 254,
         "proto": 4,
         "scope": 0 if via else RT_SCOPE_LINK,
-        "flags": RTNH_F_ONLINK if via else 0,
         "type": 1,
     }
-    attributes: list[Any] = [("RTA_OIF", _MARK if isinstance(link, str) else link)]
+    attributes: list[Any] = [("RTA_OIF", _MARK)]
     if there:
         attributes.append(("RTA_DST", str(there.network_address)))
     if via:
         attributes.append(("RTA_GATEWAY", str(via)))
-    request = _encode(rtmsg(), kind, NLM_REPLACE if kind == RTM_NEWROUTE else 0, fields, attributes)
-    return _for_link(link, request) if isinstance(link, str) else request
+    return _for_link(link, _encode(rtmsg(), RTM_NEWROUTE, NLM_REPLACE, fields, attributes))
 
 
 def _neighbour(kind: int, index: int, address: Address) -> str:

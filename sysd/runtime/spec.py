@@ -55,12 +55,11 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class Plugged:
     """How an interface comes and goes: sides, and requests for them (sysd.network.nics). tune: requests that come after
-    plug, and can be replaced by others while it is there; untune comes before these, and before unplug."""
+    plug, and can be replaced by others while it is there."""
 
     plug: list[tuple[str, str]]
     unplug: list[tuple[str, str]]
     tune: list[tuple[str, str]] = field(default_factory=list)
-    untune: list[tuple[str, str]] = field(default_factory=list)
 
     def same_link(self, other: Plugged | None) -> bool:
         """Whether both are of one interface, however it is tuned."""

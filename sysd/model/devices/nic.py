@@ -66,6 +66,7 @@ _VETH = frozenset({"bridged", "p2p", "routed"})
 _STATIC = frozenset({"ipvlan", "routed"})
 _OWN = _STATIC | {"bridged"}
 _BRIDGED = frozenset({"bridged"})
+_ROUTED = frozenset({"p2p", "routed"})
 _MAC_HELP = "Whether it can send by its own hardware address only."
 _IP_HELP = "Whether it can send by its own IPv{0} address only, which ipv{0}.address says; and by its hardware address."
 _ROUTES_HELP = "Networks that the host reaches through the instance, with commas between."
@@ -93,8 +94,8 @@ _TABLE = (
     (Key("limits.ingress", _rate, "", "The most that it receives a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.egress", _rate, "", "The most that it sends a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
-    (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP, live=True), _VETH),
-    (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP, live=True), _VETH),
+    (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _ROUTED),
+    (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _ROUTED),
     *(
         (Key(name, anything, "", "", refused=why), _ALL)
         for why, names in {
