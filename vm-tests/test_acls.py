@@ -180,6 +180,27 @@ def test_what_is_logged_is_in_the_kernels_log(world: World) -> None:
     assert f"{NETWORK} default egress" not in log
 
 
+def test_forwards_are_no_way_around(world: World) -> None:
+    """Neither from far away nor from the host."""
+    host, listen = world.host, "198.51.100.86"
+    world.far.sh(f"ip route replace {listen} via {HERE}")
+    host.sh(f"ip addr add {listen}/32 dev lo")
+    syscont(host, "network", "forward", "create", NETWORK, listen, f"target_address={world.address}")
+
+    def tried() -> list[str]:
+        far = f"/run/netns/{world.far.name}"
+        words = [word for space in (far, HOST_SPACE) for port in ("80", "81") for word in (space, listen, port)]
+        return python(host, "knock", *words).stdout.split()
+
+    assert tried() == [OPEN] * 4
+    use(host, "ingress action=allow protocol=tcp destination_port=80")
+    far80, far81, host80, host81 = tried()
+    assert (far80, host80) == (OPEN, OPEN)
+    assert OPEN not in (far81, host81)
+    syscont(host, "network", "forward", "delete", NETWORK, listen)
+    host.sh(f"ip addr del {listen}/32 dev lo")
+
+
 def test_several_acls(world: World) -> None:
     """They count as one: what one drops, no other allows."""
     use(world.host, "ingress action=allow protocol=tcp")
@@ -221,8 +242,9 @@ def test_acls_outlive_what_may_end_them(world: World) -> None:
     assert world.tried() == wanted
     world.host.run(["systemctl", "restart", "syscontd.service"])
     assert world.tried() == wanted
-    world.host.sh("nft flush ruleset; systemctl restart nftables.service")
-    until(world.host, lambda: world.tried() == wanted)
+    for verb in ("restart", "stop"):
+        world.host.sh(f"nft flush ruleset; systemctl {verb} nftables.service")
+        until(world.host, lambda: world.tried() == wanted)
 
 
 def test_what_is_used_stays(world: World) -> None:

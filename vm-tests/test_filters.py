@@ -307,6 +307,23 @@ def test_bad_options_change_nothing(lab: Lab, options: tuple[str, ...], message:
     assert lab.host.run(shown).stdout == before
 
 
+def test_a_refused_change_leaves_filters_as_they_were(lab: Lab, launch: Launch) -> None:
+    """Also one that is refused when they are those of the new configuration already."""
+    host, one = lab.host, filtered(lab, launch, "security.mac_filtering=true")
+    shown = f"nft list table bridge syscont_of_{one.seen()['uuid'].replace('-', '')}"
+    before = host.sh(shown)
+    host.sh("ip link add up0 type veth peer name up1; ip link set up0 up")
+    devices = {
+        "eth0": {"type": "nic", "network": lab.network},
+        "eth1": {"type": "nic", "nictype": "routed", "parent": "up0", "ipv4.address": "10.79.9.1"},
+    }
+    edited = host.run(["syscont", "edit", one.name], input=json.dumps({"devices": devices}), check=False)
+    assert "stop it before" in edited.stderr
+    assert host.sh(shown) == before
+    assert "mac_filtering" in syscont(host, "device", "show", one.name).stdout
+    host.sh("ip link del up0")
+
+
 # rates
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,6 +133,11 @@ def _said(options: dict[str, str]) -> str:
     return " ".join(f"{key}={text}" for key, text in sorted(options.items()))
 
 
+def _quoted(rule: dict[str, str]) -> str:
+    """So that no two rules look alike."""
+    return " ".join(shlex.quote(f"{key}={text}") for key, text in sorted(rule.items()))
+
+
 def _flat(values: Values) -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if name == "config":
@@ -140,7 +146,7 @@ def _flat(values: Values) -> Iterator[tuple[str, str]]:
             for device, options in (value or {}).items():
                 yield DEVICE + device, _said(options)
         elif isinstance(value, list):
-            yield name, ", ".join(_said(each) if isinstance(each, dict) else each for each in value)
+            yield name, ", ".join(_quoted(each) if isinstance(each, dict) else each for each in value)
         elif isinstance(value, bool):
             yield name, "true" if value else "false"
         elif value is not None:

@@ -58,7 +58,7 @@ class Acls:
         return acl
 
     def _check_free(self, name: str) -> None:
-        if self._catalog.has_acl(name):
+        if self._catalog.is_acl_taken(name):
             raise ExistsError(f"an ACL named {name!r} exists already")
 
     async def update(self, name: str, wanted: AclUpdate, owner: int) -> None:

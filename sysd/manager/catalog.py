@@ -134,6 +134,10 @@ class Catalog:
     def has_acl(self, name: str) -> bool:
         return name in self._acls
 
+    def is_acl_taken(self, name: str) -> bool:
+        """Whether an ACL has the name, be it that its row can't be read."""
+        return name in self._acls or name in self._store.unreadable("acls")
+
     def acl(self, name: str) -> Acl:
         try:
             return self._acls[name]

@@ -66,6 +66,6 @@ class Filters:
                 log.error("%s", error.message)
 
     def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
-        if unit in firewall.LOADERS and changed.get("ActiveState") == "active":
+        if unit in firewall.LOADERS and changed.get("ActiveState") in ("active", "inactive", "failed"):
             known = [self._table.find_uuid(uuid) for uuid in self._known]
             self._background.run(self._put_all([self._table.expanded(each) for each in known if each]))

@@ -28,7 +28,7 @@ from sysd.runtime import container, limits
 from sysd.runtime.apparmor import own
 from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.guest import Guest
-from sysd.runtime.spec import LaunchSpec, read_devices, spec_path
+from sysd.runtime.spec import Given, LaunchSpec, read_devices, spec_path
 from sysd.units.bus import BusError
 from sysd.units.systemd import SERVICE, UNIT, JobError, Properties, Systemd
 
@@ -341,31 +341,40 @@ class Lifecycle:
         had, running = read_devices(instance.uuid), self._table.live(instance).guest
         if had is None or running is None:
             raise BusyError(f"{instance.name} is not in a state in which its devices can be changed", "try again")
-        expanded = self._table.expand(instance)
+        try:
+            spec = await self._change_devices(self._table.expand(instance), had, running)
+        except BaseException as error:
+            await asyncio.shield(self._keep_devices(instance, had))
+            if isinstance(error, BusError):
+                raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error
+            if isinstance(error, FailedError):
+                raise FailedError(f"{instance.name}: {error.message}", error.hint) from None
+            raise
+        spec.write_devices()
+
+    async def _change_devices(self, expanded: Instance, had: Given, running: Guest) -> LaunchSpec:
+        """From here on filters are those of the new configuration."""
         spec = await self._make_spec(expanded)
         if spec.put_back and not had.pin:
-            what = "a physical, routed or ipvlan interface"
-            raise FailedError(f"{instance.name} runs", f"stop it before it is given {what}")
+            raise FailedError("it runs", "stop it before it is given a physical, routed or ipvlan interface")
         todo = hotplug.steps(had.shares, had.nics, spec)
-        io_limits = io_properties(expanded.devices)
-        try:
-            # What comes is allowed before it is there; what goes, until it is gone.
-            both = {**container.device_policy([*had.shares, *spec.shares]), **io_limits}
-            await self._systemd.set_properties(instance.unit, both)
-            await self._proxies.sync(expanded)
-            await hotplug.change(running, todo)
-            await self._systemd.set_properties(instance.unit, container.device_policy(spec.shares))
-        except BusError as error:
-            raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error
-        except FailedError as error:
+        # What comes is allowed before it is there; what goes, until it is gone.
+        both = {**container.device_policy([*had.shares, *spec.shares]), **io_properties(expanded.devices)}
+        await self._systemd.set_properties(expanded.unit, both)
+        await self._proxies.sync(expanded)
+        await hotplug.change(running, todo)
+        await self._systemd.set_properties(expanded.unit, container.device_policy(spec.shares))
+        return spec
+
+    async def _keep_devices(self, instance: Instance, had: Given) -> None:
+        """After a change that could not be made: what it is allowed, its proxies and filters, as they were."""
+        before = self._table.expanded(self._table.by_uuid(instance.uuid))
+        with contextlib.suppress(BusError):
             await self._systemd.set_properties(instance.unit, container.device_policy(had.shares))
-            before = self._table.expanded(self._table.by_uuid(instance.uuid))
-            with contextlib.suppress(FailedError):
-                await self._proxies.sync(before)
-            with contextlib.suppress(FailedError):
-                await self._filters.put(before)
-            raise FailedError(f"{instance.name}: {error.message}", error.hint) from None
-        spec.write_devices()
+        with contextlib.suppress(FailedError):
+            await self._proxies.sync(before)
+        with contextlib.suppress(FailedError):
+            await self._filters.put(before)
 
     async def forget(self, instance: Instance) -> None:
         """Free the name of a stopped instance's unit, and remove what its last run left in /run."""

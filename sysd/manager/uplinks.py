@@ -18,7 +18,7 @@ from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, hosts
 from sysd.manager.interfaces import Uplink
 from sysd.model import addresses, bridge
-from sysd.model.errors import FailedError
+from sysd.model.errors import FailedError, SyscontError
 from sysd.model.network import MADE_LINK, PHYSICAL, Network
 from sysd.model.tunnels import tunnels as tunnels_of
 from sysd.network import bridges, dnsmasq, firewall, leases, links, tunnels
@@ -70,8 +70,8 @@ class Uplinks:
 
     def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
         state = changed.get("ActiveState")
-        if unit in firewall.LOADERS and state == "active":
-            # It may have flushed all tables, ours too.
+        if unit in firewall.LOADERS and state in ("active", "inactive", "failed"):
+            # It may have flushed all tables, ours too, as it was started or stopped.
             self._background.run(self._restore_rules())
         elif state is not None and self._catalog.has_network(name := dnsmasq.network_of(unit)):
             # dnsmasq that was stopped by hand stays so until an instance needs it.
@@ -79,11 +79,12 @@ class Uplinks:
 
     async def _restore_rules(self) -> None:
         async with self._lock:
-            for network in [self._catalog.network(name) for name in self._up]:
+            # Those that are being deleted are not found any more.
+            for network in filter(None, map(self._catalog.find_network, list(self._up))):
                 try:
                     if not self._rules_in_place(network):
-                        await self.apply_rules(network)
-                except (FailedError, OSError) as error:
+                        await self._apply_rules(network)
+                except (SyscontError, OSError) as error:
                     log.error("the rules of network %s were lost: %s", network.name, error)
 
     def _rules_in_place(self, network: Network) -> bool:
@@ -91,6 +92,11 @@ class Uplinks:
 
     async def apply_rules(self, network: Network) -> None:
         """Let the firewall be what a network and its ACLs say, at once and as a whole."""
+        async with self._lock:
+            await self._apply_rules(network)
+
+    async def _apply_rules(self, network: Network) -> None:
+        """With the lock held: what is asked for last is what is there."""
         chains = firewall.chains(network, self._catalog.acls_of(network))
         await firewall.apply(firewall.transaction(network.name, chains))
         self._rules[network.name] = {chain.name: len(chain.rules) for chain in chains}
@@ -107,6 +113,8 @@ class Uplinks:
 
     async def _bring_up_bridge(self, network: Network) -> int:
         await asyncio.to_thread(_check_ports, network)
+        # First: they go by the bridge's name, and nobody is on it before they hold.
+        await self._apply_rules(network)
         index = await asyncio.to_thread(bridges.ensure, bridge_of(network))
         joined = tunnels_of(network.config)
         await asyncio.to_thread(tunnels.ensure, network.name, index, joined, bridge.mtu(network.config))
@@ -116,7 +124,6 @@ class Uplinks:
         for version in (4, 6):
             if network.address(version) and network.flag(f"ipv{version}.routing"):
                 await asyncio.to_thread(links.enable_forwarding, version)
-        await self.apply_rules(network)
         dnsmasq.write_hosts(network, hosts(there))
         await self._serve(network, index)
         servers = [own.ip for own in (network.address(4), network.address(6)) if own]
@@ -228,8 +235,8 @@ class Uplinks:
         self._background.run(self._write_hosts())
 
     async def _write_hosts(self) -> None:
-        for name in list(self._up):
-            network, known = self._catalog.network(name), hosts(self._ports_of(name))
+        for network in filter(None, map(self._catalog.find_network, list(self._up))):
+            name, known = network.name, hosts(self._ports_of(network.name))
             if not dnsmasq.is_wanted(network) or not dnsmasq.write_hosts(network, known):
                 continue
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from sysd.model.addresses import Address, Subnet
@@ -121,7 +121,7 @@ def version_of(subject: Subject) -> int:
 
 
 def _subject(word: str) -> Subject:
-    if word.startswith(("@", "#")) or (_NAME.fullmatch(word) and word[:1].isalpha() and ":" not in word):
+    if word.startswith(("@", "#")) or (_NAME.fullmatch(word) and word[:1].isalpha()):
         raise UnsupportedError(f"{word[:80]!r} is no address", "names of ACLs, @internal and @external are for OVN")
     first, dash, last = (part.strip() for part in word.partition("-"))
     try:
@@ -182,8 +182,7 @@ def _check_protocol(rule: Rule) -> None:
         raise InvalidError("icmp_code: a code is one of a type", "say icmp_type, too")
 
 
-def _named(key: str, check: object, text: str) -> None:
-    assert callable(check)
+def _named(key: str, check: Callable[[str], object], text: str) -> None:
     try:
         check(text)
     except (InvalidError, UnsupportedError) as error:

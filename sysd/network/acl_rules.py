@@ -16,7 +16,7 @@ from sysd.model import acls
 from sysd.model.acls import EGRESS, ICMP, INGRESS, LOGGED, PORTS, Acl, Subject
 from sysd.model.forwards import ranges
 from sysd.model.network import Network
-from sysd.network.expressions import ACCEPT, DROP, PROTOCOL, REJECT, Rule, match, numbers, payload
+from sysd.network.expressions import ACCEPT, DROP, PROTOCOL, REJECT, Rule, match, numbers, payload, prefix
 
 _VERDICT = {"allow": ACCEPT, "drop": DROP}
 _ICMP = {4: "icmp", 6: "ipv6-icmp"}
@@ -37,7 +37,11 @@ def rules(network: Network, found: Sequence[Acl]) -> dict[str, tuple[Rule, ...]]
     known = [match({"ct": {"key": "state"}}, ["established", "related"], "in"), ACCEPT]
     return {
         "input": ([there, *known], *_each([there], [*_needed_by_guests(network), *egress])),
-        "output": ([back, *known], *_each([back], [*_needed_from_host(), *ingress])),
+        "output": (
+            [back, *known],
+            *_each([back], [*_needed_from_host(), *ingress]),
+            *(rule for where in _forwarded(network) for rule in ([*where, *known], *_each(where, ingress))),
+        ),
         "forward": (
             [there, beyond, *known],
             [back, inside, *known],
@@ -45,6 +49,16 @@ def rules(network: Network, found: Sequence[Acl]) -> dict[str, tuple[Rule, ...]]
             *_each([back, inside], ingress),
         ),
     }
+
+
+def _forwarded(network: Network) -> Iterator[Rule]:
+    """What the host sends to guests by a forward or a proxy that is a rule: on its way out by another link than the
+    bridge until its address is another, which is after this. Who answers says that it is for a guest."""
+    for version, protocol in PROTOCOL.items():
+        if subnet := network.subnet(version):
+            answers = {"ct": {"key": f"{protocol} saddr", "dir": "reply"}}
+            yield [_link("oifname", network.name, "!="), match({"ct": {"key": "status"}}, "dnat", "in"),
+                   match(answers, prefix(subnet))]  # fmt: skip
 
 
 def _each(where: Rule, found: Sequence[Rule]) -> Iterator[Rule]:

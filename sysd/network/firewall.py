@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import socket
@@ -23,6 +24,8 @@ LOADERS = ("nftables.service", "firewalld.service")
 DSTNAT = -100
 SRCNAT = 100
 """The priorities at which others translate addresses (nft(8), dstnat and srcnat)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """One that the kernel calls: type, hook and priority as in nft(8); it accepts what none of its rules takes."""
@@ -149,7 +152,14 @@ async def _nft(text: str, *words: str) -> bytes:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    stdout, stderr = await process.communicate(text.encode())
+    try:
+        stdout, stderr = await process.communicate(text.encode())
+    finally:
+        # One that was not waited for must not change anything after whoever asked has gone back.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
     if process.returncode:
         raise FailedError(f"the firewall refused a change: {stderr.decode(errors='replace').strip()}")
     return stdout
