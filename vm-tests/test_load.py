@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from guests import python, syscont
+from guests import python, syscont, until
 from hosts import Host
 from leftovers import Snapshot, main_pid, mark, nothing_happens, settled
 
@@ -64,7 +64,7 @@ def test_a_hundred_at_once(empty_host: Host, busybox: str) -> None:
         assert "crowd" not in syscont(host, "list", "--format", "csv", "-c", "n").stdout
     after = settled(host)
     assert abs(descriptors(after) - descriptors(before)) <= SPARE_DESCRIPTORS
-    assert addresses(host) == known
+    until(host, lambda: addresses(host) == known)
 
 
 @pytest.mark.heavy

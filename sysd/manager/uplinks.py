@@ -29,6 +29,10 @@ from sysd.units.systemd import SERVICE, JobError, Systemd
 
 log = logging.getLogger(__name__)
 
+SECOND_LOOK = 3.0
+"""Seconds after instances came or went that leases are looked at again: dnsmasq may have given one to an instance that
+was just being killed, or not have heard that it is to have it back."""
+
 PortsOf = Callable[[str], list[Port]]
 """The interfaces in a network, of instances that run or not."""
 
@@ -46,6 +50,7 @@ class Uplinks:
         self._serving: set[str] = set()
         self._lock = asyncio.Lock()
         self._refresh: asyncio.TimerHandle | None = None
+        self._second_look: asyncio.TimerHandle | None = None
         self._background = Background()
         systemd.on_unit_change(self._unit_changed)
 
@@ -233,6 +238,19 @@ class Uplinks:
     def _start_refresh(self) -> None:
         self._refresh = None
         self._background.run(self._write_hosts())
+        if self._second_look:
+            self._second_look.cancel()
+        self._second_look = asyncio.get_running_loop().call_later(SECOND_LOOK, self._look_again)
+
+    def _look_again(self) -> None:
+        self._second_look = None
+        for network in filter(None, map(self._catalog.find_network, list(self._up))):
+            try:
+                if dnsmasq.is_wanted(network):
+                    known = hosts(self._ports_of(network.name))
+                    leases.release_lost(network, dnsmasq.lease_file(network.name), known)
+            except OSError as error:
+                log.warning("leases of %s can't be given back: %s", network.name, error)
 
     async def _write_hosts(self) -> None:
         for network in filter(None, map(self._catalog.find_network, list(self._up))):
