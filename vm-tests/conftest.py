@@ -21,7 +21,6 @@ NEEDS = {
     "needs_sriov": "an SR-IOV network card, and netdevsim",
     "needs_quotas": "a kernel whose file systems count by projects",
     "needs_hardware": "hardware that is plugged in and out, and Debian's kernel with all its drivers",
-    "needs_kernel_log": "a kernel's log of its own",
     "needs_power_cut": "a power cut that loses what was not synced (any host can be cut off)",
 }
 
@@ -87,6 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unserved:
         config.hook.pytest_deselected(items=unserved)
         items[:] = [item for item in items if item not in unserved]
+    for item in items if heavy else ():
+        item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -161,8 +162,16 @@ async def _nft(text: str, *words: str) -> bytes:
                 process.kill()
             await process.wait()
     if process.returncode:
-        raise FailedError(f"the firewall refused a change: {stderr.decode(errors='replace').strip()}")
+        raise FailedError(f"the firewall refused a change: {_reason(stderr.decode(errors='replace'))}")
     return stdout
+
+
+def _reason(said: str) -> str:
+    """The first of what nft said, which says the same of each command of a transaction."""
+    first = said.strip().partition("\n")[0].removeprefix("internal:0:0-0: Error: ")
+    if first.endswith(os.strerror(errno.ENOENT)):
+        return f"{first}; the kernel may lack a module for it (rules that log need nft_log)"
+    return first
 
 
 # linux/netfilter/nfnetlink.h and nf_tables.h

@@ -41,7 +41,7 @@ class VmHost(Host):
     serves: ClassVar[frozenset[str]] = frozenset(
         (
             "needs_apparmor needs_controllers needs_kvm needs_smt needs_sriov needs_quotas needs_hardware"
-            " needs_kernel_log needs_power_cut"
+            " needs_power_cut"
         ).split()
     )
     slowness: ClassVar[float] = 10.0
