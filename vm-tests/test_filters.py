@@ -27,6 +27,11 @@ class Lab:
     network: str
     listener: Instance
 
+    @property
+    def router(self) -> str:
+        (link,) = json.loads(self.host.sh(f"ip -j link show {self.network}"))
+        return str(link["address"])
+
     def arrived(self, sender: Instance, frames: dict[str, str]) -> set[str]:
         task = {"from": sender.leader, "to": self.listener.leader, "link": "eth0", "frames": frames}
         return set(json.loads(python(self.host, "frames", json.dumps(task)).stdout))
@@ -71,18 +76,23 @@ def _mark(name: str) -> bytes:
 
 def ipv4(name: str, source: str, ports: tuple[int, int] = (5, 5), data: bytes = b"") -> bytes:
     """A datagram that a bridge with netfilter finds nothing wrong with."""
-    marked = data + _mark(name)
+    marked = data if _mark(name) in data else data + _mark(name)
     udp = struct.pack(">HHHH", *ports, 8 + len(marked), 0) + marked
+    return ip_head(udp, source) + udp
+
+
+def ip_head(payload: bytes, source: str, place: int = 0) -> bytes:
+    """place: flags and offset of a fragment."""
     addresses = ipaddress.IPv4Address(source).packed + b"\xff\xff\xff\xff"
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + addresses
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 7, place, 64, 17, 0) + addresses
     total = sum(struct.unpack(">10H", head))
     total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    return head[:10] + struct.pack(">H", total) + head[12:] + udp
+    return head[:10] + struct.pack(">H", total) + head[12:]
 
 
 def ipv6(name: str, source: str, payload: bytes, protocol: int = 58, to: str = "ff02::1") -> bytes:
     addresses = ipaddress.IPv6Address(source).packed + ipaddress.IPv6Address(to).packed
-    whole = payload + _mark(name)
+    whole = payload if _mark(name) in payload else payload + _mark(name)
     return struct.pack(">IHBB", 6 << 28, len(whole), protocol, 255) + addresses + whole
 
 
@@ -92,8 +102,19 @@ def arp(mac: str, address: str) -> bytes:
     return struct.pack(">HHBBH", 1, 0x0800, 6, 4, 2) + own + own
 
 
-def advertisement(target: str, mac: str) -> bytes:
-    return bytes([136, 0, 0, 0, 0x20, 0, 0, 0]) + ipaddress.IPv6Address(target).packed + b"\2\1" + _mac(mac)
+def advertisement(target: str, mac: str, *before: bytes) -> bytes:
+    """before: other options, which a receiver skips."""
+    whom = bytes([136, 0, 0, 0, 0x20, 0, 0, 0]) + ipaddress.IPv6Address(target).packed
+    return b"".join((whom, *before, b"\2\1", _mac(mac)))
+
+
+def solicitation(target: str, option: bytes) -> bytes:
+    return bytes([135, *bytes(7)]) + ipaddress.IPv6Address(target).packed + option
+
+
+def behind_options(payload: bytes, protocol: int = 58) -> bytes:
+    """In a header of its own before what is meant (RFC 8200, 4.6), which holds padding."""
+    return bytes([protocol, 0, 1, 4, 0, 0, 0, 0]) + payload
 
 
 def icmpv6(kind: int, length: int = 8) -> bytes:
@@ -105,7 +126,7 @@ def link_local(mac: str) -> str:
     return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])))
 
 
-OWN_HARDWARE = {"own-mac", "own-arp", "own-dhcp"}
+OWN_HARDWARE = {"own-mac", "own-arp", "own-dhcp", "own-solicit", "own-probe", "own-search", "own-advert", "plain-advert"}
 
 
 def asks(name: str, mac: str, client: str) -> dict[str, str]:
@@ -114,14 +135,37 @@ def asks(name: str, mac: str, client: str) -> dict[str, str]:
     return ethernet(name, mac, 0x0800, ipv4(name, "0.0.0.0", (68, 67), message))
 
 
+def in_parts(name: str, mac: str, client: str) -> dict[str, str]:
+    """A request for an address in two fragments (RFC 791), of which the second says who asks."""
+    first = b"\1\1\6\0" + _mark(name).ljust(20)
+    whole = ipv4(name, "0.0.0.0", (68, 67), first + _mac(client).ljust(16))[20:]
+    parts = [(whole[:32], 0x2000), (whole[32:], 4)]
+    head = _mac(BROADCAST) + _mac(mac) + b"\x08\0"
+    return {name: ",".join((head + ip_head(part, "0.0.0.0", place) + part).hex() for part, place in parts)}
+
+
 def by_hardware(mac: str) -> dict[str, str]:
-    spoofed = ipv6("other-nd", "fd77::7", advertisement("fd77::7", OTHER_MAC))
+    def nd(name: str, payload: bytes, source: str = "fd77::7", protocol: int = 58) -> dict[str, str]:
+        return ethernet(name, mac, 0x86DD, ipv6(name, source, payload, protocol))
+
+    spoofed = advertisement("fd77::7", OTHER_MAC)
+    own, other, nonce = b"\1\1" + _mac(mac), b"\1\1" + _mac(OTHER_MAC), b"\x0e\1" + bytes(6)
     return {
+        **nd("other-nd", spoofed),
+        **nd("other-behind", behind_options(spoofed), protocol=60),
+        **nd("other-second", advertisement("fd77::7", OTHER_MAC, b"\x0e\1" + _mac(mac))),
+        **nd("own-advert", advertisement("fd77::7", mac)),
+        **nd("plain-advert", advertisement("::", mac)[:8] + _mark("plain-advert").ljust(16)),
+        **nd("own-solicit", solicitation("fd77::9", own)),
+        **nd("other-solicit", solicitation("fd77::9", other)),
+        **nd("own-probe", solicitation("fd77::7", nonce), "::"),
+        **nd("own-search", bytes([133, *bytes(7)]) + own),
+        **nd("other-search", bytes([133, *bytes(7)]) + other),
+        **in_parts("part-dhcp", mac, OTHER_MAC),
         **ethernet("own-mac", mac, 0x88B5, b""),
         **ethernet("other-mac", OTHER_MAC, 0x88B5, b""),
         **ethernet("own-arp", mac, 0x0806, arp(mac, "10.77.0.7")),
         **ethernet("other-arp", mac, 0x0806, arp(OTHER_MAC, "10.77.0.7")),
-        **ethernet("other-nd", mac, 0x86DD, spoofed),
         **asks("own-dhcp", mac, mac),
         **asks("other-dhcp", mac, OTHER_MAC),
     }
@@ -144,7 +188,8 @@ def by_ipv4(mac: str) -> dict[str, str]:
     }
 
 
-def by_ipv6(mac: str) -> dict[str, str]:
+def by_ipv6(mac: str, router: str) -> dict[str, str]:
+    """router: the bridge's own hardware address."""
     def ip(name: str, source: str, payload: bytes, *others: int | str) -> dict[str, str]:
         protocol, to = others or (58, "ff02::1")
         return ethernet(name, mac, 0x86DD, ipv6(name, source, payload, int(protocol), str(to)))
@@ -161,7 +206,10 @@ def by_ipv6(mac: str) -> dict[str, str]:
         **ip("claims-router", own, advertisement("fe80::1", mac)),
         **ip("is-router", own, icmpv6(134, 16)),
         **ip("redirects", own, icmpv6(137, 40)),
-        **ip("seeks-router", "fe80::5", icmpv6(133)),
+        **ip("claims-behind", own, behind_options(advertisement("fe80::1", mac)), 60, "ff02::1"),
+        **ip("asks-as-router", link_local(router), solicitation("fd77::9", b"\1\1" + _mac(mac))),
+        **ip("asks", "fe80::5", solicitation("fd77::9", b"\1\1" + _mac(mac))),
+        **ip("seeks-router", "fe80::5", icmpv6(133) + b"\1\1" + _mac(mac)),
         **ip("is-it-free", "::", icmpv6(135, 24)),
         **ip("dhcp6", "fe80::5", dhcp, 17, "ff02::1:2"),
         **ethernet("tagged6", mac, 0x8100, tagged),
@@ -172,7 +220,7 @@ def test_unfiltered_it_is_anyone(lab: Lab, launch: Launch) -> None:
     """Or the frames of this test are none that could arrive."""
     one = filtered(lab, launch)
     mac = mac_of(one)
-    frames = {**by_hardware(mac), **by_ipv4(mac), **by_ipv6(mac)}
+    frames = {**by_hardware(mac), **by_ipv4(mac), **by_ipv6(mac, lab.router)}
     assert lab.arrived(one, frames) == set(frames)
     assert "syscont_of_" not in lab.host.run(["nft", "list", "tables"]).stdout
 
@@ -194,8 +242,8 @@ def test_its_own_ipv4_address(lab: Lab, launch: Launch) -> None:
 
 def test_its_own_ipv6_address(lab: Lab, launch: Launch) -> None:
     one = filtered(lab, launch, f"{IPV6_FILTER}=true", "ipv6.address=fd77::7")
-    passes = {"own-ip6", "own-link", "own-nd", "own-link-nd", "seeks-router", "is-it-free", "dhcp6"}
-    assert lab.arrived(one, by_ipv6(mac_of(one))) == passes
+    passes = {"own-ip6", "own-link", "own-nd", "own-link-nd", "asks", "seeks-router", "is-it-free", "dhcp6"}
+    assert lab.arrived(one, by_ipv6(mac_of(one), lab.router)) == passes
     one.sh("ip -6 addr add fd77::7/64 dev eth0")
     until(lab.host, lambda: not one.exec("ping", "-6", "-c1", "-W1", "fd77::1", check=False).returncode)
 

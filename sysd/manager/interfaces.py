@@ -127,7 +127,8 @@ def sources(instance: Instance) -> list[Source]:
         if by_mac or egress:
             mac = hardware_address(instance, name) if by_mac else ""
             port = model.nictype(options) == "bridged"
-            found.append(Source(host_interface_name(instance, name), port, mac.lower(), own, egress))
+            bridge = links.hardware_address(options.get("network") or options["parent"]) if port and own else ""
+            found.append(Source(host_interface_name(instance, name), port, mac.lower(), own, egress, bridge))
     return found
 
 

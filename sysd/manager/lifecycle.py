@@ -208,11 +208,13 @@ class Lifecycle:
             await self.load([instance])
 
     async def reload_all(self, instances: list[Instance]) -> None:
-        """reload of several, each with its lock held; a unit that can't be made now is made at the next start."""
+        """reload of several, each with its lock held, and the filters of those that run, too; a unit that can't be made
+        now is made at the next start."""
         for instance in instances:
             async with self._table.lock(instance.uuid):
                 try:
                     await self.reload(self._table.ready(instance.uuid))
+                    await self._filters.put(self._table.expanded(instance))
                 except SyscontError as error:
                     log.warning("%s can't be prepared for systemctl: %s", instance.name, error)
 

@@ -23,9 +23,12 @@ FAMILIES = ("bridge", "inet")
 CHAIN = "from"
 _BEFORE = -300
 """Before all that decides where a packet goes (nft(8), priorities dstnat of bridge and raw of inet)."""
-_OPTIONS_OF_ADVERTISEMENT, _TARGET = 528, 384
-"""Bits from the start of an IPv6 packet to what follows the option's head in a neighbour advertisement, and to whom it
-is about."""
+_TARGET = 64
+"""Bits from the start of a neighbour advertisement to the address that it is about."""
+_OPTION = {"nd-neighbor-advert": (192, "0201"), "nd-neighbor-solicit": (192, "0101"), "nd-router-solicit": (64, "0101")}
+"""Bits to the first option of a message, and the head of that which says a hardware address (RFC 4861, 4.6.1)."""
+_MORE_OR_LATER = 0x3FFF
+"""Of an IPv4 packet's flags and offset, what is not 0 in a fragment (RFC 791)."""
 _CLIENT_OF_DHCP = 288
 """Bits from the start of a datagram to the hardware address of who asks (RFC 2131, chaddr)."""
 
@@ -33,13 +36,14 @@ _CLIENT_OF_DHCP = 288
 @dataclass(frozen=True, slots=True)
 class Source:
     """One interface. mac: by which alone it may send, if any; addresses, by IP version: likewise, where that is said.
-    egress: bits a second, 0 for any number. port: of a bridge."""
+    egress: bits a second, 0 for any number. port: of a bridge, whose own hardware address is bridge_mac if that is known."""
 
     host_name: str
     port: bool
     mac: str = ""
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
     egress: int = 0
+    bridge_mac: str = ""
 
 
 def table_name(uuid: str) -> str:
@@ -89,10 +93,15 @@ def _of_hardware(source: Source) -> Iterator[Rule]:
         return
     yield [match(payload("ether", "saddr"), source.mac, "!="), DROP]
     yield [match(payload("arp", "saddr ether"), source.mac, "!="), DROP]
-    known = "0x" + source.mac.replace(":", "")
-    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _OPTIONS_OF_ADVERTISEMENT, 48), known, "!="), DROP]
-    # Else one instance could lease all addresses that there are.
-    yield [match(payload("udp", "dport"), 67), match(_bits("th", _CLIENT_OF_DHCP, 48), known, "!="), DROP]
+    known = source.mac.replace(":", "")
+    for kind, (offset, head) in _OPTION.items():
+        # Who looks whether an address is free has none to be answered at, and says something else here (RFC 7527).
+        speaks = [] if kind == "nd-neighbor-advert" else [match(payload("ip6", "saddr"), "::", "!=")]
+        yield [*speaks, _icmpv6(kind), match(_bits(offset, 64), f"0x{head}{known}", "!="), DROP]
+    # Else one instance could lease all addresses that there are; or say who asks in a second part of the datagram.
+    asks = match(payload("udp", "dport"), 67)
+    yield [asks, match(_bits(_CLIENT_OF_DHCP, 48), f"0x{known}", "!="), DROP]
+    yield [asks, match({"&": [payload("ip", "frag-off"), _MORE_OR_LATER]}, 0, "!="), DROP]
 
 
 def _of_ipv4(source: Source) -> Iterator[Rule]:
@@ -112,10 +121,13 @@ def _of_ipv6(source: Source) -> Iterator[Rule]:
         return
     yield _no_tags()
     own = [str(address) for address in (*source.addresses[6], link_local(source.mac))]
+    if source.bridge_mac:
+        # Which is most instances' router: a neighbour's question says where who asks is to be found.
+        yield [match(payload("ip6", "saddr"), str(link_local(source.bridge_mac))), DROP]
     for kind in ("nd-router-advert", "nd-redirect"):
         yield [_icmpv6(kind), DROP]
     targets = [f"0x{int(ipaddress.ip_address(address)):032x}" for address in own]
-    yield [_icmpv6("nd-neighbor-advert"), match(_bits("nh", _TARGET, 128), {"set": targets}, "!="), DROP]
+    yield [_icmpv6("nd-neighbor-advert"), match(_bits(_TARGET, 128), {"set": targets}, "!="), DROP]
     # An instance looks for routers and for DHCP by whatever address it has made up, and has none at first.
     for kind in ("nd-router-solicit", "nd-neighbor-solicit", "mld2-listener-report"):
         yield [match(payload("ip6", "saddr"), {"set": ["::", _LINK_LOCAL]}), _icmpv6(kind), ACCEPT]
@@ -150,6 +162,6 @@ def _icmpv6(kind: str) -> dict[str, Any]:
     return match(payload("icmpv6", "type"), kind)
 
 
-def _bits(base: str, offset: int, length: int) -> dict[str, Any]:
-    """base: nh for the head of IP, th for that of UDP."""
-    return {"payload": {"base": base, "offset": offset, "len": length}}
+def _bits(offset: int, length: int) -> dict[str, Any]:
+    """Of what IP carries, wherever that begins."""
+    return {"payload": {"base": "th", "offset": offset, "len": length}}

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
 import os
 import secrets
 import socket
+import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ IFF_UP = 1
 IFA_F_NODAD = 0x02
 RT_SCOPE_UNIVERSE = 0
 VLAN_FLAG_GVRP = 0x2
+_SIOCGIFHWADDR = 0x8927
+_ARPHRD_ETHER = 1
 
 CONTAINER_INTERFACE_NAME = "host0"
 """The name that systemd's container interface gives a guest's link; ours has it as an alternative name."""
@@ -50,6 +54,17 @@ def interface_index(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         return 0
+
+
+def hardware_address(name: str) -> str:
+    """Of a link (netdevice(7)); empty when there is none of that name, or it has none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
+        except OSError:
+            return ""
+    kind, address = struct.unpack_from("=H6s", answer, 16)
+    return address.hex(":") if kind == _ARPHRD_ETHER else ""
 
 
 def put_into_bridge(index: int, names: Collection[str]) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """frames.py TASK: sends frames out of one network namespace and says which of them arrive in another.
 
-TASK is JSON: from and to, processes in the namespaces; link, by which is sent and received; frames, by name in hex.
-Each frame has its name in it, between NULs. Prints the names of those that arrived."""
+TASK is JSON: from and to, processes in the namespaces; link, by which is sent and received; frames, by name in hex,
+those of one name with commas between. Each has its name in it, between NULs. Prints the names of those that arrived."""
 
 import json
 import os
@@ -28,8 +28,9 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     receiver = opened(task["to"], task["link"])
     sender = opened(task["from"], task["link"])
-    for frame in task["frames"].values():
-        sender.send(bytes.fromhex(frame))
+    for frames in task["frames"].values():
+        for frame in frames.split(","):
+            sender.send(bytes.fromhex(frame))
     arrived = set()
     deadline = time.monotonic() + PATIENCE
     while (left := deadline - time.monotonic()) > 0:
