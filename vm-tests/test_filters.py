@@ -126,7 +126,10 @@ def link_local(mac: str) -> str:
     return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])))
 
 
-OWN_HARDWARE = {"own-mac", "own-arp", "own-dhcp", "own-solicit", "own-probe", "own-search", "own-advert", "plain-advert"}
+OWN_HARDWARE = {
+    *("own-mac", "own-arp", "own-dhcp"),
+    *("own-solicit", "own-probe", "own-search", "own-advert", "plain-advert"),
+}
 
 
 def asks(name: str, mac: str, client: str) -> dict[str, str]:

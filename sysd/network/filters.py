@@ -36,7 +36,8 @@ _CLIENT_OF_DHCP = 288
 @dataclass(frozen=True, slots=True)
 class Source:
     """One interface. mac: by which alone it may send, if any; addresses, by IP version: likewise, where that is said.
-    egress: bits a second, 0 for any number. port: of a bridge, whose own hardware address is bridge_mac if that is known."""
+    egress: bits a second, 0 for any number. port: of a bridge; bridge_mac: its own hardware address, if that is known.
+    """
 
     host_name: str
     port: bool
