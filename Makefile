@@ -98,6 +98,11 @@ vm-test-heavy: $(READY) native deb
 	CRASH_POINTS=24 $(PYTEST) vm-tests -n 2 --dist worksteal --host-kind container --heavy
 	$(PYTEST) vm-tests --host-kind vm --needs-only --heavy
 
+# Ten minutes of messages for the DNS server that are none.
+.PHONY: fuzz
+fuzz: $(READY) native
+	FUZZ_SECONDS=600 $(PYTEST) -q -s tests/zones/test_fuzz.py
+
 # The tests hold these equal to what they are made from. Each is made whole before it takes its place.
 GENERATE = PYTHONPATH=. $(PYTHON)
 COMPLETIONS = bash:syscont.bash fish:syscont.fish zsh:_syscont

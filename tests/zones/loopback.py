@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+import unittest.mock
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 import dns.name
 import dns.rdata
 
+from sysd.dns import server as server_module
 from sysd.dns.access import Directory, Served, labels_of
 from sysd.dns.content import APEX, Content, kind_of, owner_of, render
 from sysd.dns.lookup import wire_labels
@@ -20,6 +23,7 @@ from sysd.model.zones import Peer
 
 T = TypeVar("T")
 ZONE = "lab.example"
+KEY = f"{ZONE}_sec."
 SECRET = b"0123456789abcdef0123456789abcdef"
 LOCAL = Peer("local", ipaddress.ip_network("127.0.0.1"), None)
 
@@ -77,3 +81,9 @@ def with_server(zones: Iterable[Served], talk: Callable[[int], Awaitable[T]]) ->
             server.close()
 
     return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def no_errors() -> Iterator[None]:
+    with unittest.mock.patch.object(server_module.log, "exception", side_effect=AssertionError):
+        yield
