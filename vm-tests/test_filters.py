@@ -168,6 +168,7 @@ def by_hardware(mac: str) -> dict[str, str]:
         **ethernet("own-mac", mac, 0x88B5, b""),
         **ethernet("other-mac", OTHER_MAC, 0x88B5, b""),
         **ethernet("own-arp", mac, 0x0806, arp(mac, "10.77.0.7")),
+        **ethernet("tagged-arp", mac, 0x8100, struct.pack(">HH", 0, 0x0806) + arp(OTHER_MAC, "10.77.0.7")),
         **ethernet("other-arp", mac, 0x0806, arp(OTHER_MAC, "10.77.0.7")),
         **asks("own-dhcp", mac, mac),
         **asks("other-dhcp", mac, OTHER_MAC),

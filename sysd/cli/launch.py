@@ -59,15 +59,20 @@ def _devices(parsed: Parsed) -> dict[str, dict[str, str]]:
     if network := parsed.value("network"):
         devices["eth0"] = {"type": "nic", "network": network, "name": "eth0"}
     for word in parsed.list("device"):
-        name, *options = word.split(",")
-        for option in options:
-            key, equals, value = option.partition("=")
-            if not equals or not key:
-                raise UsageError(f"--device: not of the form KEY=VALUE: '{option}'", "--device DEVICE,KEY=VALUE...")
-            devices.setdefault(name, {})[key] = value
+        name, *options = _split(word)
         if not options:
-            raise UsageError(f"--device: no options for '{name}'", "--device DEVICE,KEY=VALUE...")
+            raise UsageError(f"--device: no KEY=VALUE after a name: '{name}'", "--device DEVICE,KEY=VALUE...")
+        for option in options:
+            key, _, value = option.partition("=")
+            devices.setdefault(name, {})[key] = value
     return devices
+
+
+def _split(device: str) -> list[str]:
+    """At commas that a key comes after: values may have commas in them, too."""
+    import re
+
+    return re.split(",(?=[^,=]+=)", device)
 
 
 def _make_named_by_us(parsed: Parsed, parameters: Parameters) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from sysd.model.addresses import Address, addresses
 from sysd.model.devices import nic as model
 from sysd.model.devices.check import SCHEMAS, check_together
+from sysd.model.devices.nic import Vlans
 from sysd.model.errors import FailedError
 from sysd.model.instance import Instance, hardware_address, host_interface_name, interface_name
 from sysd.network import links, nics
@@ -112,6 +113,7 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
         routers=_routers(options),
         gateways={version: _SCHEMA.text(options, f"ipv{version}.gateway") for version in (4, 6)},
         isolated=kind == "bridged" and _SCHEMA.boolean(options, model.ISOLATION),
+        vlans=_vlans(name, options, uplink),
         routes=model.routes(options),
         ingress=model.rates(options)[0],
     )
@@ -147,6 +149,16 @@ async def _uplink(name: str, options: Mapping[str, str], find_uplink: FindUplink
     if kind == "bridged" and not links.is_bridge(parent):
         raise FailedError(f"device {name}: {parent} is no bridge", "nictype=macvlan makes interfaces of other links")
     return Uplink(kind, parent, index, 0)
+
+
+def _vlans(name: str, options: Mapping[str, str], uplink: Uplink) -> Vlans:
+    found = model.vlans(options)
+    if found != Vlans() and not links.tells_vlans_apart(uplink.index):
+        hint = "its kernel cannot (CONFIG_BRIDGE_VLAN_FILTERING)"
+        if not options.get("network"):
+            hint = f"it does with 'ip link set {uplink.link} type bridge vlan_filtering 1', where the kernel can"
+        raise FailedError(f"device {name}: bridge {uplink.link} does not tell VLANs apart", hint)
+    return found
 
 
 def _addresses(options: Mapping[str, str], *keys: str) -> tuple[Address, ...]:

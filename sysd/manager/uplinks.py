@@ -18,10 +18,12 @@ from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, hosts
 from sysd.manager.interfaces import Uplink
 from sysd.model import addresses, bridge
+from sysd.model.devices import nic
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.network import MADE_LINK, PHYSICAL, Network
 from sysd.model.tunnels import tunnels as tunnels_of
-from sysd.network import bridges, dnsmasq, firewall, leases, links, tunnels
+from sysd.model.values import boolean
+from sysd.network import bridges, dnsmasq, firewall, leases, links, ports, tunnels
 from sysd.network.bridges import Bridge
 from sysd.units.bus import BusError
 from sysd.units.resolved import Resolved
@@ -125,7 +127,7 @@ class Uplinks:
         await asyncio.to_thread(tunnels.ensure, network.name, index, joined, bridge.mtu(network.config))
         there = self._ports_of(network.name)
         # A bridge that somebody deleted has lost the guests that were on it.
-        await asyncio.to_thread(links.put_into_bridge, index, [port.host_name for port in there])
+        await asyncio.to_thread(_put_back, index, there)
         for version in (4, 6):
             if network.address(version) and network.flag(f"ipv{version}.routing"):
                 await asyncio.to_thread(links.enable_forwarding, version)
@@ -262,6 +264,13 @@ class Uplinks:
                 await self._systemd.kill_unit(dnsmasq.unit_name(name), signal.SIGHUP)
             except (BusError, OSError) as error:
                 log.warning("dnsmasq of %s was not told of new names: %s", name, error)
+
+
+def _put_back(index: int, there: list[Port]) -> None:
+    options = {port.host_name: port.options for port in there}
+    for name in links.put_into_bridge(index, list(options)):
+        isolated = boolean(options[name].get(nic.ISOLATION, "false"))
+        ports.restore(name, nic.vlans(options[name]), isolated=isolated)
 
 
 def bridge_of(network: Network) -> Bridge:

@@ -37,6 +37,7 @@ def ensure(bridge: Bridge) -> int:
     """
     index = _find_or_make(bridge)
     links.accept_no_router(bridge.name)
+    links.tell_vlans_apart(index)
     with IPRoute() as route:
         _set_up(route, index, bridge)
         _set_addresses(route, index, bridge.addresses)

@@ -92,6 +92,8 @@ def _rules(source: Source) -> Iterator[Rule]:
 def _of_hardware(source: Source) -> Iterator[Rule]:
     if not source.mac:
         return
+    # In a VLAN of its own making it could be anyone; who has a tag of none is taken as if there was no tag.
+    yield [match(payload("ether", "type"), {"set": ["8021q", "8021ad"]}), DROP]
     yield [match(payload("ether", "saddr"), source.mac, "!="), DROP]
     yield [match(payload("arp", "saddr ether"), source.mac, "!="), DROP]
     known = source.mac.replace(":", "")
@@ -108,7 +110,6 @@ def _of_hardware(source: Source) -> Iterator[Rule]:
 def _of_ipv4(source: Source) -> Iterator[Rule]:
     if 4 not in source.addresses:
         return
-    yield _no_tags()
     own = [str(address) for address in source.addresses[4]]
     # Who asks whether an address is free has none (RFC 5227).
     yield [match(payload("arp", "saddr ip"), {"set": [*own, "0.0.0.0"]}, "!="), DROP]
@@ -120,7 +121,6 @@ def _of_ipv4(source: Source) -> Iterator[Rule]:
 def _of_ipv6(source: Source) -> Iterator[Rule]:
     if 6 not in source.addresses:
         return
-    yield _no_tags()
     own = [str(address) for address in (*source.addresses[6], link_local(source.mac))]
     if source.bridge_mac:
         # Which is most instances' router: a neighbour's question says where who asks is to be found.
@@ -138,11 +138,6 @@ def _of_ipv6(source: Source) -> Iterator[Rule]:
 
 
 _LINK_LOCAL: Any = {"prefix": {"addr": "fe80::", "len": 10}}
-
-
-def _no_tags() -> Rule:
-    """In a VLAN of its own making an instance could be anyone."""
-    return [match(payload("ether", "type"), {"set": ["8021q", "8021ad"]}), DROP]
 
 
 def _of_rate(source: Source) -> Iterator[Rule]:

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import json
 import os
-import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Any
 from sysd.model.acls import Acl
 from sysd.model.errors import FailedError
 from sysd.model.network import Network
-from sysd.network import acl_rules
+from sysd.network import acl_rules, netlink
 from sysd.network.expressions import PROTOCOL, REJECT, Rule, match, numbers, payload, prefix
+from sysd.network.netlink import NLM_REQUEST, attribute, message
 
 LOADERS = ("nftables.service", "firewalld.service")
 """Units that may flush all tables, ours too, when they load rules."""
@@ -176,8 +176,6 @@ def _reason(said: str) -> str:
 
 # linux/netfilter/nfnetlink.h and nf_tables.h
 _NETLINK_NETFILTER = 12
-_NLM_F_REQUEST = 1
-_NLMSG_ERROR = 2
 _GETCHAIN = 10 << 8 | 4
 _NFPROTO = {"inet": 1, "bridge": 7}
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_USE = 1, 3, 6
@@ -195,32 +193,23 @@ def holds(family: str, table: str, chain: str, rules: int) -> bool:
     Asked at each start of an instance, so the kernel is asked in its own words: nft would take 10 ms.
     """
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as sock:
-            sock.settimeout(1)
-            sock.send(_ask_for_chain(_NFPROTO[family], table, chain))
-            return _uses(sock.recv(1 << 16)) >= rules
+        return _uses(netlink.ask(_NETLINK_NETFILTER, _ask_for_chain(_NFPROTO[family], table, chain))) >= rules
     except OSError as error:
         return error.errno != errno.ENOENT
 
 
 def _ask_for_chain(family: int, table: str, chain: str) -> bytes:
-    body = struct.pack(">BBH", family, 0, 0)
-    for kind, text in ((_CHAIN_TABLE, table), (_CHAIN_NAME, chain)):
-        value = text.encode() + b"\0"
-        body += struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-    return struct.pack("=IHHII", 16 + len(body), _GETCHAIN, _NLM_F_REQUEST, 1, 0) + body
+    names = [attribute(kind, text.encode() + b"\0") for kind, text in ((_CHAIN_TABLE, table), (_CHAIN_NAME, chain))]
+    return message(_GETCHAIN, NLM_REQUEST, struct.pack(">BBH", family, 0, 0) + b"".join(names))
 
 
 def _uses(answer: bytes) -> int:
-    """How many rules the chain in the kernel's answer has; raises OSError for a refusal."""
-    length, kind = struct.unpack_from("=IH", answer)
-    if kind == _NLMSG_ERROR:
-        (number,) = struct.unpack_from("=i", answer, 16)
-        raise OSError(-number, "the kernel refuses to show a chain")
+    """How many rules the chain in the kernel's answer has."""
+    (length,) = struct.unpack_from("=I", answer)
     offset = 20
     while offset + 8 <= length:
-        size, attribute = struct.unpack_from("=HH", answer, offset)
-        if attribute & _ATTRIBUTE == _CHAIN_USE:
+        size, kind = struct.unpack_from("=HH", answer, offset)
+        if kind & _ATTRIBUTE == _CHAIN_USE:
             return int(struct.unpack_from(">I", answer, offset + 4)[0])
         offset += max(4, size + -size % 4)
     return 0

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -67,12 +68,15 @@ def hardware_address(name: str) -> str:
     return address.hex(":") if kind == _ARPHRD_ETHER else ""
 
 
-def put_into_bridge(index: int, names: Collection[str]) -> None:
-    """Those of the links that are there and in no bridge; who put one elsewhere meant it."""
+def put_into_bridge(index: int, names: Collection[str]) -> list[str]:
+    """Those of the links that are there and in no bridge; who put one elsewhere meant it. Returns which these were."""
+    found = []
     with IPRoute() as route:
         for message in route.get_links() if names else ():
-            if message.get_attr("IFLA_IFNAME") in names and not message.get_attr("IFLA_MASTER"):
+            if (name := message.get_attr("IFLA_IFNAME")) in names and not message.get_attr("IFLA_MASTER"):
                 route.link("set", index=message["index"], master=index)
+                found.append(name)
+    return found
 
 
 def used_networks() -> list[ipaddress.IPv4Network]:
@@ -126,6 +130,30 @@ def _write(path: Path, value: str) -> None:
 def is_bridge(name: str) -> bool:
     with IPRoute() as route:
         return bool(route.link_lookup(ifname=name, kind="bridge"))
+
+
+def tells_vlans_apart(index: int) -> bool:
+    """Whether a bridge heeds in which VLANs its ports are."""
+    with IPRoute() as route:
+        (link,) = route.get_links(index)
+    return _filters(link)
+
+
+def _filters(link: Any) -> bool:
+    return bool(link.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_BR_VLAN_FILTERING"))
+
+
+def tell_vlans_apart(index: int) -> None:
+    """Let a bridge heed them, if the kernel's bridges can."""
+    with IPRoute() as route:
+        (link,) = route.get_links(index)
+        if _filters(link):
+            return
+        try:
+            route.link("set", index=index, kind="bridge", br_vlan_filtering=1)
+        except NetlinkError as error:
+            if error.code != errno.EOPNOTSUPP:
+                raise
 
 
 def is_vlan(name: str, parent: int, number: int) -> bool:

@@ -19,7 +19,8 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from sysd.model.addresses import Address, Subnet
-from sysd.network import shaping
+from sysd.model.devices.nic import Vlans
+from sysd.network import ports, shaping
 from sysd.network.links import CONTAINER_INTERFACE_NAME, IFA_F_NODAD, IFF_UP, NLM_CREATE_EXCL, NLM_REQUEST_ACK
 
 HOST, GUEST = "host", "guest"
@@ -45,8 +46,8 @@ class Nic:
     physical one only parent_name counts).
 
     gateways: whether, by IP version, there is a default route (routed and ipvlan), or to which router. isolated: of a
-    bridge's ports it reaches only those that are not isolated, too. routes: what the host reaches through it. ingress:
-    the bits a second that it receives at most, 0 for any number."""
+    bridge's ports it reaches only those that are not isolated, too. vlans: in which it is then. routes: what the host
+    reaches through it. ingress: the bits a second that it receives at most, 0 for any number."""
 
     kind: str
     name: str
@@ -60,6 +61,7 @@ class Nic:
     routers: tuple[Address, ...] = ()
     gateways: dict[int, str] = field(default_factory=dict)
     isolated: bool = False
+    vlans: Vlans = field(default_factory=Vlans)
     routes: tuple[Subnet, ...] = ()
     ingress: int = 0
 
@@ -100,7 +102,7 @@ def _veth(nic: Nic, guest_fd: int) -> Requests:
     add = (HOST, _link(RTM_NEWLINK, attributes, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}))
     tune = (_limit(nic),)
     if nic.kind != "routed":
-        return Requests((gone, add, *_isolation(nic), *_behind(nic)), (gone,), tune)
+        return Requests((gone, add, *_port(nic), *_behind(nic)), (gone,), tune)
     proxied, undo = _proxied(nic)
     steps = (gone, add, *_router(nic), *_behind(nic), *proxied, *_static(nic, nic.routers))
     return Requests(steps, (gone, *undo), tune)
@@ -121,13 +123,9 @@ def _behind(nic: Nic) -> list[Step]:
     return found
 
 
-def _isolation(nic: Nic) -> list[Step]:
-    """A request of its own: the kernel takes what is said of a port only once it is one."""
-    if not nic.isolated:
-        return []
-    port = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_ISOLATED", 1)]})]
-    attributes = [("IFLA_IFNAME", nic.host_name), ("IFLA_LINKINFO", {"attrs": port})]
-    return [(HOST, _link(RTM_NEWLINK, attributes))]
+def _port(nic: Nic) -> list[Step]:
+    asked = ports.requests(_MARK, nic.vlans, isolated=nic.isolated) if nic.kind == "bridged" else []
+    return [(HOST, _for_link(nic.host_name, each.hex())) for each in asked]
 
 
 def _router(nic: Nic) -> list[Step]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from sysd.network.links import NLM_REQUEST_ACK
+from sysd.network.netlink import attribute, message
 
 RTM_NEWQDISC, RTM_DELQDISC = 36, 37
 _NLM_PUT = 0x400 | 0x100
@@ -37,18 +38,14 @@ def limit(mark: int, bits: int) -> str:
     queue = min(size + int(rate * _LATENCY), (1 << 32) - 1)
     speed = struct.pack("=BBHhHI", 0, _ETHERNET, 0, 0, 0, min(rate, (1 << 32) - 1))
     parameters = speed + bytes(12) + struct.pack("=III", queue, 0, 0)
-    options = _attribute(_PARAMETERS, parameters) + _attribute(_BURST, struct.pack("=I", size))
+    options = attribute(_PARAMETERS, parameters) + attribute(_BURST, struct.pack("=I", size))
     if rate >= 1 << 32:
-        options += _attribute(_RATE64, struct.pack("=Q", rate))
-    attributes = _attribute(_KIND, b"tbf\0") + _attribute(_OPTIONS, options)
+        options += attribute(_RATE64, struct.pack("=Q", rate))
+    attributes = attribute(_KIND, b"tbf\0") + attribute(_OPTIONS, options)
     return _request(RTM_NEWQDISC, _NLM_PUT, mark, attributes, handle=_HANDLE)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _request(kind: int, flags: int, mark: int, attributes: bytes, *, handle: int) -> str:
     """A message of tcmsg's form (rtnetlink(7), RTM_NEWQDISC)."""
     body = struct.pack("=BxxxIIII", 0, mark, handle, _ROOT, 0) + attributes
-    return (struct.pack("=IHHII", 16 + len(body), kind, NLM_REQUEST_ACK | flags, 0, 0) + body).hex()
+    return message(kind, NLM_REQUEST_ACK | flags, body).hex()

@@ -303,7 +303,7 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("config set la.b:a k=v", [("ChangeConfig", {"name": "la.b:a", "set": {"k": "v"}})]),
     ("config unset a k l", [("ChangeConfig", {"name": "a", "unset": ["k", "l"]})]),
     (
-        "launch busybox c1 -d data,type=disk,path=/x -n net1",
+        "launch busybox c1 -d data,type=disk,path=/x,y -n net1",
         [
             (
                 "CreateInstance",
@@ -312,7 +312,7 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
                     "image": "busybox",
                     "devices": {
                         "eth0": {"type": "nic", "network": "net1", "name": "eth0"},
-                        "data": {"type": "disk", "path": "/x"},
+                        "data": {"type": "disk", "path": "/x,y"},
                     },
                     "start": True,
                 },

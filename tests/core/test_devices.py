@@ -25,6 +25,7 @@ from sysd.runtime.devices.uevents import concerns_devices
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 
 NIC = {"type": "nic", "nictype": "macvlan", "parent": "eno1"}
+PORT = {"type": "nic", "network": "net0"}
 DISK = {"type": "disk", "source": "/srv", "path": "/mnt"}
 PROXY = {"type": "proxy", "listen": "tcp:0.0.0.0:80", "connect": "tcp:127.0.0.1:8080"}
 NAT = {**PROXY, "listen": "tcp:198.51.100.1:80", "connect": "tcp:192.0.2.5:8080", "nat": "true"}
@@ -81,7 +82,14 @@ def test_good_devices(options: dict[str, str]) -> None:
         ({**NIC, "host_name": "x"}, "not for nictype macvlan"),
         ({**NIC, "mtu": "10"}, "out of range"),
         ({**NIC, "limits.egress": "1Mbit"}, "not for nictype macvlan"),
-        ({**NIC, "vlan": "5"}, "can't be set"),
+        ({**NIC, "vlan": "5"}, "not for nictype macvlan"),
+        ({**PORT, "vlan": "4095"}, "vlan: out of range"),
+        ({**PORT, "vlan": "0"}, "vlan: out of range"),
+        ({**PORT, "vlan.tagged": "none"}, "vlan.tagged: out of range"),
+        ({**PORT, "vlan.tagged": "9-5"}, "vlan.tagged: not VLANs"),
+        ({**PORT, "vlan.tagged": ","}, "vlan.tagged: not VLANs"),
+        ({**PORT, "vlan": "5", "ipv4.address": "10.0.0.2"}, "not in VLAN 5"),
+        ({**PORT, "vlan.tagged": "5", "security.mac_filtering": "true"}, "vlan.tagged: filters"),
         ({**NIC, "hwaddr": "01:00:00:00:00:01"}, "not a hardware address"),
         ({"type": "nic", "nictype": "routed", "ipv4.address": "fd00::1"}, "not IPv4"),
         ({"type": "nic", "nictype": "ipvlan", "parent": "e", "ipv4.gateway": "192.0.2.1"}, "mode l2"),

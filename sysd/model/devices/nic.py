@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from sysd.model.addresses import Address, Subnet, addresses, link, mac, subnets
+from sysd.model.addresses import Address, Subnet, addresses, link, mac, subnets, words
 from sysd.model.errors import InvalidError
 from sysd.model.names import check_interface_name, check_network_name
 from sysd.model.schema import Key
@@ -17,9 +18,20 @@ NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical")
 ISOLATION = "security.port_isolation"
 MAC_FILTERING = "security.mac_filtering"
 IP_FILTERING = {4: "security.ipv4_filtering", 6: "security.ipv6_filtering"}
+BRIDGES_VLAN = "1"
+"""That a bridge puts its ports in by itself, and is in."""
 LEAST_RATE = 8_000
 """Bits a second; with less not even what holds a link up gets through."""
 LXD_ONLY = {"sriov": "SR-IOV needs virtual functions that are not managed yet", "ovn": "name an OVN network instead"}
+
+@dataclass(frozen=True, slots=True)
+class Vlans:
+    """Of a bridge's port. untagged: that of frames without a tag, 0 for none, None for the bridge's own. tagged: the
+    first and the last of ranges."""
+
+    untagged: int | None = None
+    tagged: tuple[tuple[int, int], ...] = ()
+
 
 def _nictype(text: str) -> str:
     if reason := LXD_ONLY.get(text):
@@ -58,7 +70,22 @@ def _rate(text: str) -> int:
     return rate
 
 
-_VLANS = "VLANs of a bridge's ports are not there yet"
+def _untagged(text: str) -> int:
+    return 0 if text == "none" else _vlan(text)
+
+
+def _tagged(text: str) -> tuple[tuple[int, int], ...]:
+    found = []
+    for word in words(text):
+        first, dash, last = word.partition("-")
+        found.append((_vlan(first), _vlan(last if dash else first)))
+    if not found or any(first > last for first, last in found):
+        raise InvalidError(f"not VLANs: {text[:80]!r}", "numbers and ranges, as in 10,20-29")
+    return tuple(found)
+
+
+_vlan = integer(1, 4094)
+_ONE_VLAN = "a network of type macvlan or physical has vlan, too"
 _EXTERNAL = "it is for OVN networks, which there are not yet"
 _MAAS = "MAAS is not spoken to"
 _ALL = frozenset(NICTYPES)
@@ -94,12 +121,14 @@ _TABLE = (
     (Key("limits.ingress", _rate, "", "The most that it receives a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.egress", _rate, "", "The most that it sends a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
+    (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _BRIDGED),
+    (Key("vlan.tagged", _tagged, "", "VLANs that it reaches by their tags, as in 10,20-29."), _BRIDGED),
     (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _ROUTED),
     (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _ROUTED),
     *(
         (Key(name, anything, "", "", refused=why), _ALL)
         for why, names in {
-            _VLANS: ("vlan", "vlan.tagged", "gvrp"),
+            _ONE_VLAN: ("gvrp",),
             _EXTERNAL: ("ipv4.routes.external", "ipv6.routes.external"),
             "routes of other tables are not there yet": ("ipv4.host_table", "ipv6.host_table"),
             _MAAS: ("maas.subnet.ipv4", "maas.subnet.ipv6"),
@@ -135,6 +164,8 @@ def check(options: Mapping[str, str]) -> None:
         raise InvalidError("limits.max stands for limits.ingress and limits.egress", "unset it, or both of them")
     if kind == "bridged":
         _check_kept(options)
+        if "vlan.tagged" in options and filtered(options)[0]:
+            raise InvalidError("vlan.tagged: filters do not look into what has a tag", "set only one of these")
     if kind == "ipvlan" and options.get("mode", "l3s") == "l3s":
         for key in ("ipv4.gateway", "ipv6.gateway"):
             if options.get(key, "auto") not in ("auto", "none"):
@@ -144,6 +175,12 @@ def check(options: Mapping[str, str]) -> None:
 def routes(options: Mapping[str, str]) -> tuple[Subnet, ...]:
     """Networks that are behind an instance's interface."""
     return tuple(one for version in (4, 6) for one in subnets(version)(options.get(f"ipv{version}.routes", "")))
+
+
+def vlans(options: Mapping[str, str]) -> Vlans:
+    """In which an interface is."""
+    untagged, tagged = options.get("vlan"), options.get("vlan.tagged")
+    return Vlans(_untagged(untagged) if untagged else None, _tagged(tagged) if tagged else ())
 
 
 def rates(options: Mapping[str, str]) -> tuple[int, int]:
@@ -166,9 +203,12 @@ def filtered(options: Mapping[str, str]) -> tuple[bool, dict[int, tuple[Address,
 
 
 def _check_kept(options: Mapping[str, str]) -> None:
+    elsewhere = options.get("vlan", BRIDGES_VLAN) != BRIDGES_VLAN
     for key in ("ipv4.address", "ipv6.address"):
         if key in options and not options.get("network"):
             raise InvalidError(f"{key} needs a managed network", "whose DHCP gives the address")
+        if key in options and elsewhere:
+            raise InvalidError(f"{key}: the network's DHCP is not in VLAN {options['vlan']}", "unset vlan, or it")
         if len(addresses(options.get(key, ""))) > 1:
             raise InvalidError(f"{key}: DHCP gives one address only")
     for version, key in IP_FILTERING.items():
