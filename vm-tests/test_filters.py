@@ -347,7 +347,6 @@ def test_filters_come_along(lab: Lab, launch: Launch) -> None:
         (("limits.egress=10Mb",), "limits.egress: not a number of bits"),
         (("limits.egress=1",), "limits.egress: too slow"),
         (("limits.max=10Mbit", "limits.ingress=5Mbit"), "limits.max stands for"),
-        (("ipv4.routes=10.9.0.0/16",), "ipv4.routes is not for nictype bridged"),
     ],
 )
 def test_bad_options_change_nothing(lab: Lab, options: tuple[str, ...], message: str) -> None:

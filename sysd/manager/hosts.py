@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from sysd.manager import subnets
 from sysd.manager.table import Table
-from sysd.model.addresses import Address, addresses
-from sysd.model.devices.nic import OF_BRIDGES
+from sysd.model.addresses import Address, Interface, Subnet, addresses
+from sysd.model.devices.nic import OF_BRIDGES, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
@@ -107,6 +108,33 @@ def check_kept(network: Network, instances: Iterable[Instance], others: Iterable
         for address in port.kept:
             if wanting := owners.get(address):
                 raise InvalidError(f"{wanting}: {address} is kept for another", f"for {port}")
+
+
+def check_routes(
+    instances: Iterable[Instance], others: Iterable[Instance], networks: Iterable[Network], host: Iterable[Interface]
+) -> None:
+    """Raise InvalidError unless what is behind the interfaces of expanded instances is nowhere else: not in a network,
+    not where the host is itself, and not behind another of these, or of any of others."""
+    behind = list(_behind(instances))
+    taken = {subnet: f"network {one.name} has it" for one in networks for subnet in subnets.of(one)}
+    taken |= {one.network: "the host is in it" for one in host}
+    for number, (port, route) in enumerate(behind):
+        what = f"{port}: ipv{route.version}.routes: {route}"
+        if not route.prefixlen:
+            raise InvalidError(f"{what} is everything", "name the networks that are behind the instance")
+        for subnet, who in taken.items():
+            if subnet.version == route.version and subnet.overlaps(route):
+                raise InvalidError(f"{what} overlaps {subnet}", who)
+        for other, elsewhere in (*behind[:number], *_behind(others)):
+            if elsewhere.version == route.version and elsewhere.overlaps(route):
+                raise InvalidError(f"{what} overlaps {elsewhere}", f"which is behind {other}")
+
+
+def _behind(instances: Iterable[Instance]) -> Iterator[tuple[Port, Subnet]]:
+    for instance in instances:
+        for device, options in instance.devices.items():
+            if options.get("type") == "nic":
+                yield from ((Port(instance, device, options), route) for route in routes(options))
 
 
 def _check_address(network: Network, port: Port, address: Address) -> None:

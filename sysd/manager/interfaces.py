@@ -114,7 +114,7 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
         gateways={version: _SCHEMA.text(options, f"ipv{version}.gateway") for version in (4, 6)},
         isolated=kind == "bridged" and _SCHEMA.boolean(options, model.ISOLATION),
         vlans=_vlans(name, options, uplink),
-        routes=model.routes(options),
+        routes=model.routes(options) if kind != "bridged" else (),
         ingress=model.rates(options)[0],
     )
 
@@ -130,7 +130,8 @@ def sources(instance: Instance) -> list[Source]:
             mac = hardware_address(instance, name) if by_mac else ""
             port = model.nictype(options) == "bridged"
             bridge = links.hardware_address(options.get("network") or options["parent"]) if port and own else ""
-            found.append(Source(host_interface_name(instance, name), port, mac.lower(), own, egress, bridge))
+            host_name, behind = host_interface_name(instance, name), model.routes(options)
+            found.append(Source(host_name, port, mac.lower(), own, egress, bridge, behind))
     return found
 
 

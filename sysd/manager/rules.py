@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sysd.manager.catalog import Catalog, Lookup
-from sysd.manager.hosts import check_devices, check_kept
+from sysd.manager.hosts import check_devices, check_kept, check_routes
 from sysd.manager.ids import Ids
 from sysd.manager.quotas import Quotas
 from sysd.manager.table import Table
+from sysd.model.devices.nic import routes
 from sysd.model.errors import NotFoundError
 from sysd.model.instance import Instance, Phase
 from sysd.model.project import Project
 from sysd.model.restrictions import check_limits, check_restrictions
+from sysd.network import links
 
 
 class Rules:
@@ -38,6 +40,7 @@ class Rules:
                 check_devices(instance.devices, self._catalog.find_network)
                 check_restrictions(project, instance)
             self._check_kept(changed, merged)
+            self._check_routes(changed, merged)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])
 
@@ -57,9 +60,21 @@ class Rules:
             if "ipv4.address" in device or "ipv6.address" in device
         }
         for network in filter(None, map(self._catalog.find_network, wanted)):
-            uuids = {instance.uuid for instance in changed}
-            others = [self._table.expanded(one) for one in self._table.all() if one.uuid not in uuids and _stays(one)]
-            check_kept(network, merged, others)
+            check_kept(network, merged, self._all_but(changed))
+
+    def _check_routes(self, changed: Sequence[Instance], merged: Sequence[Instance]) -> None:
+        """What is behind their interfaces, beside all that is somewhere else."""
+        devices = [device for instance in merged for device in instance.devices.values()]
+        if not any(device.get("type") == "nic" and routes(device) for device in devices):
+            return
+        networks = self._catalog.networks()
+        ours = {links.interface_index(network.link) for network in networks}
+        host = [address for index, address in links.own_addresses() if index not in ours]
+        check_routes(merged, self._all_but(changed), networks, host)
+
+    def _all_but(self, changed: Sequence[Instance]) -> list[Instance]:
+        uuids = {instance.uuid for instance in changed}
+        return [self._table.expanded(one) for one in self._table.all() if one.uuid not in uuids and _stays(one)]
 
     def check_project(self, project: Project) -> None:
         """The same for a project that is to change: all its instances, as they are."""

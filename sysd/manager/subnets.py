@@ -22,7 +22,7 @@ def fill(config: dict[str, str], networks: Iterable[Network], *, new: bool) -> d
     for version in (4, 6) if links.has_ipv6() else (4,):
         key = f"ipv{version}.address"
         if filled.get(key, AUTO if new else "") == AUTO:
-            taken = [one for network in networks for one in _subnets(network)]
+            taken = [one for network in networks for one in of(network)]
             filled[key] = choose_ipv6() if version == 6 else choose_ipv4([*links.used_networks(), *taken])
             filled.setdefault(f"ipv{version}.nat", "true")
     return filled
@@ -36,7 +36,7 @@ def check(network: Network, others: Iterable[Network], host: Iterable[Interface]
         if not own:
             continue
         for other in others:
-            for subnet in _subnets(other):
+            for subnet in of(other):
                 if subnet.version == version and subnet.overlaps(own.network):
                     raise InvalidError(f"ipv{version}.address: {own} overlaps {subnet}", f"network {other.name} has it")
         for interface in host:
@@ -44,7 +44,7 @@ def check(network: Network, others: Iterable[Network], host: Iterable[Interface]
                 raise InvalidError(f"ipv{version}.address: {own} overlaps {interface.network}", "the host is in it")
 
 
-def _subnets(network: Network) -> list[Subnet]:
+def of(network: Network) -> list[Subnet]:
     """Its own and those behind it."""
     if not network.is_bridge:
         return []

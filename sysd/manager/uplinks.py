@@ -14,17 +14,16 @@ from typing import Any
 from pyroute2.netlink.exceptions import NetlinkError
 
 from sysd.manager.background import Background
+from sysd.manager.bridged import behind_of, bridge_of, check_external, external, own_routes, put_back
 from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, hosts
 from sysd.manager.interfaces import Uplink
-from sysd.model import addresses, bridge
-from sysd.model.devices import nic
+from sysd.model import bridge
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.network import MADE_LINK, PHYSICAL, Network
 from sysd.model.tunnels import tunnels as tunnels_of
-from sysd.model.values import boolean
-from sysd.network import bridges, dnsmasq, firewall, leases, links, ports, tunnels
-from sysd.network.bridges import Bridge
+from sysd.network import bridges, dnsmasq, firewall, leases, links, tunnels
+from sysd.network.bridges import Route
 from sysd.units.bus import BusError
 from sysd.units.resolved import Resolved
 from sysd.units.systemd import SERVICE, JobError, Systemd
@@ -49,6 +48,8 @@ class Uplinks:
         """Indexes of the bridges that were brought up."""
         self._rules: dict[str, dict[str, int]] = {}
         """How many rules the chains of each have."""
+        self._behind: dict[str, tuple[Route, ...]] = {}
+        """The routes of each to what is behind instances."""
         self._serving: set[str] = set()
         self._lock = asyncio.Lock()
         self._refresh: asyncio.TimerHandle | None = None
@@ -119,15 +120,16 @@ class Uplinks:
                 raise FailedError(f"network {network.name} can't be brought up: {error}") from error
 
     async def _bring_up_bridge(self, network: Network) -> int:
-        await asyncio.to_thread(_check_ports, network)
+        await asyncio.to_thread(check_external, network)
         # First: they go by the bridge's name, and nobody is on it before they hold.
         await self._apply_rules(network)
-        index = await asyncio.to_thread(bridges.ensure, bridge_of(network))
+        there = self._ports_of(network.name)
+        index = await asyncio.to_thread(bridges.ensure, bridge_of(network, there))
+        self._behind[network.name] = behind_of(there)
         joined = tunnels_of(network.config)
         await asyncio.to_thread(tunnels.ensure, network.name, index, joined, bridge.mtu(network.config))
-        there = self._ports_of(network.name)
         # A bridge that somebody deleted has lost the guests that were on it.
-        await asyncio.to_thread(_put_back, index, there)
+        await asyncio.to_thread(put_back, index, there)
         for version in (4, 6):
             if network.address(version) and network.flag(f"ipv{version}.routing"):
                 await asyncio.to_thread(links.enable_forwarding, version)
@@ -160,26 +162,27 @@ class Uplinks:
         """From one to the other. Guests run on; those whose network has other addresses now are made to ask for one."""
         if before.is_bridge:
             index = links.interface_index(before.name)
-            for port in set(_ports(before)) - set(_ports(after)):
+            for port in set(external(before)) - set(external(after)):
                 await asyncio.to_thread(bridges.take_out, port, index)
         elif before.link != after.link:
             await self.take_down(before)
         index = await self.bring_up(after)
         if after.is_bridge and any(before.subnet(version) != after.subnet(version) for version in (4, 6)):
-            await asyncio.to_thread(bridges.bounce, index, _ports(after))
+            await asyncio.to_thread(bridges.bounce, index, external(after))
 
     async def take_down(self, network: Network) -> None:
         """Leave nothing of a network on the host; what is gone already is no error."""
         async with self._lock:
             self._up.pop(network.name, None)
             self._rules.pop(network.name, None)
+            self._behind.pop(network.name, None)
             if not network.is_bridge:
                 await self._take_link_down(network)
                 return
             await self._end_unit(dnsmasq.unit_name(network.name))
             await firewall.apply(firewall.removal(network.name))
             index = links.interface_index(network.name)
-            for port in _ports(network):
+            for port in external(network):
                 await asyncio.to_thread(bridges.take_out, port, index)
             await asyncio.to_thread(tunnels.ensure, network.name, index, (), 0)
             await asyncio.to_thread(links.delete_link, network.name)
@@ -230,6 +233,18 @@ class Uplinks:
             await self._systemd.wait_job(await self._systemd.stop_unit(unit))
         await self._systemd.forget(unit)
 
+    async def _set_routes(self, network: Network, there: list[Port]) -> None:
+        """To what is behind the instances that are in a network now."""
+        behind, index = behind_of(there), self._up.get(network.name, 0)
+        if not network.is_bridge or behind == self._behind.get(network.name, ()):
+            return
+        async with self._lock:
+            try:
+                await asyncio.to_thread(bridges.set_routes, index, (*own_routes(network), *behind))
+                self._behind[network.name] = behind
+            except (OSError, NetlinkError) as error:
+                log.error("routes of network %s can't be set: %s", network.name, error)
+
     # names
 
     def hosts_changed(self) -> None:
@@ -256,7 +271,9 @@ class Uplinks:
 
     async def _write_hosts(self) -> None:
         for network in filter(None, map(self._catalog.find_network, list(self._up))):
-            name, known = network.name, hosts(self._ports_of(network.name))
+            name, there = network.name, self._ports_of(network.name)
+            await self._set_routes(network, there)
+            known = hosts(there)
             if not dnsmasq.is_wanted(network) or not dnsmasq.write_hosts(network, known):
                 continue
             try:
@@ -264,37 +281,3 @@ class Uplinks:
                 await self._systemd.kill_unit(dnsmasq.unit_name(name), signal.SIGHUP)
             except (BusError, OSError) as error:
                 log.warning("dnsmasq of %s was not told of new names: %s", name, error)
-
-
-def _put_back(index: int, there: list[Port]) -> None:
-    options = {port.host_name: port.options for port in there}
-    for name in links.put_into_bridge(index, list(options)):
-        isolated = boolean(options[name].get(nic.ISOLATION, "false"))
-        ports.restore(name, nic.vlans(options[name]), isolated=isolated)
-
-
-def bridge_of(network: Network) -> Bridge:
-    routes = [one for version in (4, 6) for one in addresses.subnets(version)(network.text(f"ipv{version}.routes"))]
-    return Bridge(
-        network.name,
-        tuple(own for own in (network.address(4), network.address(6)) if own),
-        bridge.mtu(network.config),
-        network.text("bridge.hwaddr").lower(),
-        tuple(routes),
-        _ports(network),
-    )
-
-
-def _ports(network: Network) -> tuple[str, ...]:
-    return tuple(addresses.links(network.text("bridge.external_interfaces")))
-
-
-def _check_ports(network: Network) -> None:
-    """Raise FailedError for a link that can't be put into the bridge without taking it from somebody."""
-    named = {links.interface_index(port): port for port in _ports(network)}
-    used = {index for index, _ in links.own_addresses()}
-    for index, port in named.items():
-        if not index:
-            raise FailedError(f"bridge.external_interfaces: the host has no link {port}")
-        if index in used:
-            raise FailedError(f"bridge.external_interfaces: {port} has addresses", "the host needs it for itself")

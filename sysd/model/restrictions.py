@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from sysd.model.config import KEYS
 from sysd.model.devices.disk import root_size
+from sysd.model.devices.nic import NOT_MANAGED
 from sysd.model.errors import DeniedError, InvalidError
 from sysd.model.instance import Instance
 from sysd.model.project import Project
@@ -108,6 +109,8 @@ def _nic_refusal(project: Project, device: Mapping[str, str]) -> str:
     allowed, network = project.allows("devices.nic"), device.get("network", "")
     if allowed == "block" or (allowed == "managed" and not network):
         return f"restricted.devices.nic is {allowed}"
+    if allowed == "managed" and (key := next((key for key in NOT_MANAGED if key in device), "")):
+        return f"restricted.devices.nic is managed, and {key} leads out of the network"
     access = [name.strip() for name in project.allows("networks.access").split(",") if name.strip()]
     # An interface of its own making can reach any network that its parent is in.
     if access and network not in access:

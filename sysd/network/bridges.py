@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
-from sysd.model.addresses import Interface, Subnet
+from sysd.model.addresses import Address, Interface, Subnet
 from sysd.model.errors import FailedError
 from sysd.network import links
 from sysd.network.links import IFA_F_NODAD, RT_SCOPE_UNIVERSE
+
+log = logging.getLogger(__name__)
 
 RTPROT_SYSCONT = 115
 """Whose routes ours are (rtnetlink(7), rtm_protocol): nobody's in iproute2's rt_protos."""
@@ -19,14 +25,24 @@ _FAMILIES = {4: 2, 6: 10}
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """via: who knows the way, if it is not there itself."""
+
+    to: Subnet
+    via: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Bridge:
-    """hwaddr: made up when empty. mtu in bytes. routes: what is behind it. ports: links of the host's in it."""
+    """hwaddr: made up when empty. mtu in bytes. routes: what is behind it; behind: and behind guests, which may fail.
+    ports: links of the host's in it."""
 
     name: str
     addresses: tuple[Interface, ...]
     mtu: int
     hwaddr: str = ""
-    routes: tuple[Subnet, ...] = ()
+    routes: tuple[Route, ...] = ()
+    behind: tuple[Route, ...] = ()
     ports: tuple[str, ...] = ()
 
 
@@ -41,8 +57,9 @@ def ensure(bridge: Bridge) -> int:
     with IPRoute() as route:
         _set_up(route, index, bridge)
         _set_addresses(route, index, bridge.addresses)
-        for version in _FAMILIES if links.has_ipv6() else (4,):
-            _set_routes(route, index, version, [one for one in bridge.routes if one.version == version])
+    refused = set_routes(index, (*bridge.routes, *bridge.behind))
+    if lost := next((one for one in bridge.routes if one in refused), None):
+        raise FailedError(f"the host has a route to {lost.to} already", f"ipv{lost.to.version}.routes names it")
     for port in bridge.ports:
         put(port, index)
     return index
@@ -80,17 +97,44 @@ def _set_addresses(route: IPRoute, index: int, wanted: tuple[Interface, ...]) ->
             route.addr("add", index=index, address=str(new.ip), prefixlen=new.network.prefixlen, **flags)
 
 
-def _set_routes(route: IPRoute, index: int, version: int, wanted: list[Subnet]) -> None:
-    common = {"oif": index, "proto": RTPROT_SYSCONT, "family": _FAMILIES[version], "scope": RT_SCOPE_UNIVERSE}
-    present = {
-        ipaddress.ip_network(f"{message.get_attr('RTA_DST')}/{message['dst_len']}")
-        for message in route.get_routes(family=_FAMILIES[version], oif=index)
-        if message["proto"] == RTPROT_SYSCONT
-    }
-    for gone in present - set(wanted):
-        route.route("del", dst=str(gone), **common)
-    for new in set(wanted) - present:
-        route.route("replace", dst=str(new), **common)
+def set_routes(index: int, wanted: Collection[Route]) -> list[Route]:
+    """Let a bridge's routes be these, which others do not have; returns those that they have, and logs them."""
+    refused = []
+    with IPRoute() as route:
+        for version in _FAMILIES if links.has_ipv6() else (4,):
+            present = _routes(route, index, version)
+            of_version = {one for one in wanted if one.to.version == version}
+            for gone in present - of_version:
+                route.route("del", **_said(index, gone))
+            refused += [new for new in of_version - present if not _add(route, index, new)]
+    return refused
+
+
+def _add(route: IPRoute, index: int, new: Route) -> bool:
+    try:
+        route.route("add", **_said(index, new))
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        log.warning("the host has a route to %s already, which stays", new.to)
+        return False
+    return True
+
+
+def _said(index: int, one: Route) -> dict[str, object]:
+    via = {"gateway": str(one.via)} if one.via else {}
+    common = {"oif": index, "proto": RTPROT_SYSCONT, "scope": RT_SCOPE_UNIVERSE}
+    return {"dst": str(one.to), "family": _FAMILIES[one.to.version], **common, **via}
+
+
+def _routes(route: IPRoute, index: int, version: int) -> set[Route]:
+    found = set()
+    for message in route.get_routes(family=_FAMILIES[version], oif=index):
+        if message["proto"] == RTPROT_SYSCONT:
+            via = message.get_attr("RTA_GATEWAY")
+            to = ipaddress.ip_network(f"{message.get_attr('RTA_DST')}/{message['dst_len']}")
+            found.add(Route(to, ipaddress.ip_address(via) if via else None))
+    return found
 
 
 def put(port: str, index: int) -> None:

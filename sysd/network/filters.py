@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sysd.model.addresses import Address
-from sysd.network.expressions import ACCEPT, DROP, Rule, match, payload
+from sysd.model.addresses import Address, Subnet
+from sysd.network.expressions import ACCEPT, DROP, Rule, match, payload, prefix
 from sysd.network.firewall import holds
 from sysd.network.shaping import burst
 
@@ -37,7 +37,7 @@ _CLIENT_OF_DHCP = 288
 class Source:
     """One interface. mac: by which alone it may send, if any; addresses, by IP version: likewise, where that is said.
     egress: bits a second, 0 for any number. port: of a bridge; bridge_mac: its own hardware address, if that is known.
-    """
+    networks: behind it, for which it may send, too."""
 
     host_name: str
     port: bool
@@ -45,6 +45,12 @@ class Source:
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
     egress: int = 0
     bridge_mac: str = ""
+    networks: tuple[Subnet, ...] = ()
+
+    def senders(self, version: int) -> list[Any]:
+        """As which it may send."""
+        behind = [prefix(each) for each in self.networks if each.version == version]
+        return [*(str(address) for address in self.addresses[version]), *behind]
 
 
 def table_name(uuid: str) -> str:
@@ -110,7 +116,7 @@ def _of_hardware(source: Source) -> Iterator[Rule]:
 def _of_ipv4(source: Source) -> Iterator[Rule]:
     if 4 not in source.addresses:
         return
-    own = [str(address) for address in source.addresses[4]]
+    own = source.senders(4)
     # Who asks whether an address is free has none (RFC 5227).
     yield [match(payload("arp", "saddr ip"), {"set": [*own, "0.0.0.0"]}, "!="), DROP]
     asks = [match(payload("ip", "saddr"), "0.0.0.0"), match(payload("ip", "daddr"), "255.255.255.255")]
@@ -121,13 +127,13 @@ def _of_ipv4(source: Source) -> Iterator[Rule]:
 def _of_ipv6(source: Source) -> Iterator[Rule]:
     if 6 not in source.addresses:
         return
-    own = [str(address) for address in (*source.addresses[6], link_local(source.mac))]
+    own = [*source.senders(6), str(link_local(source.mac))]
     if source.bridge_mac:
         # Which is most instances' router: a neighbour's question says where who asks is to be found.
         yield [match(payload("ip6", "saddr"), str(link_local(source.bridge_mac))), DROP]
     for kind in ("nd-router-advert", "nd-redirect"):
         yield [_icmpv6(kind), DROP]
-    targets = [f"0x{int(ipaddress.ip_address(address)):032x}" for address in own]
+    targets = [f"0x{int(address):032x}" for address in (*source.addresses[6], link_local(source.mac))]
     yield [_icmpv6("nd-neighbor-advert"), match(_bits(_TARGET, 128), {"set": targets}, "!="), DROP]
     # An instance looks for routers and for DHCP by whatever address it has made up, and has none at first.
     for kind in ("nd-router-solicit", "nd-neighbor-solicit", "mld2-listener-report"):

@@ -115,11 +115,12 @@ def _limit(nic: Nic) -> Step:
 
 
 def _behind(nic: Nic) -> list[Step]:
-    """Routes to what is behind a guest; by way of its own address, if the host knows that."""
+    """Routes to what is behind a guest; by way of its own address, if the host knows that. Those of a bridge's port are
+    the bridge's (sysd.network.bridges)."""
     found = []
     for route in nic.routes:
         via = next((one for one in nic.addresses if one.version == route.version), None)
-        found.append((HOST, _route(nic.host_name, route, via)))
+        found.append((HOST, _route(nic.host_name, route, via, flags=NLM_CREATE_EXCL)))
     return found
 
 
@@ -131,7 +132,7 @@ def _port(nic: Nic) -> list[Step]:
 def _router(nic: Nic) -> list[Step]:
     """The host is the guest's router: it has the router's address there, and a route to each of the guest's."""
     found = [_address(nic.host_name, router) for router in nic.routers]
-    found += [_route(nic.host_name, one) for one in nic.addresses]
+    found += [_route(nic.host_name, one, flags=NLM_CREATE_EXCL) for one in nic.addresses]
     return [(HOST, request) for request in found]
 
 
@@ -251,8 +252,15 @@ def _address(link: str, address: Address) -> str:
     return _for_link(link, _encode(ifaddrmsg(), RTM_NEWADDR, NLM_REPLACE, fields, attributes))
 
 
-def _route(link: str, to: Address | Subnet | None, via: Address | None = None, version: int = 0) -> str:
-    """To one address, a network, or everywhere; out of link, over a router or not."""
+def _route(
+    link: str,
+    to: Address | Subnet | None,
+    via: Address | None = None,
+    version: int = 0,
+    flags: int = NLM_REPLACE,
+) -> str:
+    """To one address, a network, or everywhere; out of link, over a router or not. The host's take nobody's place, by
+    their flags."""
     there = ipaddress.ip_network(to) if to else None
     fields = {
         "family": _FAMILY[there.version if there else version],
@@ -267,7 +275,7 @@ def _route(link: str, to: Address | Subnet | None, via: Address | None = None, v
         attributes.append(("RTA_DST", str(there.network_address)))
     if via:
         attributes.append(("RTA_GATEWAY", str(via)))
-    return _for_link(link, _encode(rtmsg(), RTM_NEWROUTE, NLM_REPLACE, fields, attributes))
+    return _for_link(link, _encode(rtmsg(), RTM_NEWROUTE, flags, fields, attributes))
 
 
 def _neighbour(kind: int, index: int, address: Address) -> str:

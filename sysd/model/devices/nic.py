@@ -93,10 +93,9 @@ _VETH = frozenset({"bridged", "p2p", "routed"})
 _STATIC = frozenset({"ipvlan", "routed"})
 _OWN = _STATIC | {"bridged"}
 _BRIDGED = frozenset({"bridged"})
-_ROUTED = frozenset({"p2p", "routed"})
 _MAC_HELP = "Whether it can send by its own hardware address only."
 _IP_HELP = "Whether it can send by its own IPv{0} address only, which ipv{0}.address says; and by its hardware address."
-_ROUTES_HELP = "Networks that the host reaches through the instance, with commas between."
+_ROUTES_HELP = "Networks behind the instance that the host has routes to, with commas between."
 _ADDRESS_HELP = "The guest's own addresses, with commas between; in a managed network one, which DHCP always gives it."
 
 # Key, and the nictypes that have it.
@@ -123,8 +122,8 @@ _TABLE = (
     (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
     (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _BRIDGED),
     (Key("vlan.tagged", _tagged, "", "VLANs that it reaches by their tags, as in 10,20-29."), _BRIDGED),
-    (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _ROUTED),
-    (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _ROUTED),
+    (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _VETH),
+    (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _VETH),
     *(
         (Key(name, anything, "", "", refused=why), _ALL)
         for why, names in {
@@ -139,6 +138,8 @@ _TABLE = (
 )  # fmt: skip
 OPTIONS = tuple(key for key, _ in _TABLE)
 _FOR = {key.name: types for key, types in _TABLE}
+NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged")
+"""What leads out of the network that an interface is in, and is not for who may use managed networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
 """What an interface has in networks of type bridge, and not in those of other types."""
 
@@ -204,11 +205,12 @@ def filtered(options: Mapping[str, str]) -> tuple[bool, dict[int, tuple[Address,
 
 def _check_kept(options: Mapping[str, str]) -> None:
     elsewhere = options.get("vlan", BRIDGES_VLAN) != BRIDGES_VLAN
-    for key in ("ipv4.address", "ipv6.address"):
+    for key in ("ipv4.address", "ipv6.address", "ipv4.routes", "ipv6.routes"):
         if key in options and not options.get("network"):
-            raise InvalidError(f"{key} needs a managed network", "whose DHCP gives the address")
+            raise InvalidError(f"{key} needs a managed network", "whose DHCP, and whose routes, syscont looks after")
         if key in options and elsewhere:
-            raise InvalidError(f"{key}: the network's DHCP is not in VLAN {options['vlan']}", "unset vlan, or it")
+            raise InvalidError(f"{key}: the network itself is not in VLAN {options['vlan']}", "unset vlan, or it")
+    for key in ("ipv4.address", "ipv6.address"):
         if len(addresses(options.get(key, ""))) > 1:
             raise InvalidError(f"{key}: DHCP gives one address only")
     for version, key in IP_FILTERING.items():

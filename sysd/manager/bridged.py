@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bridge of a network is to be, by what the network says and who is in it."""
+
+from __future__ import annotations
+
+from sysd.manager.hosts import Port
+from sysd.model import addresses, bridge
+from sysd.model.devices import nic
+from sysd.model.errors import FailedError
+from sysd.model.network import Network
+from sysd.model.values import boolean
+from sysd.network import links, ports
+from sysd.network.bridges import Bridge, Route
+
+
+def bridge_of(network: Network, there: list[Port]) -> Bridge:
+    """there: who is in it, running or not."""
+    return Bridge(
+        network.name,
+        tuple(own for own in (network.address(4), network.address(6)) if own),
+        bridge.mtu(network.config),
+        network.text("bridge.hwaddr").lower(),
+        own_routes(network),
+        behind_of(there),
+        external(network),
+    )
+
+
+def behind_of(there: list[Port]) -> tuple[Route, ...]:
+    """To what is behind instances: by way of their own addresses, if these are known."""
+    found = []
+    for port in there:
+        for to in nic.routes(port.options):
+            found.append(Route(to, next((one for one in port.kept if one.version == to.version), None)))
+    return tuple(found)
+
+
+def own_routes(network: Network) -> tuple[Route, ...]:
+    """To what the network says is behind it."""
+    return tuple(
+        Route(to) for version in (4, 6) for to in addresses.subnets(version)(network.text(f"ipv{version}.routes"))
+    )
+
+
+def put_back(index: int, there: list[Port]) -> None:
+    """Those who are in no bridge, into that of an index, and what holds for them as ports."""
+    options = {port.host_name: port.options for port in there}
+    for name in links.put_into_bridge(index, list(options)):
+        isolated = boolean(options[name].get(nic.ISOLATION, "false"))
+        ports.restore(name, nic.vlans(options[name]), isolated=isolated)
+
+
+def external(network: Network) -> tuple[str, ...]:
+    """Links of the host's that are to be in it."""
+    return tuple(addresses.links(network.text("bridge.external_interfaces")))
+
+
+def check_external(network: Network) -> None:
+    """Raise FailedError for a link that can't be put into the bridge without taking it from somebody."""
+    named = {links.interface_index(port): port for port in external(network)}
+    used = {index for index, _ in links.own_addresses()}
+    for index, port in named.items():
+        if not index:
+            raise FailedError(f"bridge.external_interfaces: the host has no link {port}")
+        if index in used:
+            raise FailedError(f"bridge.external_interfaces: {port} has addresses", "the host needs it for itself")

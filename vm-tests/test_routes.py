@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks behind instances: the host's routes to them, which are nobody else's."""
+
+from collections.abc import Iterator
+
+import pytest
+from conftest import Launch
+from guests import Instance, syscont, unique, until
+from hosts import Host
+
+OWN = "10.90.0.21"
+
+
+@pytest.fixture(scope="module")
+def network(host: Host) -> Iterator[str]:
+    name = unique("net")
+    config = ("ipv4.address=10.90.0.1/24", "ipv6.address=fd90::1/64", "ipv6.dhcp.stateful=true")
+    syscont(host, "network", "create", name, *config, "ipv4.routes=10.90.128.0/24")
+    yield name
+    syscont(host, "network", "delete", name)
+
+
+@pytest.fixture
+def router(network: str, launch: Launch) -> Iterator[Instance]:
+    options = (f"ipv4.address={OWN}", "ipv4.routes=10.91.1.0/24", "ipv6.routes=fd91::/64")
+    one = launch("", "-d", ",".join((f"eth0,type=nic,network={network}", *options)))
+    assert one.address() == OWN
+    yield one
+    one.do("delete", "--force")
+
+
+def routes(host: Host) -> set[str]:
+    shown = (host.sh("ip route") + host.sh("ip -6 route")).splitlines()
+    return {line.split()[0] for line in shown if line.startswith(("10.91.", "10.90.128", "fd91:"))}
+
+
+def test_networks_behind_a_port_of_a_bridge(host: Host, network: str, launch: Launch, router: Instance) -> None:
+    """By way of its own address, or by asking for theirs."""
+    asked = launch("", "-d", f"eth0,type=nic,network={network},ipv4.routes=10.91.3.0/24")
+    wanted = {"10.90.128.0/24", "10.91.1.0/24", "fd91::/64", "10.91.3.0/24"}
+    until(host, lambda: routes(host) == wanted)
+    assert f"10.91.1.0/24 via {OWN} dev {network}" in host.sh("ip route")
+    router.sh("ip addr add 10.91.1.1/24 dev lo")
+    asked.address()
+    asked.sh("ip addr add 10.91.3.1/24 dev eth0")
+    for address in ("10.91.1.1", "10.91.3.1"):
+        host.run(["ping", "-c1", "-W2", address])
+    # As which it may send, too, if that is looked at.
+    syscont(host, "device", "set", router.name, "eth0", "security.ipv4_filtering=true")
+    host.run(["ping", "-c1", "-W2", "10.91.1.1"])
+    host.run(["ping", "-c1", "-W2", OWN])
+
+    leader = router.leader
+    syscont(host, "device", "set", router.name, "eth0", "ipv4.routes=10.91.1.0/24,10.91.2.0/24")
+    until(host, lambda: routes(host) == wanted | {"10.91.2.0/24"})
+    asked.do("delete", "--force")
+    syscont(host, "device", "set", router.name, "eth0", "ipv4.routes=10.91.2.0/24")
+    until(host, lambda: routes(host) == {"10.90.128.0/24", "10.91.2.0/24", "fd91::/64"})
+    assert router.leader == leader
+    host.sh(f"ip link del {network}; systemctl restart syscontd.service")
+    until(host, lambda: routes(host) == {"10.90.128.0/24", "10.91.2.0/24", "fd91::/64"})
+
+
+BAD = [
+    ("ipv4.routes=10.91.0.1/16", "ipv4.routes: not an IPv4 network"),
+    ("ipv4.routes=0.0.0.0/0", "0.0.0.0/0 is everything"),
+    ("ipv4.routes=10.90.0.128/25", "10.90.0.128/25 overlaps 10.90.0.0/24 (network net"),
+    ("ipv4.routes=10.90.128.0/25", "10.90.128.0/25 overlaps 10.90.128.0/24 (network net"),
+    ("ipv4.routes=10.91.0.0/16", "10.91.0.0/16 overlaps 10.91.1.0/24 (which is behind device eth0 of"),
+    ("ipv4.routes=10.91.7.0/24,10.91.7.0/25", "10.91.7.0/25 overlaps 10.91.7.0/24 (which is behind device eth0 of"),
+    ("ipv4.routes=198.51.100.0/25", "198.51.100.0/25 overlaps 198.51.100.0/24 (the host is in it)"),
+    ("ipv6.routes=fd90::/48", "fd90::/48 overlaps fd90::/64 (network net"),
+]
+
+
+@pytest.mark.parametrize(("option", "message"), BAD)
+def test_what_is_somewhere_else_is_refused(
+    host: Host, network: str, launch: Launch, router: Instance, option: str, message: str
+) -> None:
+    host.sh("ip link add wan0 type veth peer name wan1; ip addr add 198.51.100.7/24 dev wan0; ip link set wan0 up")
+    one = launch("", "-n", network)
+    before = routes(host), syscont(host, "device", "show", one.name).stdout
+    refused = syscont(host, "device", "set", one.name, "eth0", option, check=False)
+    assert refused.returncode
+    assert message in refused.stderr
+    assert (routes(host), syscont(host, "device", "show", one.name).stdout) == before
+    one.do("delete", "--force")
+    host.sh("ip link del wan0")
+
+
+def test_every_way_into_it(host: Host, network: str, launch: Launch) -> None:
+    """A copy, a backup, another network and one that changes."""
+    router = launch("", "-d", f"eth0,type=nic,network={network},ipv4.routes=10.91.1.0/24")
+
+    def refused(*words: str) -> str:
+        return syscont(host, *words, check=False).stderr
+
+    assert "which is behind device eth0 of" in refused("copy", router.name, "twin")
+    router.do("stop", "--force")
+    syscont(host, "export", router.name, "/var/tmp/router.tar.gz")
+    assert "behind device eth0 of" in refused("import", "/var/tmp/router.tar.gz", "twin")
+    host.sh("rm /var/tmp/router.tar.gz")
+    made = ("network", "create", "other0", "ipv4.address=10.91.1.1/25", "ipv6.address=none")
+    assert f"device eth0 of {router.name}: ipv4.routes: 10.91.1.0/24 overlaps 10.91.1.0/25" in refused(*made)
+    assert "10.91.1.0/24 overlaps 10.91.0.0/16" in refused("network", "set", network, "ipv4.routes=10.91.0.0/16")
+    names = syscont(host, "list", "--format", "csv").stdout + syscont(host, "network", "list", "--format", "csv").stdout
+    assert "twin" not in names
+    assert "other0" not in names
+    router.do("delete")
+
+
+def test_the_hosts_own_routes_stay(host: Host, network: str, launch: Launch) -> None:
+    host.sh("ip link add wan0 type veth peer name wan1; ip link set wan0 up; ip route add 10.91.9.0/24 dev wan0")
+    one = launch("", "-d", f"eth0,type=nic,network={network},ipv4.routes=10.91.9.0/24")
+    said = "the host has a route to 10.91.9.0/24 already"
+    until(host, lambda: said in host.journal(unit="syscontd.service"))
+    assert "10.91.9.0/24 dev wan0" in host.sh("ip route")
+    one.do("delete", "--force")
+    refused = launch_refused(host, "nictype=p2p,ipv4.routes=10.91.9.0/24")
+    assert "File exists" in refused
+    host.sh("ip link del wan0")
+
+
+def launch_refused(host: Host, nic: str) -> str:
+    refused = syscont(host, "launch", "-d", f"eth0,type=nic,{nic}", "busybox", "none", check=False)
+    syscont(host, "delete", "--force", "none")
+    return refused.stderr
+
+
+@pytest.mark.parametrize("option", ["ipv4.routes=10.91.1.0/24", "vlan=5", "vlan.tagged=5"])
+def test_not_where_only_networks_are_allowed(host: Host, network: str, launch: Launch, option: str) -> None:
+    one = launch("", "-n", network)
+    config = ("restricted=true", "features.images=false", "features.profiles=false")
+    options = [word for key in config for word in ("-c", key)]
+    syscont(host, "project", "create", "tight", *options)
+    one.do("stop", "--force")
+    syscont(host, "move", one.name, f"tight:{one.name}")
+    refused = syscont(host, "device", "set", f"tight:{one.name}", "eth0", option, check=False).stderr
+    assert f"restricted.devices.nic is managed, and {option.partition('=')[0]} leads out of the network" in refused
+    syscont(host, "delete", f"tight:{one.name}")
+    syscont(host, "project", "delete", "tight")
