@@ -153,8 +153,8 @@ def test_acls_outlive_what_may_end_them(world: World) -> None:
     assert world.tried() == wanted
     world.host.run(["systemctl", "restart", "syscontd.service"])
     assert world.tried() == wanted
-    for verb in ("restart", "stop"):
-        world.host.sh(f"nft flush ruleset; systemctl {verb} nftables.service")
+    for script in ("systemctl restart nftables.service", "systemctl stop nftables.service", "nft flush ruleset"):
+        world.host.sh(script)
         until(world.host, lambda: world.tried() == wanted)
 
 

@@ -270,7 +270,7 @@ def test_filters_come_and_go_while_it_runs(lab: Lab, launch: Launch) -> None:
 def test_filters_outlive_what_may_end_them(lab: Lab, launch: Launch) -> None:
     """The guest's reboot, the daemon's restart, and rules that are loaded anew."""
     one = filtered(lab, launch, f"{MAC_FILTER}=true")
-    mac = mac_of(one)
+    mac, table = mac_of(one), f"syscont_of_{one.seen()['uuid'].replace('-', '')}"
 
     def holds() -> bool:
         return lab.arrived(one, by_hardware(mac)) == OWN_HARDWARE
@@ -282,9 +282,9 @@ def test_filters_outlive_what_may_end_them(lab: Lab, launch: Launch) -> None:
     assert holds()
     lab.host.run(["systemctl", "restart", "syscontd.service"])
     assert holds()
-    lab.host.run(["nft", "flush", "ruleset"])
-    lab.host.run(["systemctl", "restart", "nftables.service"])
-    until(lab.host, holds)
+    for lost in (["nft", "flush", "ruleset"], ["nft", "delete", "table", "bridge", table]):
+        lab.host.run(lost)
+        until(lab.host, holds)
 
 
 def test_filters_go_with_the_instance(lab: Lab, launch: Launch) -> None:

@@ -143,7 +143,7 @@ def test_forwards_outlive_what_may_end_them(host: Host, far: Far, network: str, 
     until(host, answers)
     host.run(["systemctl", "restart", "syscontd.service"])
     until(host, answers)
-    host.sh("nft flush ruleset; systemctl restart nftables.service")
+    host.sh("nft flush ruleset")
     until(host, answers)
     syscont(host, "network", "set", network, "ipv4.nat=true")
     until(host, answers)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 from sysd.manager.background import Background
 from sysd.manager.interfaces import sources
@@ -13,30 +12,32 @@ from sysd.manager.table import Table
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance
 from sysd.network import filters, firewall
-from sysd.units.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
 
 class Filters:
-    def __init__(self, table: Table, systemd: Systemd) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
         self._known: dict[str, str] = {}
         """By instance, the rules that were put in place last; of those without any there is nothing."""
         self._background = Background()
-        systemd.on_unit_change(self._unit_changed)
 
     async def put(self, expanded: Instance) -> None:
         """Let the host have an instance's filters, whatever it had. Raises FailedError when it can't."""
         wanted = filters.rules(sources(expanded))
-        text = json.dumps(wanted) if wanted else ""
-        if text == self._known.get(expanded.uuid, "") and filters.in_place(expanded.uuid, wanted):
+        text, before = json.dumps(wanted) if wanted else "", self._known.get(expanded.uuid, "")
+        if text == before and filters.in_place(expanded.uuid, wanted):
             return
+        # Before they are in force: word that the old ones are gone must not bring these back.
+        self._remember(expanded.uuid, text)
         try:
             await firewall.apply(filters.transaction(expanded.uuid, wanted))
-        except FailedError as error:
-            raise FailedError(f"{expanded.name}: its interfaces can't be filtered: {error.message}") from None
-        self._remember(expanded.uuid, text)
+        except BaseException as error:
+            self._remember(expanded.uuid, before)
+            if isinstance(error, FailedError):
+                raise FailedError(f"{expanded.name}: its interfaces can't be filtered: {error.message}") from None
+            raise
 
     def _remember(self, uuid: str, text: str) -> None:
         if text:
@@ -56,16 +57,21 @@ class Filters:
         for name in await firewall.tables(filters.PREFIX):
             if name not in map(filters.table_name, filtered):
                 await firewall.apply(filters.removal(name))
-        await self._put_all(list(filtered.values()))
-
-    async def _put_all(self, instances: list[Instance]) -> None:
-        for instance in instances:
+        for instance in filtered.values():
             try:
                 await self.put(instance)
             except SyscontError as error:
                 log.error("%s", error.message)
 
-    def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
-        if unit in firewall.LOADERS and changed.get("ActiveState") in ("active", "inactive", "failed"):
-            known = [self._table.find_uuid(uuid) for uuid in self._known]
-            self._background.run(self._put_all([self._table.expanded(each) for each in known if each]))
+    def table_gone(self, name: str) -> None:
+        """Some table of that name, or if it is empty any, is gone: it comes back unless we took it away."""
+        for uuid in self._known:
+            if name in ("", filters.table_name(uuid)):
+                self._background.run(self._restore(uuid))
+
+    async def _restore(self, uuid: str) -> None:
+        """What was put last, which may be more than what is remembered of the instance."""
+        text = self._known.get(uuid, "")
+        wanted = json.loads(text) if text else {}
+        if wanted and not filters.in_place(uuid, wanted):
+            await firewall.apply(filters.transaction(uuid, wanted))

@@ -50,6 +50,7 @@ from sysd.model.errors import SyscontError
 from sysd.model.instance import Instance, Phase
 from sysd.model.operation import Operation
 from sysd.model.server import proxies
+from sysd.network.ruleset import Watch
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SOCKET_DIR, SPEC_DIR
 from sysd.storage.dir import Dir
@@ -93,7 +94,8 @@ class Manager:
         self.guests = Guests(self.table, self.systemd, Machined(bus))
         self.proxies = Proxies(self.table, self.systemd)
         self.guests.on_start(self.proxies.started)
-        self.filters = Filters(self.table, self.systemd)
+        self.filters = Filters(self.table)
+        self._ruleset = Watch(self._table_gone)
         self.lifecycle = Lifecycle(
             self.table,
             self.images,
@@ -202,6 +204,7 @@ class Manager:
         await self.ephemeral.finish({o.target.partition("/")[0] for o in interrupted if o.kind in STOPS_FOR_A_WHILE})
         await self.quotas.apply_all()
         await self.backups.sweep()
+        self._ruleset.start()
         await self.networks.start()
         await self.filters.start()
         await self.lifecycle.load(self.table.all())
@@ -211,6 +214,10 @@ class Manager:
         self.zones.start()
         self.schedules.start()
         self.hardware.start()
+
+    def _table_gone(self, name: str) -> None:
+        self.uplinks.table_gone(name)
+        self.filters.table_gone(name)
 
     async def _finish_change(self, operation: Operation) -> None:
         if operation.kind == profiles.CHANGE:

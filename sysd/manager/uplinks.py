@@ -78,17 +78,20 @@ class Uplinks:
 
     def _unit_changed(self, unit: str, changed: dict[str, Any]) -> None:
         state = changed.get("ActiveState")
-        if unit in firewall.LOADERS and state in ("active", "inactive", "failed"):
-            # It may have flushed all tables, ours too, as it was started or stopped.
-            self._background.run(self._restore_rules())
-        elif state is not None and self._catalog.has_network(name := dnsmasq.network_of(unit)):
+        if state is not None and self._catalog.has_network(name := dnsmasq.network_of(unit)):
             # dnsmasq that was stopped by hand stays so until an instance needs it.
             (self._serving.add if state == "active" else self._serving.discard)(name)
 
-    async def _restore_rules(self) -> None:
+    def table_gone(self, name: str) -> None:
+        """See Filters.table_gone."""
+        named = [each for each in self._up if name in ("", firewall.table_name(each))]
+        if named:
+            self._background.run(self._restore_rules(named))
+
+    async def _restore_rules(self, names: list[str]) -> None:
         async with self._lock:
             # Those that are being deleted are not found any more.
-            for network in filter(None, map(self._catalog.find_network, list(self._up))):
+            for network in filter(None, map(self._catalog.find_network, names)):
                 try:
                     if not self._rules_in_place(network):
                         await self._apply_rules(network)

@@ -20,8 +20,6 @@ from sysd.network import acl_rules, netlink
 from sysd.network.expressions import PROTOCOL, REJECT, Rule, match, numbers, payload, prefix
 from sysd.network.netlink import NLM_REQUEST, attribute, message
 
-LOADERS = ("nftables.service", "firewalld.service")
-"""Units that may flush all tables, ours too, when they load rules."""
 DSTNAT = -100
 SRCNAT = 100
 """The priorities at which others translate addresses (nft(8), dstnat and srcnat)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sysd.model.addresses import Interface, Subnet
 from sysd.model.errors import InvalidError, NotFoundError, UnsupportedError
 from sysd.model.instance import Instance
 from sysd.model.network import MACVLAN, MADE_LINK, SCHEMAS, Network, check_network, check_type
-from sysd.network import dnsmasq, firewall, leases, links, nics
+from sysd.network import dnsmasq, firewall, leases, links, netlink, nics, ruleset
 from sysd.network.dnsmasq import Host
 
 NAT = {"ipv4.nat": "true", "ipv6.nat": "true"}
@@ -407,3 +408,17 @@ def test_isolation_is_asked_for_once_the_port_is_there() -> None:
     assert (side, info.get_attr("IFLA_INFO_SLAVE_KIND")) == ("host", "bridge")
     assert info.get_attr("IFLA_INFO_SLAVE_DATA").get_attr("IFLA_BRPORT_ISOLATED") == 1
 
+
+
+def test_tables_that_are_gone_are_named() -> None:
+    """Of messages of all kinds, cut off anywhere."""
+    head = struct.pack(">BBH", 1, 0, 0)
+    other = netlink.message(10 << 8 | 0, 0, head + netlink.attribute(1, b"new\0"))
+    gone = [
+        netlink.message(10 << 8 | 2, 0, head + netlink.attribute(2, bytes(4)) + netlink.attribute(1, name + b"\0"))
+        for name in (b"a", b"syscont_net0")
+    ]
+    news = other + b"".join(gone)
+    assert list(ruleset.tables_gone(news)) == ["a", "syscont_net0"]
+    for end in range(len(news)):
+        assert set(ruleset.tables_gone(news[:end])) <= {"a", *("syscont_net0"[:length] for length in range(13))}
