@@ -116,15 +116,21 @@ def test_the_hosts_own_routes_stay(host: Host, network: str, launch: Launch) -> 
     until(host, lambda: said in host.journal(unit="syscontd.service"))
     assert "10.91.9.0/24 dev wan0" in host.sh("ip route")
     one.do("delete", "--force")
-    refused = launch_refused(host, "nictype=p2p,ipv4.routes=10.91.9.0/24")
-    assert "File exists" in refused
     host.sh("ip link del wan0")
 
 
-def launch_refused(host: Host, nic: str) -> str:
-    refused = syscont(host, "launch", "-d", f"eth0,type=nic,{nic}", "busybox", "none", check=False)
-    syscont(host, "delete", "--force", "none")
-    return refused.stderr
+def test_a_start_that_fails_gives_back_what_was_lent(host: Host, busybox: str) -> None:
+    """A link, and an address that the host answers for."""
+    host.sh("ip link add wan0 type veth peer name wan1; ip link set wan0 up; ip route add 10.91.9.0/24 dev wan0")
+    for first in ("nictype=routed,parent=wan0,ipv4.address=10.91.8.1", "nictype=physical,parent=wan1"):
+        devices = ("-d", f"eth0,type=nic,{first}", "-d", "eth1,type=nic,nictype=p2p,ipv4.routes=10.91.9.0/24")
+        refused = syscont(host, "launch", *devices, busybox, "none", check=False)
+        assert "File exists" in refused.stderr
+        assert "10.91.8.1" not in host.sh("ip neigh show proxy; ip route")
+        assert "wan1@wan0" in host.sh("ip link show wan1")
+        assert "10.91.9.0/24 dev wan0" in host.sh("ip route")
+        syscont(host, "delete", "--force", "none")
+    host.sh("ip link del wan0")
 
 
 @pytest.mark.parametrize("option", ["ipv4.routes=10.91.1.0/24", "vlan=5", "vlan.tagged=5"])

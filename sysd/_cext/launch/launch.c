@@ -146,9 +146,10 @@ static pid_t make_guest(int userns, int netlink, int host_mounts, int *console)
     receive(ends[0], message, sizeof message, console);
     pid_t leader = atoi(message);
     if (leader) {
-        enable_network(spec, netlink, leader);
+        /* First: what is lent to the guest comes back by way of the pin, also if the rest of it fails. */
         if (host_mounts >= 0)
             pin_network(spec, host_mounts, leader);
+        enable_network(spec, netlink, leader);
         must(send(ends[0], "go", 2, MSG_NOSIGNAL), "the container's set-up");
     }
     receive(ends[0], message, sizeof message, console);

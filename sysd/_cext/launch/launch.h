@@ -97,6 +97,8 @@ void detach_share(json share, struct identity known, int root, int proc);
 /* --- replay.c: rtnetlink requests that sysd.network.nics has prepared --- */
 
 int open_netlink(void);
+/* The error number, 0 if there is none or it does not matter. */
+int attempt(int netlink, const char *request);
 void replay(int netlink, const char *request);
 void replay_all(int netlink, json requests);
 

@@ -27,8 +27,8 @@ static void complain(const char *message)
 }
 
 /* Requests with the side on which each is sent. guest is a descriptor of one of its processes, or of its network
-   namespace. Ends in the one that we began in. */
-static void change_links(json links, int guest)
+   namespace. Ends in the one that we began in. regardless: of one that fails, the others are sent, too. */
+static void change_links(json links, int guest, bool regardless)
 {
     int here = must(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), "network namespace");
     int host_netlink = open_netlink();
@@ -41,7 +41,11 @@ static void change_links(json links, int guest)
         json link = json_object_array_get_idx(links, i);
         bool in_guest = strcmp(text_at(link, 0), "guest") == 0;
         must(sc_setns(in_guest ? inside : here, CLONE_NEWNET), "network namespace");
-        replay(in_guest ? guest_netlink : host_netlink, text_at(link, 1));
+        int netlink = in_guest ? guest_netlink : host_netlink;
+        if (!regardless)
+            replay(netlink, text_at(link, 1));
+        else if ((errno = attempt(netlink, text_at(link, 1))))
+            complain(strerror(errno));
     }
     must(sc_setns(here, CLONE_NEWNET), "network namespace");
 }
@@ -49,12 +53,12 @@ static void change_links(json links, int guest)
 /* Where the guest's network namespace is held. */
 static char pin[sizeof PIN_DIR + 64];
 
-/* Physical links go back, and the host answers for the guest no more. */
+/* Physical links go back, and the host answers for the guest no more; as far as it had come to that. */
 static void release(json spec)
 {
     json links = member(spec, "put_back", json_type_array);
     if (json_object_array_length(links))
-        change_links(links, must(open(pin, O_RDONLY | O_CLOEXEC), "%s", pin));
+        change_links(links, must(open(pin, O_RDONLY | O_CLOEXEC), "%s", pin), true);
 }
 
 /* The guest's network namespace ends, also when something before that has failed. */
@@ -121,7 +125,7 @@ static void apply(json change, int pidfd)
     int host = must(open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC), "mount namespace of the host");
     must(sc_setns(host, CLONE_NEWNS), "mount namespace of the host");
     if (json_object_array_length(links))
-        change_links(links, pidfd);
+        change_links(links, pidfd, false);
     if (json_object_array_length(member(change, "add", json_type_array)) ||
         json_object_array_length(member(change, "remove", json_type_array)))
         change_shares(change, pidfd);

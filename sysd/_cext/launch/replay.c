@@ -50,11 +50,17 @@ static int send_one(int netlink, const char *request)
     return -((struct nlmsgerr *)NLMSG_DATA(header))->error;
 }
 
-void replay(int netlink, const char *request)
+int attempt(int netlink, const char *request)
 {
     bool may_fail = *request == '-';
-    errno = send_one(netlink, request + may_fail);
-    if (errno && !may_fail)
+    int error = send_one(netlink, request + may_fail);
+    return may_fail ? 0 : error;
+}
+
+void replay(int netlink, const char *request)
+{
+    errno = attempt(netlink, request);
+    if (errno)
         give_up("network set-up: %m");
 }
 
