@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from conftest import Launch
-from guests import Instance, python, syscont, unique, until
+from guests import Instance, python, renew, syscont, unique, until
 from hosts import Host
 
 OTHER_MAC = "02:73:63:99:99:99"
@@ -252,6 +252,39 @@ def test_its_own_ipv6_address(lab: Lab, launch: Launch) -> None:
     until(lab.host, lambda: not one.exec("ping", "-6", "-c1", "-W1", "fd77::1", check=False).returncode)
 
 
+def answers(host: Host, address: str) -> None:
+    until(host, lambda: not host.run(["ping", "-c1", "-W1", address], check=False).returncode)
+
+
+def test_addresses_are_chosen_where_none_is_said(host: Host, busybox: str, launch: Launch) -> None:
+    name = unique("net")
+    syscont(host, "network", "create", name, "ipv4.address=10.76.0.1/24", "ipv6.address=fd76::1/64")
+    both = f"{IPV4_FILTER}=true,{IPV6_FILTER}=true"
+    one = launch("", "-d", f"eth0,type=nic,network={name},{both}")
+    plain = launch("", "-n", name)
+    own = {one.address(), one.address(6)}
+    leases = json.loads(syscont(host, "network", "list-leases", name, "--format", "json").stdout)
+    assert {each["address"] for each in leases if (each["hostname"], each["type"]) == (one.name, "static")} == own
+    for address in own:
+        answers(host, address)
+
+    # Who has one has it still, and who is moved gets another.
+    before = plain.address()
+    syscont(host, "device", "set", plain.name, "eth0", f"{IPV4_FILTER}=true")
+    assert plain.address() == before
+    answers(host, before)
+    syscont(host, "network", "set", name, "ipv4.address=10.75.0.1/24")
+    for each in (one, plain):
+        renew(each)
+        assert each.address().startswith("10.75.0.")
+        answers(host, each.address())
+    refused = syscont(host, "network", "set", name, "ipv4.dhcp=false", check=False).stderr
+    assert "security.ipv4_filtering needs ipv4.address (network" in refused
+    for each in (one, plain):
+        each.do("delete", "--force")
+    syscont(host, "network", "delete", name)
+
+
 def test_filters_come_and_go_while_it_runs(lab: Lab, launch: Launch) -> None:
     one = filtered(lab, launch, "ipv4.address=10.77.0.7")
     mac, index = mac_of(one), one.sh("cat /sys/class/net/eth0/ifindex /sys/class/net/eth0/carrier_changes")
@@ -342,7 +375,6 @@ def test_filters_come_along(lab: Lab, launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("security.ipv6_filtering=true",), "security.ipv6_filtering needs ipv6.address"),
         (("security.mac_filtering=maybe",), "security.mac_filtering: not a boolean"),
         (("limits.egress=10Mb",), "limits.egress: not a number of bits"),
         (("limits.egress=1",), "limits.egress: too slow"),

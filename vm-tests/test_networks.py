@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Launch
-from guests import Done, Instance, syscont, systemd_property, until
+from guests import Done, Instance, renew, syscont, systemd_property, until
 from hosts import Host
 from leftovers import expect_same, nothing_happens, settled
 
@@ -78,11 +78,6 @@ def refused(host: Host, *argv: str) -> str:
     done = syscont(host, *argv, check=False)
     assert done.returncode in (1, 2, 3), done
     return str(done.stderr)
-
-
-def renew(instance: Instance) -> None:
-    """What a guest does at the end of half its lease."""
-    instance.sh("udhcpc -i eth0 -n -q -s /etc/udhcpc/default.script || udhcpc -i eth0 -n -q", check=False)
 
 
 def test_two_networks_at_once(host: Host, network: MakeNetwork, launch: Launch) -> None:

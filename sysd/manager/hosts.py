@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sysd.manager import subnets
 from sysd.manager.table import Table
-from sysd.model.addresses import Address, Interface, Subnet, addresses
+from sysd.model.addresses import Address, Interface, Subnet, addresses, eui64
 from sysd.model.devices.nic import OF_BRIDGES, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
@@ -110,6 +111,19 @@ def check_kept(network: Network, instances: Iterable[Instance], others: Iterable
                 raise InvalidError(f"{wanting}: {address} is kept for another", f"for {port}")
 
 
+def without_chosen(instance: Instance) -> Instance:
+    """An expanded instance without addresses that were chosen for it, and may be others."""
+    devices = {
+        name: {
+            key: value
+            for key, value in options.items()
+            if key not in _KEPT or value != instance.config.get(f"volatile.{name}.{key}")
+        }
+        for name, options in instance.devices.items()
+    }
+    return replace(instance, devices=devices)
+
+
 def check_routes(
     instances: Iterable[Instance], others: Iterable[Instance], networks: Iterable[Network], host: Iterable[Interface]
 ) -> None:
@@ -146,6 +160,11 @@ def _check_address(network: Network, port: Port, address: Address) -> None:
         address.version == 4 and address == own.network.broadcast_address
     ):
         raise InvalidError(f"{what}: {address} is not for guests of network {network.name}")
-    if not network.leases(address.version):
+    if not network.leases(address.version) and not _makes_up(own.network, port, address):
         key = "ipv6.dhcp.stateful=true" if address.version == 6 else "ipv4.dhcp=true"
         raise InvalidError(f"{what}: network {network.name} leases no addresses", f"it does with {key}")
+
+
+def _makes_up(subnet: Subnet, port: Port, address: Address) -> bool:
+    """Whether an interface comes by an address by itself (SLAAC)."""
+    return isinstance(subnet, ipaddress.IPv6Network) and address == eui64(subnet, port.hwaddr)

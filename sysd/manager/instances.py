@@ -14,7 +14,7 @@ from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
-from sysd.manager.interfaces import remember_interfaces
+from sysd.manager.kept import Kept
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.quotas import Quotas
@@ -96,7 +96,9 @@ class Instances:
         catalog: Catalog,
         ids: Ids,
         quotas: Quotas,
+        kept: Kept,
     ) -> None:
+        self._kept = kept
         self._register = register
         self._events = events
         self._operations = operations
@@ -157,7 +159,7 @@ class Instances:
         )
         instance = replace(instance, devices=self._check_devices(instance, wanted.devices))
         instance = self._quotas.give(self._ids.give(instance))
-        return remember_interfaces(instance, self._table.expand(instance))
+        return self._kept.remember(instance)
 
     def _check_devices(self, instance: Instance, devices: Mapping[str, Mapping[str, str]]) -> Devices:
         return check_devices({name: self._with_type(instance, name, options) for name, options in devices.items()})
@@ -300,7 +302,7 @@ class Instances:
         async with self._table.lock(uuid):
             before = self._table.ready(uuid)
             changed = change(before)
-            changed = remember_interfaces(changed, self._table.expand(changed))
+            changed = self._kept.remember(changed)
             parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(changed, part)]
             if not parts:
                 return
@@ -335,7 +337,7 @@ class Instances:
                     check(project, instance)
                 profiles = self._catalog.check_profiles(project, instance.profiles)
                 renamed = replace(instance, project=project, name=new_name, profiles=profiles)
-                renamed = remember_interfaces(renamed, self._table.expand(renamed))
+                renamed = self._kept.remember(renamed)
                 self._register.check(renamed)
                 await self._lifecycle.forget(instance)
                 self._register.rename(instance, renamed)

@@ -26,6 +26,7 @@ from sysd.manager.hosts import ports_of
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
+from sysd.manager.kept import Kept
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.networks import Networks
@@ -81,6 +82,7 @@ class Manager:
         self.quotas = Quotas(self.table, driver, container.STATE_DIR)
         self.rules = Rules(self.catalog, self.table, self.ids, self.quotas)
         self.register = Register(store, self.events, self.operations, self.table, self.rules)
+        self.kept = Kept(self.table, self.catalog, self.register)
         self.images = Images(
             store,
             self.events,
@@ -117,6 +119,7 @@ class Manager:
             self.table,
             self.uplinks,
             self.lifecycle.reload_all,
+            self.kept,
         )
         self.acls = Acls(self.catalog, self.events, self.operations, self.networks, self.uplinks)
         self.hardware = Hardware(self.table, self.lifecycle, self.systemd)
@@ -131,6 +134,7 @@ class Manager:
             self.catalog,
             self.ids,
             self.quotas,
+            self.kept,
         )
         self.profiles = Profiles(
             self.catalog,
@@ -141,6 +145,7 @@ class Manager:
             self.rules,
             self.lifecycle,
             self.quotas,
+            self.kept,
         )
         self.zones = Zones(store, self.catalog, self.events, self.table)
         self.server = Server(
@@ -166,6 +171,7 @@ class Manager:
             stillness,
             layers,
             self.quotas,
+            self.kept,
         )
         self.instances.before_move(self.snapshots.check_room)
         self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers, self.quotas)

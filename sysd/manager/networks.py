@@ -12,7 +12,8 @@ from typing import Any
 from sysd.manager import leases, subnets
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
-from sysd.manager.hosts import check_kept, check_routes, ports
+from sysd.manager.hosts import check_kept, check_routes, ports, without_chosen
+from sysd.manager.kept import Kept
 from sysd.manager.leases import Lease
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.table import Table
@@ -67,7 +68,9 @@ class Networks:
         table: Table,
         uplinks: Uplinks,
         after_change: AfterChange,
+        kept: Kept,
     ) -> None:
+        self._kept = kept
         self._store = store
         self._catalog = catalog
         self._events = events
@@ -275,21 +278,28 @@ class Networks:
     async def _check_change(self, before: Network, after: Network) -> None:
         await self._check(after)
         members = self._members(after.name)
-        check_kept(after, members)
+        check_kept(after, map(without_chosen, members))
         if not after.is_bridge and before.link != after.link and members:
             raise BusyError(f"network {after.name} is in use by {_some([one.reference for one in members])}",
                             "its link can be changed when it is not")  # fmt: skip
 
     async def _put_in_force(self, before: Network, after: Network) -> None:
-        self._catalog.remember(after)
         try:
+            self._remember(after)
             await self._uplinks.change(before, after)
         except BaseException as error:
-            self._catalog.remember(before)
+            self._remember(before)
             await asyncio.shield(self._go_back(after, before))
             if isinstance(error, FailedError):
                 raise FailedError(f"network {after.name} stays as it was: {error.message}", error.hint) from None
             raise
+
+    def _remember(self, network: Network) -> None:
+        """It, and the addresses of its instances that were chosen for them."""
+        self._catalog.remember(network)
+        self._table.forget_expanded()
+        members = [self._table.by_uuid(one.uuid) for one in self._members(network.name)]
+        self._kept.renew([one for one in members if one.phase is not Phase.DELETING])
 
     async def _go_back(self, tried: Network, before: Network) -> None:
         try:

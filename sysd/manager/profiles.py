@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from sysd.manager import hosts
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
-from sysd.manager.interfaces import remember_interfaces
+from sysd.manager.kept import Kept
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.quotas import Quotas
@@ -61,7 +61,9 @@ class Profiles:
         rules: Rules,
         lifecycle: Lifecycle,
         quotas: Quotas,
+        kept: Kept,
     ) -> None:
+        self._kept = kept
         self._catalog = catalog
         self._events = events
         self._operations = operations
@@ -162,7 +164,7 @@ class Profiles:
         users = [user for user in self.used_by(before) if user.phase is not Phase.DELETING]
         if after.devices != before.devices:
             hosts.check_devices(after.devices, self._catalog.find_network)
-        changed = [remember_interfaces(user, self._catalog.expand(user, look)) for user in users]
+        changed = [self._kept.remember(user, look) for user in users]
         self._rules.check(changed, look)
         for user in changed:
             self._quotas.check_room(self._catalog.expand(user, look))

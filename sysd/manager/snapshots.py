@@ -16,7 +16,7 @@ from sysd.manager import layers
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.guests import STOPPED
-from sysd.manager.interfaces import remember_interfaces
+from sysd.manager.kept import Kept
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
@@ -70,7 +70,9 @@ class Snapshots:
         stillness: Stillness,
         work: Layers,
         quotas: Quotas,
+        kept: Kept,
     ) -> None:
+        self._kept = kept
         self._store = store
         self._events = events
         self._operations = operations
@@ -222,7 +224,8 @@ class Snapshots:
             await self._layers.settle(place / layers.UPPER)
             restored = found.applied(instance)
             restored = replace(restored, config=restored.config | {RESTORE: found.name})
-            self._register.put(restored)
+            # An address that was chosen then may be another's by now.
+            self._register.put(self._kept.remember(restored))
         # From here on it is finished, now or at the next start.
         await see_through(self._finish_restore(restored))
 
@@ -230,7 +233,7 @@ class Snapshots:
         await self._layers.put_restored(instance)
         config = {key: value for key, value in instance.config.items() if key != RESTORE}
         restored = replace(instance, config=config)
-        self._register.commit((remember_interfaces(restored, self._table.expand(restored)),))
+        self._register.commit((self._kept.remember(restored),))
         self._events.publish(Event(Kind.INSTANCE_CHANGED, instance.name, instance.project, _RESTORED))
         self._lifecycle.hosts_changed()
         for left in (layers.OLD, layers.RESTORING):

@@ -122,6 +122,13 @@ def interface(version: int) -> Callable[[str], Interface]:
     return check
 
 
+def eui64(subnet: ipaddress.IPv6Network, hwaddr: str) -> ipaddress.IPv6Address:
+    """The address that an interface makes of its hardware address (RFC 4291, appendix A)."""
+    first, *rest = bytes.fromhex(hwaddr.replace(":", ""))
+    interface = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
+    return ipaddress.IPv6Address(subnet.network_address.packed[:8] + interface)
+
+
 def _usable(found: Address) -> bool:
     unusable = found.is_multicast or found.is_loopback or found.is_unspecified or found.is_link_local
     return not unusable and not (found.version == 4 and found.is_reserved)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sysd.model import names
+from sysd.model.devices.nic import with_chosen
 from sysd.model.instance import Instance
 from sysd.model.network import DEFAULT_NETWORK
 
@@ -45,5 +46,9 @@ def expand(instance: Instance, profiles: Iterable[Profile], defaults: Mapping[st
         config |= each.config
         devices |= each.devices
     devices |= instance.devices
-    shown = {name: dict(options) for name, options in devices.items() if options.get("type") != "none"}
+    shown = {
+        name: with_chosen(name, options, instance.config) if options.get("type") == "nic" else dict(options)
+        for name, options in devices.items()
+        if options.get("type") != "none"
+    }
     return replace(instance, config=config | instance.config, devices=shown)

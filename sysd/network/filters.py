@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sysd.model.addresses import Address, Subnet
+from sysd.model.addresses import Address, Subnet, eui64
 from sysd.network.expressions import ACCEPT, DROP, Rule, match, payload, prefix
 from sysd.network.firewall import holds
 from sysd.network.shaping import burst
@@ -121,7 +121,8 @@ def _of_ipv4(source: Source) -> Iterator[Rule]:
     yield [match(payload("arp", "saddr ip"), {"set": [*own, "0.0.0.0"]}, "!="), DROP]
     asks = [match(payload("ip", "saddr"), "0.0.0.0"), match(payload("ip", "daddr"), "255.255.255.255")]
     yield [*asks, match(payload("udp", "dport"), 67), ACCEPT]
-    yield [match(payload("ip", "saddr"), {"set": own}, "!="), DROP]
+    # Without any it has no IPv4 at all.
+    yield [match(payload("ip", "saddr"), {"set": own or ["0.0.0.0"]}, "!="), DROP]
 
 
 def _of_ipv6(source: Source) -> Iterator[Rule]:
@@ -154,10 +155,7 @@ def _of_rate(source: Source) -> Iterator[Rule]:
 
 
 def link_local(mac: str) -> ipaddress.IPv6Address:
-    """The address that an interface makes of its hardware address (RFC 4291, appendix A)."""
-    first, *rest = bytes.fromhex(mac.replace(":", ""))
-    interface = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
-    return ipaddress.IPv6Address(bytes.fromhex("fe80000000000000") + interface)
+    return eui64(ipaddress.IPv6Network("fe80::/64"), mac)
 
 
 def _icmpv6(kind: str) -> dict[str, Any]:

@@ -52,8 +52,9 @@ def test_one_limit_for_both_ways() -> None:
 
 def test_who_is_filtered_by_addresses_has_them() -> None:
     with pytest.raises(InvalidError, match=r"ipv6_filtering needs ipv6\.address"):
-        nic.check({"network": "net0", "security.ipv6_filtering": "true", "ipv4.address": "10.0.0.2"})
-    nic.check({"network": "net0", "security.ipv6_filtering": "false"})
+        nic.check({"nictype": "bridged", "parent": "br0", "security.ipv6_filtering": "true"})
+    nic.check({"nictype": "bridged", "parent": "br0", "security.ipv6_filtering": "true", "ipv6.address": "fd00::2"})
+    nic.check({"network": "net0", "security.ipv6_filtering": "true"})
 
 
 def test_sources() -> None:

@@ -94,7 +94,7 @@ _STATIC = frozenset({"ipvlan", "routed"})
 _OWN = _STATIC | {"bridged"}
 _BRIDGED = frozenset({"bridged"})
 _MAC_HELP = "Whether it can send by its own hardware address only."
-_IP_HELP = "Whether it can send by its own IPv{0} address only, which ipv{0}.address says; and by its hardware address."
+_IP_HELP = "Whether it can send by one IPv{0} address only, that of ipv{0}.address or a chosen one, and by its hwaddr."
 _ROUTES_HELP = "Networks behind the instance that the host has routes to, with commas between."
 _ADDRESS_HELP = "The guest's own addresses, with commas between; in a managed network one, which DHCP always gives it."
 
@@ -178,6 +178,21 @@ def routes(options: Mapping[str, str]) -> tuple[Subnet, ...]:
     return tuple(one for version in (4, 6) for one in subnets(version)(options.get(f"ipv{version}.routes", "")))
 
 
+def chosen_key(device: str, version: int) -> str:
+    """Under which an instance keeps the address that was chosen for an interface."""
+    return f"volatile.{device}.ipv{version}.address"
+
+
+def with_chosen(device: str, options: Mapping[str, str], config: Mapping[str, str]) -> dict[str, str]:
+    """An interface with the addresses that were chosen for it, if it has none of its own and needs them."""
+    found = dict(options)
+    for version, key in IP_FILTERING.items():
+        address = config.get(chosen_key(device, version), "")
+        if address and options.get("network") and boolean(options.get(key, "false")):
+            found.setdefault(f"ipv{version}.address", address)
+    return found
+
+
 def vlans(options: Mapping[str, str]) -> Vlans:
     """In which an interface is."""
     untagged, tagged = options.get("vlan"), options.get("vlan.tagged")
@@ -206,7 +221,7 @@ def filtered(options: Mapping[str, str]) -> tuple[bool, dict[int, tuple[Address,
 def _check_kept(options: Mapping[str, str]) -> None:
     elsewhere = options.get("vlan", BRIDGES_VLAN) != BRIDGES_VLAN
     for key in ("ipv4.address", "ipv6.address", "ipv4.routes", "ipv6.routes"):
-        if key in options and not options.get("network"):
+        if key in options and not options.get("network") and not _only_filtered_by(key, options):
             raise InvalidError(f"{key} needs a managed network", "whose DHCP, and whose routes, syscont looks after")
         if key in options and elsewhere:
             raise InvalidError(f"{key}: the network itself is not in VLAN {options['vlan']}", "unset vlan, or it")
@@ -214,5 +229,13 @@ def _check_kept(options: Mapping[str, str]) -> None:
         if len(addresses(options.get(key, ""))) > 1:
             raise InvalidError(f"{key}: DHCP gives one address only")
     for version, key in IP_FILTERING.items():
-        if boolean(options.get(key, "false")) and not options.get(f"ipv{version}.address"):
+        if boolean(options.get(key, "false")) and not (options.get("network") or options.get(f"ipv{version}.address")):
             raise InvalidError(f"{key} needs ipv{version}.address", "the one address that the instance may send by")
+
+
+def _only_filtered_by(key: str, options: Mapping[str, str]) -> bool:
+    """Whether an address is there for who may send by it, wherever the instance has it from."""
+    return any(
+        key == f"ipv{version}.address" and boolean(options.get(filtering, "false"))
+        for version, filtering in IP_FILTERING.items()
+    )
