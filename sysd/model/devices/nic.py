@@ -85,7 +85,7 @@ def _tagged(text: str) -> tuple[tuple[int, int], ...]:
 
 
 _vlan = integer(1, 4094)
-_ONE_VLAN = "a network of type macvlan or physical has vlan, too"
+_NETWORKS_HAVE_IT = "networks of type macvlan and physical have it"
 _EXTERNAL = "it is for OVN networks, which there are not yet"
 _MAAS = "MAAS is not spoken to"
 _ALL = frozenset(NICTYPES)
@@ -127,7 +127,7 @@ _TABLE = (
     *(
         (Key(name, anything, "", "", refused=why), _ALL)
         for why, names in {
-            _ONE_VLAN: ("gvrp",),
+            _NETWORKS_HAVE_IT: ("gvrp",),
             _EXTERNAL: ("ipv4.routes.external", "ipv6.routes.external"),
             "routes of other tables are not there yet": ("ipv4.host_table", "ipv6.host_table"),
             _MAAS: ("maas.subnet.ipv4", "maas.subnet.ipv6"),
@@ -158,7 +158,8 @@ def check(options: Mapping[str, str]) -> None:
         raise InvalidError("network is missing", f"or nictype, one of {', '.join(NICTYPES)}")
     for key in options:
         if key in _FOR and kind not in _FOR[key]:
-            raise InvalidError(f"{key} is not for nictype {kind}")
+            hint = _NETWORKS_HAVE_IT if key == "vlan" else ""
+            raise InvalidError(f"{key} is not for nictype {kind}", hint)
     if kind not in ("p2p", "routed") and not options.get("network") and not options.get("parent"):
         raise InvalidError("parent is missing", f"nictype {kind} needs a link of the host")
     if "limits.max" in options and ("limits.ingress" in options or "limits.egress" in options):
