@@ -64,10 +64,10 @@ def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def ethernet(name: str, source: str, kind: int, payload: bytes) -> dict[str, str]:
-    """A frame to everyone, by its name, which it has in it."""
+def ethernet(name: str, source: str, kind: int, payload: bytes, to: str = BROADCAST) -> dict[str, str]:
+    """A frame, to everyone unless it is said, by its name, which it has in it."""
     marked = payload if _mark(name) in payload else payload + _mark(name)
-    return {name: (_mac(BROADCAST) + _mac(source) + struct.pack(">H", kind) + marked).hex()}
+    return {name: (_mac(to) + _mac(source) + struct.pack(">H", kind) + marked).hex()}
 
 
 def _mark(name: str) -> bytes:
@@ -100,6 +100,12 @@ def arp(mac: str, address: str) -> bytes:
     """Who says that an address is its own."""
     own = _mac(mac) + ipaddress.IPv4Address(address).packed
     return struct.pack(">HHBBH", 1, 0x0800, 6, 4, 2) + own + own
+
+
+def arp_probe(mac: str, address: str) -> bytes:
+    """Who asks whether an address is free (RFC 5227)."""
+    head = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1)
+    return head + _mac(mac) + bytes(4) + bytes(6) + ipaddress.IPv4Address(address).packed
 
 
 def advertisement(target: str, mac: str, *before: bytes) -> bytes:
@@ -165,6 +171,8 @@ def by_hardware(mac: str) -> dict[str, str]:
         **nd("own-search", bytes([133, *bytes(7)]) + own),
         **nd("other-search", bytes([133, *bytes(7)]) + other),
         **in_parts("part-dhcp", mac, OTHER_MAC),
+        **nd("other-router", bytes([134, *bytes(15)]) + other),
+        **nd("other-redirect", bytes([137, *bytes(39)]) + b"\2\1" + _mac(OTHER_MAC)),
         **ethernet("own-mac", mac, 0x88B5, b""),
         **ethernet("other-mac", OTHER_MAC, 0x88B5, b""),
         **ethernet("own-arp", mac, 0x0806, arp(mac, "10.77.0.7")),
@@ -182,6 +190,10 @@ def by_ipv4(mac: str) -> dict[str, str]:
     once, twice = struct.pack(">HH", 5, 0x0800), struct.pack(">HHHH", 5, 0x8100, 5, 0x0800)
     return {
         **ip("own-ip", "10.77.0.7"),
+        **ip("is-server", "10.77.0.7", 67, 68),
+        **ethernet("probes-other", mac, 0x0806, arp_probe(mac, "10.77.0.9")),
+        **ethernet("probes-own", mac, 0x0806, arp_probe(mac, "10.77.0.7")),
+        **ethernet("snap", mac, 30, b"\xaa\xaa\3\0\0\0\x08\0" + ipv4("snap", "10.77.0.8")),
         **ip("other-ip", "10.77.0.8"),
         **asks("dhcp", mac, mac),
         **ip("no-address", "0.0.0.0", 68, 53),
@@ -211,10 +223,15 @@ def by_ipv6(mac: str, router: str) -> dict[str, str]:
         **ip("is-router", own, icmpv6(134, 16)),
         **ip("redirects", own, icmpv6(137, 40)),
         **ip("claims-behind", own, behind_options(advertisement("fe80::1", mac)), 60, "ff02::1"),
+        **ip("asks-as-other", link_local(OTHER_MAC), solicitation("fd77::9", b"\1\1" + _mac(mac))),
+        **ip("probes-other6", "::", solicitation("fd77::9", b"\x0e\1" + bytes(6))),
+        **ip("probes-own6", "::", solicitation("fd77::7", b"\x0e\1" + bytes(6))),
+        **ip("probes-link6", "::", solicitation("fe80::5", b"\x0e\1" + bytes(6))),
+        **ip("is-server6", "fd77::7", struct.pack(">HHHH", 547, 546, 64, 0), 17, "ff02::1"),
         **ip("asks-as-router", link_local(router), solicitation("fd77::9", b"\1\1" + _mac(mac))),
         **ip("asks", "fe80::5", solicitation("fd77::9", b"\1\1" + _mac(mac))),
         **ip("seeks-router", "fe80::5", icmpv6(133) + b"\1\1" + _mac(mac)),
-        **ip("is-it-free", "::", icmpv6(135, 24)),
+        **ip("is-it-free", "::", solicitation("fd77::7", b"")),
         **ip("dhcp6", "fe80::5", dhcp, 17, "ff02::1:2"),
         **ethernet("tagged6", mac, 0x8100, tagged),
     }
@@ -238,15 +255,16 @@ def test_its_own_hardware_address(lab: Lab, launch: Launch) -> None:
 def test_its_own_ipv4_address(lab: Lab, launch: Launch) -> None:
     one = filtered(lab, launch, f"{IPV4_FILTER}=true", "ipv4.address=10.77.0.7")
     mac = mac_of(one)
-    assert lab.arrived(one, by_ipv4(mac)) == {"own-ip", "own-claim", "dhcp"}
-    assert lab.arrived(one, by_hardware(mac)) == OWN_HARDWARE
+    assert lab.arrived(one, by_ipv4(mac)) == {"own-ip", "own-claim", "probes-own", "dhcp"}
+    assert lab.arrived(one, by_hardware(mac)) == OWN_HARDWARE - {"own-mac"}, "which is neither ARP nor IP"
     assert one.address() == "10.77.0.7"
     one.exec("ping", "-c1", "-W2", "10.77.0.9")
 
 
 def test_its_own_ipv6_address(lab: Lab, launch: Launch) -> None:
     one = filtered(lab, launch, f"{IPV6_FILTER}=true", "ipv6.address=fd77::7")
-    passes = {"own-ip6", "own-link", "own-nd", "own-link-nd", "asks", "seeks-router", "is-it-free", "dhcp6"}
+    passes = {"own-ip6", "own-link", "own-nd", "own-link-nd", "asks", "seeks-router", "dhcp6"}
+    passes |= {"is-it-free", "probes-own6", "probes-link6"}
     assert lab.arrived(one, by_ipv6(mac_of(one), lab.router)) == passes
     one.sh("ip -6 addr add fd77::7/64 dev eth0")
     until(lab.host, lambda: not one.exec("ping", "-6", "-c1", "-W1", "fd77::1", check=False).returncode)

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import logging
+
+from pyroute2.netlink.exceptions import NetlinkError
+
 from sysd.manager.hosts import Port
 from sysd.model import addresses, bridge
 from sysd.model.devices import nic
@@ -11,6 +15,8 @@ from sysd.model.network import Network
 from sysd.model.values import boolean
 from sysd.network import links, ports
 from sysd.network.bridges import Bridge, Route
+
+log = logging.getLogger(__name__)
 
 
 def bridge_of(network: Network, there: list[Port]) -> Bridge:
@@ -43,11 +49,18 @@ def own_routes(network: Network) -> tuple[Route, ...]:
 
 
 def put_back(index: int, there: list[Port]) -> None:
-    """Those who are in no bridge, into that of an index, and what holds for them as ports."""
-    options = {port.host_name: port.options for port in there}
-    for name in links.put_into_bridge(index, list(options)):
-        isolated = boolean(options[name].get(nic.ISOLATION, "false"))
-        ports.restore(name, nic.vlans(options[name]), isolated=isolated)
+    """Into the bridge of an index those who are in none, as they are once somebody deleted it; who put one into another
+    bridge meant it. One that is in it and down was left by a daemon that was killed."""
+    found = links.veths()
+    for port in there:
+        link = found.get(port.host_name)
+        if not link or (link.master, link.up) == (index, True) or link.master not in (0, index):
+            continue
+        try:
+            isolated = boolean(port.options.get(nic.ISOLATION, "false"))
+            ports.put(link.index, index, nic.vlans(port.options), isolated=isolated)
+        except (OSError, NetlinkError) as error:
+            log.warning("%s is not back in its network: %s", port, error)
 
 
 def external(network: Network) -> tuple[str, ...]:

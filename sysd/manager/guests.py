@@ -136,6 +136,11 @@ class Guests:
         found.close()
         self._background.run(self._machined.unregister(instance.machine))
 
+    async def leave_machined(self, instance: Instance) -> None:
+        """Before a guest is killed: machined stops the unit of a machine whose leader it finds dead, by which time the
+        unit may have been started anew."""
+        await self._machined.unregister(instance.machine)
+
     async def leave_consoles(self) -> None:
         """When the daemon ends: others read them until it is back."""
         running = [

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from sysd.manager import subnets
 from sysd.manager.table import Table
-from sysd.model.addresses import Address, Interface, Subnet, addresses, eui64
+from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap
 from sysd.model.devices.nic import OF_BRIDGES, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
 from sysd.model.network import Network
 from sysd.network.dnsmasq import Host
+from sysd.network.links import HostRoute
 
 Look = Callable[[str], Network | None]
 """The network of a name."""
@@ -50,9 +51,14 @@ class Port:
 
 def ports(instances: Iterable[Instance], network: str) -> Iterator[Port]:
     """All interfaces of expanded instances that are in a network."""
+    return (port for port in all_ports(instances) if port.options.get("network") == network)
+
+
+def all_ports(instances: Iterable[Instance]) -> Iterator[Port]:
+    """All interfaces of expanded instances."""
     for instance in instances:
         for device, options in instance.devices.items():
-            if options.get("type") == "nic" and options.get("network") == network:
+            if options.get("type") == "nic":
                 yield Port(instance, device, options)
 
 
@@ -125,30 +131,40 @@ def without_chosen(instance: Instance) -> Instance:
 
 
 def check_routes(
-    instances: Iterable[Instance], others: Iterable[Instance], networks: Iterable[Network], host: Iterable[Interface]
+    instances: Iterable[Instance], others: Iterable[Instance], networks: Iterable[Network], host: Iterable[HostRoute]
 ) -> None:
     """Raise InvalidError unless what is behind the interfaces of expanded instances is nowhere else: not in a network,
-    not where the host is itself, and not behind another of these, or of any of others."""
-    behind = list(_behind(instances))
-    taken = {subnet: f"network {one.name} has it" for one in networks for subnet in subnets.of(one)}
-    taken |= {one.network: "the host is in it" for one in host}
+    not where the host is itself or has a route to, and not behind another of these, or of any of others."""
+    behind, elsewhere = list(_behind(instances)), list(_behind(others))
+    for port, route in behind:
+        if not route.prefixlen:
+            what = f"{port}: ipv{route.version}.routes: {route} is everything"
+            raise InvalidError(what, "name the networks that are behind the instance")
+    check_networks_apart(networks, instances)
     for number, (port, route) in enumerate(behind):
         what = f"{port}: ipv{route.version}.routes: {route}"
-        if not route.prefixlen:
-            raise InvalidError(f"{what} is everything", "name the networks that are behind the instance")
-        for subnet, who in taken.items():
-            if subnet.version == route.version and subnet.overlaps(route):
-                raise InvalidError(f"{what} overlaps {subnet}", who)
-        for other, elsewhere in (*behind[:number], *_behind(others)):
-            if elsewhere.version == route.version and elsewhere.overlaps(route):
-                raise InvalidError(f"{what} overlaps {elsewhere}", f"which is behind {other}")
+        for known in host:
+            if known.to == route or (known.direct and overlap(known.to, route)):
+                raise InvalidError(f"{what} overlaps {known.to}", f"the host has it by {known.link}")
+        for other, its in (*behind[:number], *elsewhere):
+            if overlap(its, route):
+                raise InvalidError(f"{what} overlaps {its}", f"which is behind {other}")
+
+
+def check_networks_apart(networks: Iterable[Network], instances: Iterable[Instance]) -> None:
+    """Raise InvalidError when something is in one of networks and behind an instance, too."""
+    behind = list(_behind(instances))
+    for network in networks if behind else ():
+        for subnet in subnets.of(network):
+            for port, route in behind:
+                if overlap(subnet, route):
+                    what = f"{port}: ipv{route.version}.routes: {route} overlaps {subnet}"
+                    raise InvalidError(what, f"network {network.name} has it")
 
 
 def _behind(instances: Iterable[Instance]) -> Iterator[tuple[Port, Subnet]]:
-    for instance in instances:
-        for device, options in instance.devices.items():
-            if options.get("type") == "nic":
-                yield from ((Port(instance, device, options), route) for route in routes(options))
+    for port in all_ports(instances):
+        yield from ((port, route) for route in routes(port.options))
 
 
 def _check_address(network: Network, port: Port, address: Address) -> None:

@@ -75,8 +75,8 @@ def _has(instance: Instance, name: str, option: str) -> bool:
 def _has_host_name(expanded: Instance, name: str, kind: str) -> bool:
     """Whether it has one that fits: what was a bridge's port may have become something else."""
     kept = expanded.config.get(f"volatile.{name}.host_name", "")
-    fits = kept and (kind == "bridged" or not kept.startswith(links.PORT_PREFIX))
-    return bool(fits) or "host_name" in expanded.devices[name]
+    fits = kept.startswith(links.PORT_PREFIX if kind == "bridged" else links.END_PREFIX)
+    return fits or "host_name" in expanded.devices[name]
 
 
 async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
@@ -100,6 +100,9 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
     options = instance.devices[name]
     uplink = await _uplink(name, options, find_uplink)
     kind = uplink.kind
+    if "host_name" in options and links.is_foreign(options["host_name"]):
+        # What is left of an earlier run is deleted, and that would be.
+        raise FailedError(f"device {name}: host_name: the host has a link {options['host_name']} that is another's")
     return Nic(
         kind=kind,
         name=interface_name(instance, name),
@@ -126,12 +129,11 @@ def sources(instance: Instance) -> list[Source]:
         options = instance.devices[name]
         by_mac, own = model.filtered(options)
         egress = model.rates(options)[1]
-        if by_mac or egress:
+        if by_mac or egress or "host_name" in options:
             mac = hardware_address(instance, name) if by_mac else ""
             port = model.nictype(options) == "bridged"
-            bridge = links.hardware_address(options.get("network") or options["parent"]) if port and own else ""
             host_name, behind = host_interface_name(instance, name), model.routes(options)
-            found.append(Source(host_name, port, mac.lower(), own, egress, bridge, behind))
+            found.append(Source(host_name, port, mac.lower(), own, egress, behind))
     return found
 
 

@@ -252,6 +252,7 @@ class Lifecycle:
         """Its main process, with which its PID namespace ends; what tidies up after it is to run to its end. Never
         while it is frozen: systemd would wait for ever for the thaw of what died meanwhile."""
         await self._thaw_to_stop(instance)
+        await self._guests.leave_machined(instance)
         with contextlib.suppress(BusError):
             await self._systemd.kill_unit(instance.unit, signal.SIGKILL, "main")
 

@@ -12,7 +12,7 @@ from typing import Any
 from sysd.manager import leases, subnets
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
-from sysd.manager.hosts import check_kept, check_routes, ports, without_chosen
+from sysd.manager.hosts import check_kept, check_networks_apart, ports, without_chosen
 from sysd.manager.kept import Kept
 from sysd.manager.leases import Lease
 from sysd.manager.operations import Handle, Operations
@@ -219,7 +219,7 @@ class Networks:
         others = [other for other in self._catalog.networks() if other.name != network.name]
         forwards.check(network, others)
         subnets.check(network, others, [one for one in elsewhere if not _is_of(one.ip, others)])
-        check_routes(map(self._table.expanded, self._table.all()), (), [network], ())
+        check_networks_apart([network], map(self._table.expanded, self._table.all()))
         await dnsmasq.check(network)
 
     # changing

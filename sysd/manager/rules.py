@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sysd.manager.catalog import Catalog, Lookup
-from sysd.manager.hosts import check_devices, check_kept, check_routes
+from sysd.manager.hosts import all_ports, check_devices, check_kept, check_routes
 from sysd.manager.ids import Ids
 from sysd.manager.quotas import Quotas
 from sysd.manager.table import Table
 from sysd.model.devices.nic import routes
-from sysd.model.errors import NotFoundError
+from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, Phase
 from sysd.model.project import Project
 from sysd.model.restrictions import check_limits, check_restrictions
@@ -28,6 +28,7 @@ class Rules:
     def check(self, changed: Sequence[Instance], look: Lookup | None = None) -> None:
         """Raise DeniedError, or InvalidError, unless each of changed, in place of what it is now, is what its project
         allows once its profiles are merged into it, and can be kept apart. look: see Catalog.expand."""
+        everyone: list[Instance] = []
         for name in {instance.project for instance in changed}:
             merged = [self._catalog.expand(one, look) for one in changed if one.project == name and _stays(one)]
             if not merged:
@@ -39,10 +40,13 @@ class Rules:
                 self._quotas.check(instance)
                 check_devices(instance.devices, self._catalog.find_network)
                 check_restrictions(project, instance)
-            self._check_kept(changed, merged)
-            self._check_routes(changed, merged)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])
+            everyone += merged
+        # Networks are there for all projects.
+        self._check_kept(changed, everyone)
+        self._check_routes(changed, everyone)
+        self._check_links(changed, everyone)
 
     def _check_profiles(self, project: Project, instances: Iterable[Instance], look: Lookup) -> None:
         """Without a profile that is gone, an instance would be something else than its owner said."""
@@ -67,10 +71,25 @@ class Rules:
         devices = [device for instance in merged for device in instance.devices.values()]
         if not any(device.get("type") == "nic" and routes(device) for device in devices):
             return
-        networks = self._catalog.networks()
-        ours = {links.interface_index(network.link) for network in networks}
-        host = [address for index, address in links.own_addresses() if index not in ours]
-        check_routes(merged, self._all_but(changed), networks, host)
+        others, networks = self._all_but(changed), self._catalog.networks()
+        ours = {network.link for network in networks if network.is_bridge}
+        ours |= {port.host_name for port in all_ports([*merged, *others])}
+        check_routes(merged, others, networks, [one for one in links.host_routes() if one.link not in ours])
+
+    def _check_links(self, changed: Sequence[Instance], merged: Sequence[Instance]) -> None:
+        """The names that somebody chose for links of the host's are nobody else's."""
+        chosen = [port for port in all_ports(merged) if "host_name" in port.options]
+        if not chosen:
+            return
+        before = [self._table.expanded(one) for one in map(self._table.find_uuid, (i.uuid for i in changed)) if one]
+        own = {(port.instance.uuid, port.host_name) for port in all_ports(before)}
+        owners = {port.host_name: port for port in all_ports(self._all_but(changed))}
+        for port in chosen:
+            other = owners.setdefault(port.host_name, port)
+            if other is not port:
+                raise InvalidError(f"{port}: host_name: {port.host_name} is taken", f"by {other}")
+            if (port.instance.uuid, port.host_name) not in own and links.interface_index(port.host_name):
+                raise InvalidError(f"{port}: host_name: the host has a link {port.host_name} already")
 
     def _all_but(self, changed: Sequence[Instance]) -> list[Instance]:
         uuids = {instance.uuid for instance in changed}

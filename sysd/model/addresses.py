@@ -122,6 +122,10 @@ def interface(version: int) -> Callable[[str], Interface]:
     return check
 
 
+def overlap(one: Subnet, other: Subnet) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
 def eui64(subnet: ipaddress.IPv6Network, hwaddr: str) -> ipaddress.IPv6Address:
     """The address that an interface makes of its hardware address (RFC 4291, appendix A)."""
     first, *rest = bytes.fromhex(hwaddr.replace(":", ""))

@@ -110,7 +110,7 @@ def _nic_refusal(project: Project, device: Mapping[str, str]) -> str:
     if allowed == "block" or (allowed == "managed" and not network):
         return f"restricted.devices.nic is {allowed}"
     if allowed == "managed" and (key := next((key for key in NOT_MANAGED if key in device), "")):
-        return f"restricted.devices.nic is managed, and {key} leads out of the network"
+        return f"restricted.devices.nic is managed, and {key} is beyond the network"
     access = [name.strip() for name in project.allows("networks.access").split(",") if name.strip()]
     # An interface of its own making can reach any network that its parent is in.
     if access and network not in access:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import os
+import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -14,11 +16,14 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from sysd.model.addresses import Address, Interface, Subnet
 from sysd.model.errors import FailedError
-from sysd.network import links
-from sysd.network.links import IFA_F_NODAD, RT_SCOPE_UNIVERSE
+from sysd.network import links, netlink
+from sysd.network.links import IFA_F_NODAD, NLM_REQUEST_ACK, RT_SCOPE_UNIVERSE
+from sysd.network.netlink import attribute, message, nested
 
 log = logging.getLogger(__name__)
 
+_RTM_NEWLINK, _LINKINFO, _KIND, _DATA, _MULTI_BOOLOPT = 16, 18, 1, 2, 46
+_NO_LL_LEARN = 1 << 0
 RTPROT_SYSCONT = 115
 """Whose routes ours are (rtnetlink(7), rtm_protocol): nobody's in iproute2's rt_protos."""
 _FAMILIES = {4: 2, 6: 10}
@@ -54,12 +59,13 @@ def ensure(bridge: Bridge) -> int:
     index = _find_or_make(bridge)
     links.accept_no_router(bridge.name)
     links.tell_vlans_apart(index)
+    netlink.ask(0, _learn_no_more(index))
     with IPRoute() as route:
         _set_up(route, index, bridge)
         _set_addresses(route, index, bridge.addresses)
     refused = set_routes(index, (*bridge.routes, *bridge.behind))
     if lost := next((one for one in bridge.routes if one in refused), None):
-        raise FailedError(f"the host has a route to {lost.to} already", f"ipv{lost.to.version}.routes names it")
+        raise FailedError(f"ipv{lost.to.version}.routes: {refused[lost]}")
     for port in bridge.ports:
         put(port, index)
     return index
@@ -86,6 +92,13 @@ def _set_up(route: IPRoute, index: int, bridge: Bridge) -> None:
     route.link("set", index=index, state="up", **wanted)
 
 
+def _learn_no_more(index: int) -> bytes:
+    """From frames that the bridge takes for itself, which no filter sees: who sent them is who he says he is not."""
+    options = attribute(_MULTI_BOOLOPT, struct.pack("=II", _NO_LL_LEARN, _NO_LL_LEARN))
+    info = nested(_LINKINFO, attribute(_KIND, b"bridge\0"), nested(_DATA, options))
+    return message(_RTM_NEWLINK, NLM_REQUEST_ACK, struct.pack("=BxHiII", 0, 0, index, 0, 0) + info)
+
+
 def _set_addresses(route: IPRoute, index: int, wanted: tuple[Interface, ...]) -> None:
     present = {address for _, address in links.own_addresses(index)}
     for gone in present - set(wanted):
@@ -97,28 +110,30 @@ def _set_addresses(route: IPRoute, index: int, wanted: tuple[Interface, ...]) ->
             route.addr("add", index=index, address=str(new.ip), prefixlen=new.network.prefixlen, **flags)
 
 
-def set_routes(index: int, wanted: Collection[Route]) -> list[Route]:
-    """Let a bridge's routes be these, which others do not have; returns those that they have, and logs them."""
-    refused = []
+def set_routes(index: int, wanted: Collection[Route]) -> dict[Route, str]:
+    """Let a bridge's routes be these, which others do not have; logs and returns those that can't be, and why."""
+    refused: dict[Route, str] = {}
     with IPRoute() as route:
         for version in _FAMILIES if links.has_ipv6() else (4,):
             present = _routes(route, index, version)
             of_version = {one for one in wanted if one.to.version == version}
             for gone in present - of_version:
                 route.route("del", **_said(index, gone))
-            refused += [new for new in of_version - present if not _add(route, index, new)]
+            for new in of_version - present:
+                if why := _add(route, index, new):
+                    log.warning("%s", why)
+                    refused[new] = why
     return refused
 
 
-def _add(route: IPRoute, index: int, new: Route) -> bool:
+def _add(route: IPRoute, index: int, new: Route) -> str:
     try:
         route.route("add", **_said(index, new))
     except NetlinkError as error:
-        if error.code != errno.EEXIST:
-            raise
-        log.warning("the host has a route to %s already, which stays", new.to)
-        return False
-    return True
+        if error.code == errno.EEXIST:
+            return f"the host has a route to {new.to} already, which stays"
+        return f"no route to {new.to}: {os.strerror(error.code)}"
+    return ""
 
 
 def _said(index: int, one: Route) -> dict[str, object]:
@@ -129,10 +144,10 @@ def _said(index: int, one: Route) -> dict[str, object]:
 
 def _routes(route: IPRoute, index: int, version: int) -> set[Route]:
     found = set()
-    for message in route.get_routes(family=_FAMILIES[version], oif=index):
-        if message["proto"] == RTPROT_SYSCONT:
-            via = message.get_attr("RTA_GATEWAY")
-            to = ipaddress.ip_network(f"{message.get_attr('RTA_DST')}/{message['dst_len']}")
+    for each in route.get_routes(family=_FAMILIES[version], oif=index):
+        if each["proto"] == RTPROT_SYSCONT:
+            via = each.get_attr("RTA_GATEWAY")
+            to = ipaddress.ip_network(f"{each.get_attr('RTA_DST')}/{each['dst_len']}")
             found.add(Route(to, ipaddress.ip_address(via) if via else None))
     return found
 

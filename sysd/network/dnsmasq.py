@@ -76,6 +76,8 @@ def arguments(network: Network, host_name: str) -> list[str]:
         "--except-interface=lo",
         "--no-ping",
         "--dhcp-authoritative",
+        # Or one instance could say that it is another, or many.
+        "--dhcp-ignore-clid",
         "--dhcp-no-override",
         "--dhcp-rapid-commit",
         f"--dhcp-leasefile={lease_file(network.name)}",

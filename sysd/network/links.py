@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import ipaddress
 import os
 import secrets
 import socket
-import struct
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,22 +15,22 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from sysd.model.addresses import Interface
+from sysd.model.addresses import Interface, Subnet
 
 NLM_REQUEST_ACK = 0x1 | 0x4
 NLM_CREATE_EXCL = 0x400 | 0x200
 IFF_UP = 1
 IFA_F_NODAD = 0x02
 RT_SCOPE_UNIVERSE = 0
+RT_TABLE_MAIN = 254
+RTPROT_KERNEL = 2
 VLAN_FLAG_GVRP = 0x2
-_SIOCGIFHWADDR = 0x8927
-_ARPHRD_ETHER = 1
 
 CONTAINER_INTERFACE_NAME = "host0"
 """The name that systemd's container interface gives a guest's link; ours has it as an alternative name."""
 
-PORT_PREFIX = "vethsc"
-"""By which data/udev/99-syscont.rules knows ports of bridges."""
+PORT_PREFIX, END_PREFIX = "vethsc", "vethsp"
+"""By which data/udev/99-syscont.rules and the firewall know ports of bridges, and the latter other ends of guests'."""
 
 _SYSCTL = Path("/proc/sys/net")
 
@@ -45,7 +42,7 @@ def random_mac() -> str:
 
 def random_host_name(*, port: bool) -> str:
     """Name of the host's side of a veth pair, at most 15 bytes as interface names must be. port: of a bridge."""
-    return (PORT_PREFIX if port else "veth") + secrets.token_hex(4)
+    return (PORT_PREFIX if port else END_PREFIX) + secrets.token_hex(4)
 
 
 def interface_index(name: str) -> int:
@@ -57,26 +54,28 @@ def interface_index(name: str) -> int:
         return 0
 
 
-def hardware_address(name: str) -> str:
-    """Of a link (netdevice(7)); empty when there is none of that name, or it has none."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
-        except OSError:
-            return ""
-    kind, address = struct.unpack_from("=H6s", answer, 16)
-    return address.hex(":") if kind == _ARPHRD_ETHER else ""
+@dataclass(frozen=True, slots=True)
+class Veth:
+    index: int
+    master: int
+    up: bool
 
 
-def put_into_bridge(index: int, names: Collection[str]) -> list[str]:
-    """Those of the links that are there and in no bridge; who put one elsewhere meant it. Returns which these were."""
-    found = []
+def veths() -> dict[str, Veth]:
+    """All of the host's, by name."""
+    found = {}
     with IPRoute() as route:
-        for message in route.get_links() if names else ():
-            if (name := message.get_attr("IFLA_IFNAME")) in names and not message.get_attr("IFLA_MASTER"):
-                route.link("set", index=message["index"], master=index)
-                found.append(name)
+        for message in route.get_links():
+            info = message.get_attr("IFLA_LINKINFO")
+            if info and info.get_attr("IFLA_INFO_KIND") == "veth":
+                up, master = bool(message["flags"] & IFF_UP), message.get_attr("IFLA_MASTER") or 0
+                found[message.get_attr("IFLA_IFNAME")] = Veth(message["index"], master, up)
     return found
+
+
+def is_foreign(name: str) -> bool:
+    """Whether the host has a link of that name that can't be the end of a guest's."""
+    return bool(interface_index(name)) and name not in veths()
 
 
 def used_networks() -> list[ipaddress.IPv4Network]:
@@ -95,6 +94,29 @@ def own_addresses(index: int = 0) -> list[tuple[int, Interface]]:
             for message in found
             if message["scope"] == RT_SCOPE_UNIVERSE
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    """link: the name of that which it leads out of; direct: to where the host is itself."""
+
+    to: Subnet
+    link: str
+    direct: bool
+
+
+def host_routes() -> list[HostRoute]:
+    """Of its main table, but for default ones."""
+    found = []
+    with IPRoute() as route:
+        names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in route.get_links()}
+        for message in route.get_routes(table=RT_TABLE_MAIN):
+            to = message.get_attr("RTA_DST")
+            if to and message["dst_len"]:
+                subnet = ipaddress.ip_network(f"{to}/{message['dst_len']}", strict=False)
+                direct = message["proto"] == RTPROT_KERNEL
+                found.append(HostRoute(subnet, names.get(message.get_attr("RTA_OIF"), ""), direct))
+    return found
 
 
 def has_ipv6() -> bool:
@@ -117,7 +139,8 @@ def enable_forwarding(version: int) -> None:
         return
     for link in os.listdir(_SYSCTL / "ipv6/conf"):
         accept_ra = _SYSCTL / "ipv6/conf" / link / "accept_ra"
-        if link != "all" and accept_ra.read_text().strip() == "1":
+        # Not the default of links that are yet to come, guests' among them.
+        if link not in ("all", "default") and accept_ra.read_text().strip() == "1":
             _write(accept_ra, "2")
     _write(everything, "1")
 

@@ -99,10 +99,14 @@ def _veth(nic: Nic, guest_fd: int) -> Requests:
     if nic.kind == "bridged":
         attributes.append(("IFLA_MASTER", nic.parent))
     attributes.append(_info("veth", {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}))
-    add = (HOST, _link(RTM_NEWLINK, attributes, NLM_CREATE_EXCL, {"flags": IFF_UP, "change": IFF_UP}))
+    up, port = {"flags": IFF_UP, "change": IFF_UP}, _port(nic)
+    # A guest that runs must not be there before its port is what it is to be.
+    add = (HOST, _link(RTM_NEWLINK, attributes, NLM_CREATE_EXCL, {} if port else up))
+    if port:
+        port.append((HOST, _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.host_name)], 0, up)))
     tune = (_limit(nic),)
     if nic.kind != "routed":
-        return Requests((gone, add, *_port(nic), *_behind(nic)), (gone,), tune)
+        return Requests((gone, add, *port, *_behind(nic)), (gone,), tune)
     proxied, undo = _proxied(nic)
     steps = (gone, add, *_router(nic), *_behind(nic), *proxied, *_static(nic, nic.routers))
     return Requests(steps, (gone, *undo), tune)

@@ -7,12 +7,16 @@ linux/if_bridge.h.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
 from sysd.model.devices.nic import Vlans
 from sysd.network import netlink
-from sysd.network.links import NLM_REQUEST_ACK, interface_index
+from sysd.network.links import NLM_REQUEST_ACK
 from sysd.network.netlink import attribute, message, nested
 
 _ROUTE = 0
@@ -40,10 +44,19 @@ def requests(index: int, vlans: Vlans, *, isolated: bool) -> list[bytes]:
     return found
 
 
-def restore(link: str, vlans: Vlans, *, isolated: bool) -> None:
-    """Of a port that was put into a bridge anew; raises OSError."""
-    for each in requests(interface_index(link), vlans, isolated=isolated):
-        netlink.ask(_ROUTE, each)
+def put(index: int, bridge: int, vlans: Vlans, *, isolated: bool) -> None:
+    """Into a bridge, down until it is what is said; raises OSError or NetlinkError, and then it is in none."""
+    with IPRoute() as route:
+        try:
+            route.link("set", index=index, state="down")
+            route.link("set", index=index, master=bridge)
+            for each in requests(index, vlans, isolated=isolated):
+                netlink.ask(_ROUTE, each)
+            route.link("set", index=index, state="up")
+        except BaseException:
+            with contextlib.suppress(NetlinkError):
+                route.link("set", index=index, master=0)
+            raise
 
 
 def _vlans(kind: int, index: int, numbers: tuple[int, int], flags: int = 0) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Word of tables of nftables that are gone, whoever took them away (linux/netfilter/nf_tables.h)."""
+"""Word of tables of nftables of which something is gone, whoever took it away (linux/netfilter/nf_tables.h)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 _NETLINK_NETFILTER, _GROUP = 12, 7
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
-_DELTABLE = 10 << 8 | 2
+_GONE = {10 << 8 | kind for kind in (2, 5, 8)}
+"""A table, a chain, a rule."""
 _NAME, _HEAD = 1, 20
 _ROOM = 1 << 21
 """Bytes of news that may wait for us."""
@@ -47,7 +48,7 @@ def tables_gone(news: bytes) -> Iterator[str]:
     at = 0
     while at + _HEAD <= len(news):
         size, kind = struct.unpack_from("=IH", news, at)
-        if kind == _DELTABLE:
+        if kind in _GONE:
             yield from _names(news[at + _HEAD : at + size])
         at += max(_HEAD, size + -size % 4)
 

@@ -69,7 +69,7 @@ def test_sources() -> None:
 
 def test_tables() -> None:
     """Of the families that there are rules for; both are removed first, so that a change of kind leaves nothing."""
-    wanted = filters.rules([Source("vethsc1", True, MAC), Source("veth2", False, egress=8 * 10**6)])
+    wanted = filters.rules([Source("vethsc1", True, MAC), Source("vethsp2", False, egress=8 * 10**6)])
     assert list(wanted) == ["bridge", "inet"]
     commands = filters.transaction("0-1", wanted)["nftables"]
     gone = [each["delete"]["table"]["family"] for each in commands if "delete" in each]
@@ -80,7 +80,7 @@ def test_tables() -> None:
     assert all(rule[0]["match"]["left"] == {"meta": {"key": "iifname"}} for rule in rules)
     assert json.dumps(rules[-1]) == json.dumps(
         [
-            {"match": {"left": {"meta": {"key": "iifname"}}, "op": "==", "right": "veth2"}},
+            {"match": {"left": {"meta": {"key": "iifname"}}, "op": "==", "right": "vethsp2"}},
             {
                 "limit": {
                     "rate": 10**6, "per": "second", "rate_unit": "bytes", "burst": shaping.LEAST_BURST,
@@ -90,6 +90,8 @@ def test_tables() -> None:
             {"drop": None},
         ]
     )  # fmt: skip
+    named = filters.rules([Source("lan0", True), Source("wan0", False)])
+    assert [rule[0]["match"]["right"] for rule in named["inet"]] == ["lan0", "wan0", "wan0"]
     assert filters.transaction("0-1", {}) == filters.removal(filters.table_name("0-1"))
 
 

@@ -399,15 +399,17 @@ def test_isolation_is_asked_for_once_the_port_is_there() -> None:
         return nics.requests(nics.Nic("bridged", "eth0", "veth1", parent=3, isolated=isolated), 100, 101).plug
 
     plain, isolated = steps(isolated=False), steps(isolated=True)
-    assert isolated[:-1] == plain
-    (side, request) = isolated[-1]
+    assert len(plain) == 2
+    gone, add, (side, request), up = isolated
+    assert (gone, add[0], up[0]) == (plain[0], "host", "host")
+    flags = [struct.unpack_from("=I", bytes.fromhex(each), 24)[0] & 1 for _, each in (plain[1], add, up)]
+    assert flags == [1, 0, 1], "the port is up once it is isolated"
     assert request.startswith("@veth1:20:")
     message = ifinfmsg(bytes.fromhex(request.rpartition(":")[2]))
     message.decode()
     info = message.get_attr("IFLA_LINKINFO")
     assert (side, info.get_attr("IFLA_INFO_SLAVE_KIND")) == ("host", "bridge")
     assert info.get_attr("IFLA_INFO_SLAVE_DATA").get_attr("IFLA_BRPORT_ISOLATED") == 1
-
 
 
 def test_tables_that_are_gone_are_named() -> None:

@@ -138,8 +138,8 @@ _TABLE = (
 )  # fmt: skip
 OPTIONS = tuple(key for key, _ in _TABLE)
 _FOR = {key.name: types for key, types in _TABLE}
-NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged")
-"""What leads out of the network that an interface is in, and is not for who may use managed networks only."""
+NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name")
+"""What is beyond the network that an interface is in, and is not for who may use managed networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
 """What an interface has in networks of type bridge, and not in those of other types."""
 
@@ -166,6 +166,7 @@ def check(options: Mapping[str, str]) -> None:
         raise InvalidError("limits.max stands for limits.ingress and limits.egress", "unset it, or both of them")
     if kind == "bridged":
         _check_kept(options)
+        _check_vlans(vlans(options))
         if "vlan.tagged" in options and filtered(options)[0]:
             raise InvalidError("vlan.tagged: filters do not look into what has a tag", "set only one of these")
     if kind == "ipvlan" and options.get("mode", "l3s") == "l3s":
@@ -217,6 +218,12 @@ def filtered(options: Mapping[str, str]) -> tuple[bool, dict[int, tuple[Address,
         if boolean(options.get(key, "false"))
     }
     return bool(by_version) or boolean(options.get(MAC_FILTERING, "false")), by_version
+
+
+def _check_vlans(wanted: Vlans) -> None:
+    untagged = int(BRIDGES_VLAN) if wanted.untagged is None else wanted.untagged
+    if any(first <= untagged <= last for first, last in wanted.tagged):
+        raise InvalidError(f"vlan.tagged: it is in VLAN {untagged} without a tag", "leave that out, or set vlan=none")
 
 
 def _check_kept(options: Mapping[str, str]) -> None:
