@@ -14,6 +14,7 @@ from pathlib import Path
 
 from systemd import daemon, journal
 
+from sysd import __version__
 from sysd.dbus.manager import NAME, ManagerObject
 from sysd.dbus.polkit import Polkit
 from sysd.guestapi.door import Door
@@ -63,7 +64,9 @@ class Daemon:
         ManagerObject(manager, authority).serve(bus)
         await bus.request_name(NAME)
         gc.freeze()
-        daemon.notify(f"READY=1\nSTATUS={len(manager.table.all())} instances")
+        known = f"{len(manager.table.all())} instances"
+        daemon.notify(f"READY=1\nSTATUS={known}")
+        log.info("syscontd %s has %s", __version__, known)
         manager.autostart()
         try:
             await self._until_stopped(bus)
