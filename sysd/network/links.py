@@ -66,16 +66,22 @@ def veths() -> dict[str, Veth]:
     found = {}
     with IPRoute() as route:
         for message in route.get_links():
-            info = message.get_attr("IFLA_LINKINFO")
-            if info and info.get_attr("IFLA_INFO_KIND") == "veth":
+            if _kind(message) == "veth":
                 up, master = bool(message["flags"] & IFF_UP), message.get_attr("IFLA_MASTER") or 0
                 found[message.get_attr("IFLA_IFNAME")] = Veth(message["index"], master, up)
     return found
 
 
 def is_foreign(name: str) -> bool:
-    """Whether the host has a link of that name that can't be the end of a guest's."""
-    return bool(interface_index(name)) and name not in veths()
+    """Whether the host has a link of that name that can't be the end of a guest's. Asked once: one may be going."""
+    with IPRoute() as route:
+        found = [message for message in route.get_links() if message.get_attr("IFLA_IFNAME") == name]
+    return any(_kind(message) != "veth" for message in found)
+
+
+def _kind(message: Any) -> str:
+    info = message.get_attr("IFLA_LINKINFO")
+    return str(info.get_attr("IFLA_INFO_KIND")) if info else ""
 
 
 def used_networks() -> list[ipaddress.IPv4Network]:
