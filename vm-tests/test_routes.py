@@ -172,6 +172,8 @@ def test_links_are_nobody_elses(host: Host, network: str, launch: Launch, option
     assert "lan7 is taken" in syscont(host, "copy", first.name, "twin", check=False).stderr
     first.do("restart", "--force")
     first.do("stop", "--force")
+    # The kernel takes a guest's links away some time after it.
+    until(host, lambda: "lan7" not in host.sh("ip -o link"))
     host.sh("ip link add lan7 type bridge")
     refused = syscont(host, "start", first.name, check=False).stderr
     assert "host_name: the host has a link lan7 that is another's" in refused
