@@ -77,7 +77,7 @@ def _find_or_make(bridge: Bridge) -> int:
             # A set address stays when ports come and go.
             address = bridge.hwaddr or links.random_mac()
             route.link("add", ifname=bridge.name, kind="bridge", address=address)
-        elif not route.link_lookup(ifname=bridge.name, kind="bridge"):
+        elif not links.is_bridge(bridge.name):
             raise FailedError(f"the host has a link {bridge.name} that is no bridge", "a network has that name")
     return links.interface_index(bridge.name)
 
@@ -144,7 +144,7 @@ def _said(index: int, one: Route) -> dict[str, object]:
 
 def _routes(route: IPRoute, index: int, version: int) -> set[Route]:
     found = set()
-    for each in route.get_routes(family=_FAMILIES[version], oif=index):
+    for each in links.whole(lambda: route.get_routes(family=_FAMILIES[version], oif=index)):
         if each["proto"] == RTPROT_SYSCONT:
             via = each.get_attr("RTA_GATEWAY")
             to = ipaddress.ip_network(f"{each.get_attr('RTA_DST')}/{each['dst_len']}")
@@ -178,7 +178,7 @@ def bounce(index: int, but: tuple[str, ...]) -> None:
     with IPRoute() as route:
         ports = [
             message["index"]
-            for message in route.get_links()
+            for message in links.whole(route.get_links)
             if message.get_attr("IFLA_MASTER") == index and message.get_attr("IFLA_IFNAME") not in but
         ]
         for state in ("down", "up"):

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
 import secrets
 import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from sysd.model.addresses import Interface, Subnet
 
@@ -32,6 +34,8 @@ CONTAINER_INTERFACE_NAME = "host0"
 PORT_PREFIX, END_PREFIX = "vethsc", "vethsp"
 """By which data/udev/99-syscont.rules and the firewall know ports of bridges, and the latter other ends of guests'."""
 
+DUMPS = 20
+"""How often one is asked for before it is taken for a failure."""
 _SYSCTL = Path("/proc/sys/net")
 
 
@@ -54,6 +58,26 @@ def interface_index(name: str) -> int:
         return 0
 
 
+def whole(dump: Callable[[], Iterable[Any]]) -> list[Any]:
+    """What a dump of the kernel's gives; asked for again when what it is about changed meanwhile (NLM_F_DUMP_INTR)."""
+    for _ in range(DUMPS - 1):
+        with contextlib.suppress(NetlinkDumpInterrupted):
+            return list(dump())
+    return list(dump())
+
+
+def kind_of(name: str) -> str | None:
+    """bridge, veth, vlan...; empty for hardware's and others that have none, None when there is no such link."""
+    index = interface_index(name)
+    try:
+        with IPRoute() as route:
+            return _kind(next(iter(route.get_links(index)))) if index else None
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Veth:
     index: int
@@ -65,7 +89,7 @@ def veths() -> dict[str, Veth]:
     """All of the host's, by name."""
     found = {}
     with IPRoute() as route:
-        for message in route.get_links():
+        for message in whole(route.get_links):
             if _kind(message) == "veth":
                 up, master = bool(message["flags"] & IFF_UP), message.get_attr("IFLA_MASTER") or 0
                 found[message.get_attr("IFLA_IFNAME")] = Veth(message["index"], master, up)
@@ -73,10 +97,8 @@ def veths() -> dict[str, Veth]:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether the host has a link of that name that can't be the end of a guest's. Asked once: one may be going."""
-    with IPRoute() as route:
-        found = [message for message in route.get_links() if message.get_attr("IFLA_IFNAME") == name]
-    return any(_kind(message) != "veth" for message in found)
+    """Whether the host has a link of that name that can't be the end of a guest's."""
+    return kind_of(name) not in (None, "veth")
 
 
 def _kind(message: Any) -> str:
@@ -87,14 +109,15 @@ def _kind(message: Any) -> str:
 def used_networks() -> list[ipaddress.IPv4Network]:
     """IPv4 networks that the host has a route or an address in."""
     with IPRoute() as route:
-        found = [(message.get_attr("RTA_DST"), message["dst_len"]) for message in route.get_routes(family=2)]
+        messages = whole(lambda: route.get_routes(family=2))
+    found = [(message.get_attr("RTA_DST"), message["dst_len"]) for message in messages]
     return [ipaddress.IPv4Network(f"{address}/{length}", strict=False) for address, length in found if address]
 
 
 def own_addresses(index: int = 0) -> list[tuple[int, Interface]]:
     """Indexes of links, of all or of one, with the addresses that they have and that hold beyond the link."""
     with IPRoute() as route:
-        found = route.get_addr(index=index) if index else route.get_addr()
+        found = whole(lambda: route.get_addr(index=index) if index else route.get_addr())
         return [
             (message["index"], ipaddress.ip_interface(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"))
             for message in found
@@ -115,8 +138,8 @@ def host_routes() -> list[HostRoute]:
     """Of its main table, but for default ones."""
     found = []
     with IPRoute() as route:
-        names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in route.get_links()}
-        for message in route.get_routes(table=RT_TABLE_MAIN):
+        names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in whole(route.get_links)}
+        for message in whole(lambda: route.get_routes(table=RT_TABLE_MAIN)):
             to = message.get_attr("RTA_DST")
             if to and message["dst_len"]:
                 subnet = ipaddress.ip_network(f"{to}/{message['dst_len']}", strict=False)
@@ -157,8 +180,7 @@ def _write(path: Path, value: str) -> None:
 
 
 def is_bridge(name: str) -> bool:
-    with IPRoute() as route:
-        return bool(route.link_lookup(ifname=name, kind="bridge"))
+    return kind_of(name) == "bridge"
 
 
 def tells_vlans_apart(index: int) -> bool:
@@ -200,7 +222,7 @@ def make_vlan(name: str, parent: int, number: int, *, gvrp: bool) -> None:
     with IPRoute() as route:
         options = {"vlan_flags": flags} if flags else {}
         route.link("add", ifname=name, kind="vlan", link=parent, vlan_id=number, **options)
-        route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
+        route.link("set", index=interface_index(name), state="up")
 
 
 def delete_link(name: str) -> None:
@@ -236,7 +258,8 @@ def describe(name: str) -> LinkState | None:
         return None
     with IPRoute() as route:
         (link,) = route.get_links(index)
-        ports = [each.get_attr("IFLA_IFNAME") for each in route.get_links() if each.get_attr("IFLA_MASTER") == index]
+        everyone = whole(route.get_links)
+    ports = [each.get_attr("IFLA_IFNAME") for each in everyone if each.get_attr("IFLA_MASTER") == index]
     counted = link.get_attr("IFLA_STATS64") or {}
     return LinkState(
         str(link.get_attr("IFLA_OPERSTATE") or "unknown").lower(),

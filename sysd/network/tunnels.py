@@ -26,7 +26,7 @@ def ensure(network: str, bridge: int, wanted: Collection[Tunnel], mtu: int) -> N
     """
     aliases = {tunnel.link(network): _alias(network, tunnel, mtu) for tunnel in wanted}
     with IPRoute() as route:
-        there = {message.get_attr("IFLA_IFNAME"): message for message in route.get_links()}
+        there = {message.get_attr("IFLA_IFNAME"): message for message in links.whole(route.get_links)}
         for name, message in there.items():
             ours, alias = message.get_attr("IFLA_GROUP") == GROUP, message.get_attr("IFLA_IFALIAS") or ""
             if name in aliases and not ours:
