@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sysd.model.instance import Kind
 from sysd.model.templates import Template
 
 
@@ -21,7 +22,10 @@ class Init(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Image:
     """size is that of the unpacked tree in bytes; created and imported are microseconds since the epoch. own: it was
-    made for an instance that was imported, and goes with the last one that uses it."""
+    made for an instance that was imported, and goes with the last one that uses it.
+
+    Of a virtual machine's: disk_size is how many bytes its disk has for the guest; kernel_command is what its kernel is
+    started with where it is started without firmware, empty when the image has no kernel beside its disk."""
 
     fingerprint: str
     architecture: str
@@ -33,3 +37,6 @@ class Image:
     imported: int = field(default_factory=lambda: time.time_ns() // 1000)
     templates: list[Template] = field(default_factory=list)
     own: bool = False
+    kind: Kind = Kind.CONTAINER
+    disk_size: int = 0
+    kernel_command: str = ""

@@ -19,6 +19,7 @@ STATE = f"{VOLATILE}last_state."
 
 class Kind(StrEnum):
     CONTAINER = "container"
+    VM = "virtual-machine"
 
 
 class Phase(StrEnum):

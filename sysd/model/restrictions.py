@@ -12,16 +12,15 @@ from sysd.model.config import KEYS
 from sysd.model.devices.disk import root_size
 from sysd.model.devices.nic import NOT_MANAGED
 from sysd.model.errors import DeniedError, InvalidError
-from sysd.model.instance import Instance
+from sysd.model.instance import Instance, Kind
 from sysd.model.project import Project
 from sysd.model.sizes import Usage, format_size, parse_size
 from sysd.model.values import boolean
 
-VIRTUAL_MACHINE = "virtual-machine"
 COUNTS: dict[str, Callable[[Instance], bool]] = {
     "limits.instances": lambda instance: True,
-    "limits.containers": lambda instance: instance.kind.value == "container",
-    "limits.virtual-machines": lambda instance: instance.kind.value == VIRTUAL_MACHINE,
+    "limits.containers": lambda instance: instance.kind is Kind.CONTAINER,
+    "limits.virtual-machines": lambda instance: instance.kind is Kind.VM,
 }
 LOWLEVEL = frozenset(
     {
@@ -60,7 +59,7 @@ def check_allowed(project: Project, restriction: str, what: str) -> None:
 
 
 def _check_keys(project: Project, instance: Instance) -> None:
-    kind = "virtual-machines" if instance.kind.value == VIRTUAL_MACHINE else "containers"
+    kind = "virtual-machines" if instance.kind is Kind.VM else "containers"
     if project.allows(f"{kind}.lowlevel") != "allow":
         for key in instance.config:
             if key in LOWLEVEL or key.startswith(LOWLEVEL_FAMILIES):

@@ -233,7 +233,7 @@ class Store:
 
     def images(self) -> Iterator[Image]:
         def load(raw: dict[str, Any]) -> Image:
-            known = raw | {"init": Init(raw["init"])}
+            known = raw | {"init": Init(raw["init"]), "kind": Kind(raw.get("kind", Kind.CONTAINER))}
             return Image(**known | {"templates": [Template(**each) for each in known.get("templates", ())]})
 
         return self._read("images", "fingerprint", "fingerprint", load)
