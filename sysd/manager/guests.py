@@ -15,12 +15,14 @@ from typing import Any
 from sysd.manager.background import Background
 from sysd.manager.table import Live, Table
 from sysd.model.errors import FailedError, SyscontError
-from sysd.model.instance import Instance, State
+from sysd.model.instance import Instance, Kind, State
 from sysd.model.names import from_unit_name, qualified
 from sysd.runtime import draining, guest
 from sysd.runtime.draining import Left
-from sysd.runtime.guest import Guest
+from sysd.runtime.guest import ContainerGuest, Guest
 from sysd.runtime.limits import cpus_of_mask
+from sysd.runtime.vm.machine import MachineGuest, Watcher, is_machine
+from sysd.runtime.vm.unit import LAUNCHER
 from sysd.units.bus import BusError
 from sysd.units.machined import Machined
 from sysd.units.processes import unit_of
@@ -29,6 +31,8 @@ from sysd.units.systemd import SERVICE, UNIT, Systemd
 log = logging.getLogger(__name__)
 
 STOPPED = (State.STOPPED, State.FAILED)
+_CLASSES = {Kind.CONTAINER: "container", Kind.VM: "vm"}
+"""As machined calls them."""
 
 
 class Guests:
@@ -68,7 +72,8 @@ class Guests:
 
         def apply(live: Live) -> None:
             live.active_state = changed.get("ActiveState", live.active_state)
-            live.freezer_state = changed.get("FreezerState", live.freezer_state)
+            if instance.kind is Kind.CONTAINER:
+                live.freezer_state = changed.get("FreezerState", live.freezer_state)
 
         self._table.observe(instance, apply)
 
@@ -112,16 +117,29 @@ class Guests:
         def addresses_changed(addresses: tuple[str, ...]) -> None:
             self._table.observe(instance, lambda live: None if live.guest is None else live.guest.take(addresses))
 
-        found = Guest(instance, leader, addresses_changed)
+        found = self._make(instance, leader, addresses_changed)
         if store:
             for kind, fd in fds.items():
                 guest.store_descriptor(instance.uuid, kind, fd)
         found.adopt(fds)
         found.when_ended(lambda: self._guest_ended(instance.uuid, found))
         self._table.observe(instance, lambda live: setattr(live, "guest", found))
-        self._background.run(self._machined.register(instance.machine, instance.uuid, leader))
+        self._background.run(self._machined.register(instance.machine, instance.uuid, leader, _CLASSES[instance.kind]))
         for listener in self._started:
             self._background.run(listener(instance.uuid))
+
+    def _make(self, instance: Instance, leader: int, addresses_changed: Callable[[tuple[str, ...]], None]) -> Guest:
+        if instance.kind is Kind.CONTAINER:
+            return ContainerGuest(instance, leader, addresses_changed)
+
+        def freeze(frozen: bool) -> None:
+            state = "frozen" if frozen else "running"
+            self._table.observe(instance, lambda live: setattr(live, "freezer_state", state))
+
+        def responsive(answers: bool) -> None:
+            self._table.observe(instance, lambda live: setattr(live, "responsive", answers))
+
+        return MachineGuest(instance, leader, Watcher(freeze, addresses_changed, responsive))
 
     def _guest_ended(self, uuid: str, ended: Guest) -> None:
         instance = self._table.find_uuid(uuid)
@@ -132,7 +150,14 @@ class Guests:
         found = self._table.live(instance).guest
         if found is None:
             return
-        self._table.observe(instance, lambda live: setattr(live, "guest", None))
+
+        def forget(live: Live) -> None:
+            live.guest = None
+            live.responsive = True
+            if instance.kind is Kind.VM:
+                live.freezer_state = "running"
+
+        self._table.observe(instance, forget)
         found.close()
         self._background.run(self._machined.unregister(instance.machine))
 
@@ -200,7 +225,7 @@ class Guests:
             return
         leader = int(await self._systemd.unit_property(instance.unit, SERVICE, "MainPID"))
         # While the launcher is still at work it is the main process; its hand-over is yet to come.
-        if leader and _in_own_pidns(leader):
+        if leader and (_in_own_pidns(leader) if instance.kind is Kind.CONTAINER else is_machine(leader, LAUNCHER)):
             with contextlib.suppress(ProcessLookupError):
                 self._adopt(instance, leader, fds, store=False)
                 return

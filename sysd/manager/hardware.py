@@ -10,10 +10,10 @@ from sysd.manager.guests import STOPPED
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.table import Table
 from sysd.model.errors import FailedError, SyscontError
-from sysd.model.instance import Instance
+from sysd.model.instance import Instance, Kind
 from sysd.runtime import container, devices
 from sysd.runtime.devices.uevents import UeventWatch
-from sysd.runtime.guest import Guest
+from sysd.runtime.guest import ContainerGuest
 from sysd.runtime.plugging import Change, plug
 from sysd.runtime.spec import Share, read_devices, write_shares
 from sysd.units.bus import BusError
@@ -70,7 +70,7 @@ class Hardware:
 
     async def _follow(self, instance: Instance) -> None:
         """The caller holds the instance's lock."""
-        had = read_devices(instance.uuid)
+        had = read_devices(instance.uuid) if instance.kind is Kind.CONTAINER else None
         if had is None:
             return
         moving = self._table.expanded(instance).devices
@@ -86,11 +86,11 @@ class Hardware:
         guest = self._table.live(instance).guest
         if self._table.status(instance).state in STOPPED:
             await self._lifecycle.reload(instance)  # for those who start it by systemctl
-        elif guest:
+        elif isinstance(guest, ContainerGuest):
             kept = [share for share in had.shares if share not in gone]
             await self._replace(guest, kept, gone, new)
 
-    async def _replace(self, guest: Guest, kept: list[Share], gone: list[Share], new: list[Share]) -> None:
+    async def _replace(self, guest: ContainerGuest, kept: list[Share], gone: list[Share], new: list[Share]) -> None:
         """What is gone may be opened no more, whatever the guest has made of its node: the number may soon be that of
         something else."""
         await self._systemd.set_properties(guest.unit, container.device_policy([*kept, *new]))
@@ -102,7 +102,7 @@ class Hardware:
         write_shares(guest.uuid, devices.in_order(shown))
 
 
-async def _try(guest: Guest, change: Change) -> bool:
+async def _try(guest: ContainerGuest, change: Change) -> bool:
     """Whether it could be made: a guest may have put something else in the way."""
     try:
         await plug(guest, change)

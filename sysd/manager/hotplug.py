@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sysd.model.errors import FailedError
-from sysd.runtime.guest import Guest
+from sysd.runtime.guest import ContainerGuest
 from sysd.runtime.plugging import Change, plug
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 
@@ -39,7 +39,7 @@ def steps(shares: Sequence[Share], nics: Mapping[str, Plugged], wanted: LaunchSp
     ]
 
 
-async def change(guest: Guest, todo: Sequence[Step]) -> None:
+async def change(guest: ContainerGuest, todo: Sequence[Step]) -> None:
     """Do all steps, or leave the guest as it was; then FailedError says why."""
     for number, step in enumerate(todo):
         try:
@@ -51,7 +51,7 @@ async def change(guest: Guest, todo: Sequence[Step]) -> None:
             raise
 
 
-async def _undo(guest: Guest, done: Sequence[Step]) -> None:
+async def _undo(guest: ContainerGuest, done: Sequence[Step]) -> None:
     for step in reversed(done):
         try:
             await plug(guest, step.undo)

@@ -13,7 +13,7 @@ from sysd.model.devices import nic as model
 from sysd.model.devices.check import SCHEMAS, check_together
 from sysd.model.devices.nic import Vlans
 from sysd.model.errors import FailedError
-from sysd.model.instance import Instance, hardware_address, host_interface_name, interface_name
+from sysd.model.instance import Instance, Kind, hardware_address, host_interface_name, interface_name
 from sysd.network import links, nics
 from sysd.network.filters import Source
 from sysd.network.nics import GUEST, HOST, Nic, Step
@@ -82,10 +82,12 @@ def _has_host_name(expanded: Instance, name: str, kind: str) -> bool:
 async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     """All of an expanded instance. Raises FailedError when a link of the host's that one needs is not there."""
     made: dict[str, Plugged] = {}
+    mtus: dict[str, int] = {}
     put_back: list[Step] = []
     names = names_of(instance.devices)
     for name in names:
         nic = await _nic(instance, name, find_uplink)
+        mtus[name] = nic.mtu
         found = nics.requests(nic, NETNS_FD, HOST_NETNS_FD)
         made[name] = Plugged(list(found.plug), list(found.unplug), list(found.tune))
         put_back += nics.left_behind(nic, found)
@@ -93,7 +95,7 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     first = interface_name(instance, names[0]) if names else ""
     host = [request for side, request in steps if side == HOST]
     guest = [request for side, request in steps if side == GUEST]
-    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back)
+    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back, mtus)
 
 
 async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
@@ -119,6 +121,7 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
         vlans=_vlans(name, options, uplink),
         routes=model.routes(options) if kind != "bridged" else (),
         ingress=model.rates(options)[0],
+        tap=instance.kind is Kind.VM,
     )
 
 

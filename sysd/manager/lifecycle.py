@@ -7,28 +7,22 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sysd.manager import hotplug
 from sysd.manager.filters import Filters
 from sysd.manager.guests import STOPPED, Guests
 from sysd.manager.ids import Ids
-from sysd.manager.images import Images
-from sysd.manager.interfaces import FindUplink, links_of
-from sysd.manager.proxies import Proxies
 from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
+from sysd.manager.runtimes import Runtime
 from sysd.manager.table import Live, Table
 from sysd.model import sysctls
-from sysd.model.errors import BusyError, FailedError, NotRunningError, SyscontError
-from sysd.model.instance import Instance, State
+from sysd.model.errors import FailedError, NotRunningError, SyscontError, UnsupportedError
+from sysd.model.instance import Instance, Kind, State
 from sysd.model.names import from_unit_name, qualified
-from sysd.runtime import container, limits
-from sysd.runtime.apparmor import own
-from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.guest import Guest
-from sysd.runtime.spec import Given, LaunchSpec, read_devices, spec_path
+from sysd.runtime.guest import ContainerGuest, Guest
+from sysd.runtime.spec import spec_path
 from sysd.units.bus import BusError
 from sysd.units.systemd import SERVICE, UNIT, JobError, Properties, Systemd
 
@@ -47,27 +41,23 @@ class Lifecycle:
     def __init__(
         self,
         table: Table,
-        images: Images,
         systemd: Systemd,
         guests: Guests,
         register: Register,
         ids: Ids,
         quotas: Quotas,
-        proxies: Proxies,
         filters: Filters,
-        find_uplink: FindUplink,
+        runtimes: Mapping[Kind, Runtime],
         hosts_changed: Callable[[], None],
     ) -> None:
         self._table = table
-        self._images = images
         self._systemd = systemd
         self._guests = guests
         self._register = register
         self._ids = ids
         self._quotas = quotas
-        self._proxies = proxies
         self._filters = filters
-        self._find_uplink = find_uplink
+        self._runtimes = runtimes
         self.hosts_changed = hosts_changed
 
     # what users ask for; the caller holds the instance's lock
@@ -154,23 +144,7 @@ class Lifecycle:
         instance = self._table.expanded(given)
         self._ids.check(instance)
         self._quotas.check(instance)
-        await own.load(instance.uuid, instance.config)
-        spec = await self._make_spec(instance)
-        spec.write()
-        image = self._images.find(instance.image)
-        return container.unit_properties(instance, image, spec, self._choose_cpus(instance))
-
-    def _choose_cpus(self, instance: Instance) -> frozenset[int]:
-        """Spread instances over the processors; running or not, as a loaded unit can be started without us."""
-        live = self._table.live(instance)
-        others = (self._table.live(other).cpus for other in self._table.all() if other.uuid != instance.uuid)
-        live.cpus = limits.choose_cpus(instance.config, live.cpus, others)
-        return live.cpus
-
-    async def _make_spec(self, expanded: Instance) -> LaunchSpec:
-        links = await links_of(expanded, self._find_uplink)
-        await self._filters.put(expanded)
-        return container.make_spec(expanded, self._images.find(expanded.image), links)
+        return await self._runtimes[instance.kind].prepare(instance)
 
     async def load(self, instances: list[Instance]) -> None:
         """Let systemd know the units of stopped instances, so that systemctl can show and start them too."""
@@ -299,8 +273,8 @@ class Lifecycle:
             return
         try:
             async with asyncio.timeout(THAW_TIMEOUT):
-                await self._systemd.thaw(instance.unit)
-        except (BusError, TimeoutError) as error:
+                await self._runtimes[instance.kind].thaw(instance)
+        except (BusError, FailedError, TimeoutError) as error:
             log.info("%s was not thawed: %s", instance.name, error or "no answer")
         self._table.observe(instance, lambda live: setattr(live, "freezer_state", "running"))
 
@@ -311,7 +285,8 @@ class Lifecycle:
         if state is not (State.RUNNING if freeze else State.FROZEN):
             raise NotRunningError(f"{instance.name} is {state}", "only a running instance can be paused")
         try:
-            await (self._systemd.freeze if freeze else self._systemd.thaw)(instance.unit)
+            runtime = self._runtimes[instance.kind]
+            await (runtime.freeze if freeze else runtime.thaw)(instance)
         except BusError as error:
             verb = "paused" if freeze else "resumed"
             raise FailedError(f"{instance.name} can't be {verb}: {error.message}") from error
@@ -328,7 +303,8 @@ class Lifecycle:
         """Put the limits of a changed configuration in force if the instance runs; the rest waits for a start."""
         expanded = self._table.expand(instance)
         sysctls.settings(expanded.config)  # what can't be together is to be known now, and not at the next start
-        properties = limits.live_properties(expanded.config, self._choose_cpus(expanded))
+        runtime = self._runtimes[instance.kind]
+        properties = runtime.live_properties(expanded)
         self._table.live(instance).stale = True
         if self._table.status(instance).state in STOPPED:
             return
@@ -336,48 +312,12 @@ class Lifecycle:
             await self._systemd.set_properties(instance.unit, properties)
         except BusError as error:
             raise FailedError(f"{instance.name}: systemd refused the limits: {error.message}") from error
+        await runtime.change_limits(expanded)
 
     async def apply_devices(self, instance: Instance) -> None:
         """Give a running instance the devices of its changed configuration, or leave it as it was: FailedError."""
-        if self._table.status(instance).state in STOPPED:
-            return
-        had, running = read_devices(instance.uuid), self._table.live(instance).guest
-        if had is None or running is None:
-            raise BusyError(f"{instance.name} is not in a state in which its devices can be changed", "try again")
-        try:
-            spec = await self._change_devices(self._table.expand(instance), had, running)
-        except BaseException as error:
-            await asyncio.shield(self._keep_devices(instance, had))
-            if isinstance(error, BusError):
-                raise FailedError(f"{instance.name}: systemd refused the devices: {error.message}") from error
-            if isinstance(error, FailedError):
-                raise FailedError(f"{instance.name}: {error.message}", error.hint) from None
-            raise
-        spec.write_devices()
-
-    async def _change_devices(self, expanded: Instance, had: Given, running: Guest) -> LaunchSpec:
-        """From here on filters are those of the new configuration."""
-        spec = await self._make_spec(expanded)
-        if spec.put_back and not had.pin:
-            raise FailedError("it runs", "stop it before it is given a physical, routed or ipvlan interface")
-        todo = hotplug.steps(had.shares, had.nics, spec)
-        # What comes is allowed before it is there; what goes, until it is gone.
-        both = {**container.device_policy([*had.shares, *spec.shares]), **io_properties(expanded.devices)}
-        await self._systemd.set_properties(expanded.unit, both)
-        await self._proxies.sync(expanded)
-        await hotplug.change(running, todo)
-        await self._systemd.set_properties(expanded.unit, container.device_policy(spec.shares))
-        return spec
-
-    async def _keep_devices(self, instance: Instance, had: Given) -> None:
-        """After a change that could not be made: what it is allowed, its proxies and filters, as they were."""
-        before = self._table.expanded(self._table.by_uuid(instance.uuid))
-        with contextlib.suppress(BusError):
-            await self._systemd.set_properties(instance.unit, container.device_policy(had.shares))
-        with contextlib.suppress(FailedError):
-            await self._proxies.sync(before)
-        with contextlib.suppress(FailedError):
-            await self._filters.put(before)
+        if self._table.status(instance).state not in STOPPED:
+            await self._runtimes[instance.kind].change_devices(instance)
 
     async def forget(self, instance: Instance) -> None:
         """Free the name of a stopped instance's unit, and remove what its last run left in /run."""
@@ -387,7 +327,7 @@ class Lifecycle:
         live.loaded = live.stale = False
         live.active_state = "inactive"
         spec_path(instance.uuid).unlink(missing_ok=True)
-        own.unload(instance.uuid)
+        await self._runtimes[instance.kind].forget(instance)
 
     async def destroy(self, instance: Instance) -> None:
         """Leave nothing of a stopped instance that is not in its own folder."""
@@ -400,4 +340,11 @@ class Lifecycle:
         found = self._table.live(instance).guest
         if not found or status.state not in (State.RUNNING, State.STARTING):
             raise NotRunningError(f"{instance.name} is {status.state}", f"syscont start {instance.name}")
+        return found
+
+    def container_of(self, instance: Instance, what: str) -> ContainerGuest:
+        """The same of a container; raises UnsupportedError for what only they can, which what says."""
+        found = self.guest_of(instance)
+        if not isinstance(found, ContainerGuest):
+            raise UnsupportedError(f"{instance.name} is a virtual machine: {what} is for containers")
         return found

@@ -15,6 +15,7 @@ from sysd.manager.acls import Acls
 from sysd.manager.actions import Caller
 from sysd.manager.backups import Backups
 from sysd.manager.catalog import Catalog
+from sysd.manager.containers import Containers
 from sysd.manager.copies import Copies
 from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
@@ -29,6 +30,7 @@ from sysd.manager.instances import Instances
 from sysd.manager.kept import Kept
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.machines import Machines
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.profiles import Profiles
@@ -48,12 +50,13 @@ from sysd.manager.uplinks import Uplinks
 from sysd.manager.zones import Zones
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
-from sysd.model.instance import Instance, Phase
+from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.operation import Operation
 from sysd.model.server import proxies
 from sysd.network.ruleset import Watch
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SOCKET_DIR, SPEC_DIR
+from sysd.runtime.vm.spec import VM_DIR
 from sysd.storage.dir import Dir
 from sysd.store.database import Store
 from sysd.units.bus import Bus
@@ -100,15 +103,18 @@ class Manager:
         self._ruleset = Watch(self._table_gone)
         self.lifecycle = Lifecycle(
             self.table,
-            self.images,
             self.systemd,
             self.guests,
             self.register,
             self.ids,
             self.quotas,
-            self.proxies,
             self.filters,
-            self.uplinks.uplink,
+            {
+                Kind.CONTAINER: Containers(
+                    self.table, self.images, self.systemd, self.proxies, self.filters, self.uplinks.uplink
+                ),
+                Kind.VM: Machines(self.table, self.images, self.systemd, self.filters, self.uplinks.uplink),
+            },
             self.uplinks.hosts_changed,
         )
         self.networks = Networks(
@@ -340,7 +346,8 @@ class Manager:
 def make_directories() -> None:
     """Guests' files are unshifted on disk, setuid bits and all: no host user may reach them (mode 0700)."""
     STATE_ROOT.mkdir(mode=0o711, exist_ok=True)
-    for path in (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks", SPEC_DIR, PIN_DIR, SOCKET_DIR):
+    ours = (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks")
+    for path in (*ours, SPEC_DIR, PIN_DIR, SOCKET_DIR, VM_DIR):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("image", "state", "root", "devices"):
         (LAUNCH_DIR / name).mkdir(mode=0o755, parents=True, exist_ok=True)

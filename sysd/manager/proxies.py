@@ -14,7 +14,7 @@ from sysd.model.errors import FailedError, SyscontError
 from sysd.model.instance import Instance
 from sysd.network import links, translation
 from sysd.runtime import proxies
-from sysd.runtime.guest import Guest
+from sysd.runtime.guest import ContainerGuest, Guest
 from sysd.runtime.plugging import Change, plug
 from sysd.runtime.proxies import Proxy
 from sysd.runtime.spec import Share
@@ -49,7 +49,7 @@ class Proxies:
             return
         lock = self._locks.setdefault(expanded.uuid, asyncio.Lock())
         async with lock:
-            wanted = proxies.of_instance(expanded, proxies.Inside(guest.leader, guest.confinement.ids))
+            wanted = _carried(expanded, guest)
             wanted += [Proxy(unit, {}, service) for unit, service in translation.of_instance(expanded)]
             for version in translation.versions(expanded):
                 await asyncio.to_thread(links.enable_forwarding, version)
@@ -89,7 +89,7 @@ class Proxies:
             await self._systemd.finish(proxy.main, job)
         except (BusError, JobError) as error:
             raise FailedError(f"{proxy.unit} can't listen: {error}", f"journalctl -u {proxy.main}") from None
-        if proxy.share:
+        if proxy.share and isinstance(guest, ContainerGuest):
             os.chown(proxy.share.source, *proxy.owner)
             await plug(guest, Change(add=[proxy.share]))
             self._remember(proxy)
@@ -99,7 +99,8 @@ class Proxies:
             self._shown[proxy.unit] = proxy.share
 
     async def _stop(self, guest: Guest, unit: str) -> None:
-        if share := self._shown.pop(unit, None):
+        share = self._shown.pop(unit, None)
+        if share and isinstance(guest, ContainerGuest):
             with contextlib.suppress(FailedError):  # of the guest before its reboot, or not where it was any more
                 await plug(guest, Change(remove=[share]))
         for suffix in (".socket", ".service"):
@@ -107,6 +108,13 @@ class Proxies:
                 await self._systemd.wait_job(await self._systemd.stop_unit(unit + suffix))
             with contextlib.suppress(SyscontError):
                 await self._systemd.forget(unit + suffix)
+
+
+def _carried(expanded: Instance, guest: Guest) -> list[Proxy]:
+    """Those that processes of ours carry; a virtual machine has none (sysd.model.kinds)."""
+    if not isinstance(guest, ContainerGuest):
+        return []
+    return proxies.of_instance(expanded, proxies.Inside(guest.leader, guest.confinement.ids))
 
 
 def _stem(unit: str) -> str:

@@ -10,6 +10,7 @@ from sysd.manager.hosts import all_ports, check_devices, check_kept, check_route
 from sysd.manager.ids import Ids
 from sysd.manager.quotas import Quotas
 from sysd.manager.table import Table
+from sysd.model import kinds
 from sysd.model.devices.nic import routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, Phase
@@ -30,9 +31,12 @@ class Rules:
         allows once its profiles are merged into it, and can be kept apart. look: see Catalog.expand."""
         everyone: list[Instance] = []
         for name in {instance.project for instance in changed}:
-            merged = [self._catalog.expand(one, look) for one in changed if one.project == name and _stays(one)]
+            staying = [one for one in changed if one.project == name and _stays(one)]
+            merged = [self._catalog.expand(one, look) for one in staying]
             if not merged:
                 continue
+            for own, expanded in zip(staying, merged, strict=True):
+                kinds.check(own, expanded)
             project = self._catalog.project(name)
             self._check_profiles(project, merged, look or self._catalog.find_profile)
             for instance in merged:

@@ -42,7 +42,7 @@ class Sessions:
         """Run command in the instance and return its exit status. on_terminal gets the terminal's controlling
         side and closes it. session names the run, among those of owner, for signal()."""
         instance = self._table.get(name)
-        guest = self._lifecycle.guest_of(instance)
+        guest = self._lifecycle.container_of(instance, "exec")
         with self._slot(owner, session) as slot:
             config = self._table.expanded(instance).config
             environment = container.environment(config) | dict(command.environment)

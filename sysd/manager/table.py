@@ -26,11 +26,12 @@ _STATES = {
 @dataclass(slots=True)
 class Live:
     """What is seen of one instance. loaded: systemd has its unit, running or not; stale: as it once was configured.
-    cpus: which processors its unit has, if limits.cpu says so."""
+    cpus: which processors its unit has, if limits.cpu says so. responsive: what runs it answers."""
 
     active_state: str = "inactive"
     freezer_state: str = "running"
     guest: Guest | None = None
+    responsive: bool = True
     loaded: bool = False
     stale: bool = False
     cpus: frozenset[int] = frozenset()
@@ -41,6 +42,8 @@ class Live:
         state = _STATES.get(self.active_state, State.STOPPED)
         if state is State.RUNNING and self.freezer_state.startswith("frozen"):
             state = State.FROZEN
+        if state is State.RUNNING and self.guest and not self.responsive:
+            state = State.UNRESPONSIVE
         if self.guest:
             return Status(state, self.guest.leader, self.guest.addresses)
         return Status(state)

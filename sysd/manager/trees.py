@@ -23,7 +23,7 @@ from sysd.model.files import FileRequest
 from sysd.model.instance import Instance, State
 from sysd.runtime import container, inside, layers
 from sysd.runtime.files import run
-from sysd.runtime.guest import Guest
+from sysd.runtime.guest import ContainerGuest
 
 PATIENCE = 10.0
 """Seconds that someone else, such as a launcher, may have the layers."""
@@ -120,9 +120,9 @@ class Trees:
                 if was is stopped:
                     return stopped
 
-    def _guest(self, instance: Instance) -> Guest:
+    def _guest(self, instance: Instance) -> ContainerGuest:
         guest, state = self._table.live(instance).guest, self._table.status(instance).state
-        if guest is None or state not in _ALIVE:
+        if not isinstance(guest, ContainerGuest) or state not in _ALIVE:
             raise BusyError(f"{instance.name} is {state}", "try again when it is running or stopped")
         return guest
 

@@ -7,15 +7,26 @@ themselves are in sysd/model/keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from sysd.model.keys import boot, cloud, free, isolation, limits, linux, security, snapshots, syscalls
-from sysd.model.schema import Schema
+from sysd.model.instance import Kind
+from sysd.model.keys import boot, cloud, free, isolation, limits, linux, machine, security, snapshots, syscalls
+from sysd.model.schema import Key, Schema
+
+
+def _only(kind: Kind, keys: Iterable[Key]) -> Iterator[Key]:
+    return (replace(key, only=kind) for key in keys)
+
 
 SCHEMA = Schema(
     (
-        *(*boot.KEYS, *limits.KEYS, *linux.KEYS, *security.KEYS, *isolation.KEYS, *syscalls.KEYS, *snapshots.KEYS),
-        *(*cloud.KEYS, *free.KEYS),
+        *(*boot.KEYS, *limits.KEYS),
+        *_only(Kind.CONTAINER, linux.KEYS),
+        *security.KEYS,
+        *_only(Kind.CONTAINER, (*isolation.KEYS, *syscalls.KEYS)),
+        *_only(Kind.VM, machine.KEYS),
+        *(*snapshots.KEYS, *cloud.KEYS, *free.KEYS),
     ),
     "configuration",
     "see 'syscont config keys'",

@@ -35,6 +35,7 @@ class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     FROZEN = "frozen"
+    UNRESPONSIVE = "unresponsive"
     STOPPING = "stopping"
     FAILED = "failed"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.instance import Kind
 from sysd.model.values import boolean
 
 MAX_VALUE = 1 << 16
@@ -20,8 +21,8 @@ class Key:
 
     check raises InvalidError for a bad value. member, for a family, is what the part in place of ``*`` must match;
     check_member, for one whose members differ, gets that part and the value. live: a change is in force at once in
-    what runs. internal: only the daemon sets it. refused: why the key can't be offered; it is known so that the
-    answer can say so.
+    what runs. only: the kind of instances that have it, when others have not. internal: only the daemon sets it.
+    refused: why the key can't be offered; it is known so that the answer can say so.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Key:
     default: str
     help: str
     live: bool = False
+    only: Kind | None = None
     multiline: bool = False
     internal: bool = False
     refused: str = ""

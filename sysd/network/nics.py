@@ -47,7 +47,8 @@ class Nic:
 
     gateways: whether, by IP version, there is a default route (routed and ipvlan), or to which router. isolated: of a
     bridge's ports it reaches only those that are not isolated, too. vlans: in which it is then. routes: what the host
-    reaches through it. ingress: the bits a second that it receives at most, 0 for any number."""
+    reaches through it. ingress: the bits a second that it receives at most, 0 for any number. tap: the host's end is a
+    tap of a virtual machine's, made by whoever opens it."""
 
     kind: str
     name: str
@@ -64,6 +65,7 @@ class Nic:
     vlans: Vlans = field(default_factory=Vlans)
     routes: tuple[Subnet, ...] = ()
     ingress: int = 0
+    tap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Requests:
 
 def requests(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
     """The descriptors are those at which whoever sends them holds the guest's and the host's network namespace."""
+    if nic.tap:
+        return _tap(nic)
     match nic.kind:
         case "macvlan" | "ipvlan":
             return _on_parent(nic, guest_fd)
@@ -110,6 +114,18 @@ def _veth(nic: Nic, guest_fd: int) -> Requests:
     proxied, undo = _proxied(nic)
     steps = (gone, add, *_router(nic), *_behind(nic), *proxied, *_static(nic, nic.routers))
     return Requests(steps, (gone, *undo), tune)
+
+
+def _tap(nic: Nic) -> Requests:
+    """The link is there already, and goes when QEMU closes it."""
+    attributes: list[Any] = [("IFLA_IFNAME", nic.host_name)]
+    if nic.mtu:
+        attributes.append(("IFLA_MTU", nic.mtu))
+    if nic.kind == "bridged":
+        attributes.append(("IFLA_MASTER", nic.parent))
+    up = _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.host_name)], 0, {"flags": IFF_UP, "change": IFF_UP})
+    steps = ((HOST, _link(RTM_NEWLINK, attributes)), *_port(nic), (HOST, up), *_behind(nic))
+    return Requests(steps, (), (_limit(nic),))
 
 
 def _limit(nic: Nic) -> Step:

@@ -8,7 +8,7 @@ import logging
 import platform
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -61,12 +61,13 @@ SECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """An instance's interfaces, as requests; see LaunchSpec."""
+    """An instance's interfaces, as requests; see LaunchSpec. mtus: their largest packets, 0 where nobody says."""
 
     host: list[str]
     guest: list[str]
     nics: dict[str, Plugged]
     put_back: list[tuple[str, str]]
+    mtus: dict[str, int] = field(default_factory=dict)
 
 
 def state_dir(instance: Instance) -> Path:

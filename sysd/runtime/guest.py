@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon holds of a running guest: its leader, console and notification socket.
+"""What the daemon holds of a running guest: its leader, its console, and of a container its notification socket.
 
 The descriptors are also kept in systemd's fd store (sd_pid_notify_with_fds(3)), so that they outlive
 the daemon; a guest does not notice when it restarts.
@@ -48,7 +48,7 @@ _CREDENTIALS = struct.Struct("iII")
 class Guest:
     """One running guest. Made when its launcher hands it over, or from the fd store after a restart."""
 
-    def __init__(self, instance: Instance, leader: int, on_addresses: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(self, instance: Instance, leader: int) -> None:
         self.uuid = instance.uuid
         self.name = instance.name
         self.unit = instance.unit
@@ -58,6 +58,39 @@ class Guest:
         self.cgroup = ""
         self.console: Console | None = None
         self.listeners: dict[str, Listener] = {}
+
+    def close(self) -> None:
+        """Let go of everything; the fd store too."""
+        if self.console:
+            self.console.close()
+        asyncio.get_running_loop().remove_reader(self.pidfd)
+        os.close(self.pidfd)
+        forget_descriptors(self.uuid)
+
+    def adopt(self, fds: dict[str, int]) -> None:
+        """Take over descriptors by their KINDS; there may be fewer when some were lost."""
+        if "console" in fds:
+            self.console = Console(fds["console"], UnitJournal(self.unit, self.name, self.leader))
+
+    def take(self, addresses: tuple[str, ...]) -> None:
+        self.addresses = addresses
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Have call made once the leader is gone (pidfd_open(2): the descriptor becomes readable)."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(self.pidfd)
+            call()
+
+        loop.add_reader(self.pidfd, ended)
+
+
+class ContainerGuest(Guest):
+    """Its leader is its own PID 1."""
+
+    def __init__(self, instance: Instance, leader: int, on_addresses: Callable[[tuple[str, ...]], None]) -> None:
+        super().__init__(instance, leader)
         self._notify: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._window = (0.0, 0)
@@ -77,11 +110,8 @@ class Guest:
             raise FailedError(why, f"syscont restart {self.name}") from None
 
     def close(self) -> None:
-        """Let go of everything; the fd store too."""
         if self._watch:
             self._watch.close()
-        if self.console:
-            self.console.close()
         for listener in self.listeners.values():
             listener.close()
         if self._pause:
@@ -89,32 +119,15 @@ class Guest:
         if self._notify:
             asyncio.get_running_loop().remove_reader(self._notify)
             self._notify.close()
-        asyncio.get_running_loop().remove_reader(self.pidfd)
-        os.close(self.pidfd)
-        forget_descriptors(self.uuid)
+        super().close()
 
     def adopt(self, fds: dict[str, int]) -> None:
-        """Take over descriptors by their KINDS; there may be fewer when some were lost."""
-        if "console" in fds:
-            self.console = Console(fds["console"], UnitJournal(self.unit, self.name, self.leader))
+        super().adopt(fds)
         if "notify" in fds:
             self._notify = socket.socket(fileno=fds["notify"])
             self._notify.setblocking(False)
             asyncio.get_running_loop().add_reader(self._notify, self._relay)
         self.listeners = {kind: Listener(fds[kind], self.unit) for kind in API_KINDS if kind in fds}
-
-    def take(self, addresses: tuple[str, ...]) -> None:
-        self.addresses = addresses
-
-    def when_ended(self, call: Callable[[], None]) -> None:
-        """Have call made once the guest's PID 1 is gone (pidfd_open(2): the descriptor becomes readable)."""
-        loop = asyncio.get_running_loop()
-
-        def ended() -> None:
-            loop.remove_reader(self.pidfd)
-            call()
-
-        loop.add_reader(self.pidfd, ended)
 
     # What the guest says of itself goes to systemd in the name of its PID 1, if it is on the list.
 

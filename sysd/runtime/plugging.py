@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sysd.model.errors import FailedError
-from sysd.runtime.guest import Guest
+from sysd.runtime.guest import ContainerGuest
 from sysd.runtime.spec import Share
 
 PLUG = "/usr/libexec/syscont/plug"
@@ -32,7 +32,7 @@ class Change:
         return not (self.remove or self.add or self.links)
 
 
-async def plug(guest: Guest, change: Change) -> None:
+async def plug(guest: ContainerGuest, change: Change) -> None:
     """Make the change. Raises FailedError when it, or the rest of it, could not be made."""
     if change.empty:
         return

@@ -109,8 +109,7 @@ class LaunchSpec:
 
     def write(self) -> None:
         """Replace the file atomically."""
-        SPEC_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self.path, asdict(self))
+        write_spec(self.uuid, asdict(self))
 
     def write_devices(self) -> None:
         """Replace what the file of an instance that runs says of its devices; the rest is how it was launched."""
@@ -125,11 +124,21 @@ def write_shares(uuid: str, shares: Iterable[Share]) -> None:
 
 
 def _rewrite(uuid: str, parts: dict[str, Any]) -> None:
+    write_spec(uuid, {**read_spec(uuid), **parts})
+
+
+def read_spec(uuid: str) -> dict[str, Any]:
+    """Raises OSError or ValueError."""
+    found = json.loads(spec_path(uuid).read_bytes())
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    return found
+
+
+def write_spec(uuid: str, values: dict[str, Any]) -> None:
+    """Replace the file atomically."""
+    SPEC_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = spec_path(uuid)
-    _write(path, {**json.loads(path.read_bytes()), **parts})
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
     draft = path.with_suffix(".new")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as stream:
@@ -149,7 +158,7 @@ class Given:
 def read_devices(uuid: str) -> Given | None:
     """None when it is not known."""
     try:
-        written = json.loads(spec_path(uuid).read_bytes())
+        written = read_spec(uuid)
         shares = [
             Share(**{**each, "number": tuple(each["number"]), "owner": tuple(each["owner"])})
             for each in written["shares"]
@@ -179,7 +188,7 @@ class Confinement:
 
 def read_confinement(uuid: str) -> Confinement:
     """As the guest was launched. Raises OSError, ValueError, KeyError or TypeError when that can't be read."""
-    written = json.loads(spec_path(uuid).read_bytes())
+    written = read_spec(uuid)
     return Confinement(
         int(written["id_base"]),
         bytes.fromhex(written["filter"]),

@@ -20,12 +20,12 @@ class Machined:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def register(self, name: str, machine_id: str, leader: int) -> None:
+    async def register(self, name: str, machine_id: str, leader: int, kind: str) -> None:
         body = (
             name,
             uuid.UUID(machine_id).bytes,
             "syscont",
-            "container",
+            kind,
             leader,
             "",
         )

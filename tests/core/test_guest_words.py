@@ -19,7 +19,7 @@ from sysd.model.idmap import IDENTITY, make_idmap, parse_map
 from sysd.runtime import guest as guest_module
 from sysd.runtime.console import clean_line
 from sysd.runtime.execute import Command, User, find_user
-from sysd.runtime.guest import Guest, allowed_fields, stored_descriptors
+from sysd.runtime.guest import ContainerGuest, allowed_fields, stored_descriptors
 
 NOTIFICATIONS = {
     b"READY=1": "READY=1",
@@ -156,7 +156,7 @@ class Relayed:
         self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.theirs.setblocking(False)
         monkeypatch.setattr("sysd.runtime.guest.daemon.notify", lambda text, pid: self.told.append(text))
-        self.guest = Guest.__new__(Guest)
+        self.guest = ContainerGuest.__new__(ContainerGuest)
         self.guest.leader = os.getpid()
         self.guest._window = (0.0, 0)
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from sysd.model.errors import InvalidError
+from sysd.model.instance import Kind
 from sysd.model.schema import Key
 from sysd.model.sizes import parse_size
 from sysd.model.values import anything, boolean, integer
@@ -131,7 +132,8 @@ KEYS = (
         "limits.cpu",
         processors,
         "",
-        "How many processors the instance has, or which ones, as 0,3 or 0-3 (AllowedCPUs= of its unit).",
+        "How many processors the instance has, or which ones, as 0,3 or 0-3 (AllowedCPUs= of its unit). A virtual "
+        "machine has 1 when it is not set; each of its processors is run by the one of that place in the list.",
         live=True,
     ),
     Key(
@@ -164,6 +166,7 @@ KEYS = (
         rlimit,
         "",
         f"Limits of each process as SOFT:HARD, or one number, or unlimited (setrlimit(2)): {', '.join(RESOURCES)}.",
+        only=Kind.CONTAINER,
         member="|".join(RESOURCES),
         check_member=_check_resource,
     ),
@@ -171,7 +174,8 @@ KEYS = (
         "limits.memory",
         memory,
         "",
-        "Most memory the instance may use, in bytes or percent of the host's (MemoryMax= of its unit).",
+        "Most memory the instance may use, in bytes or percent of the host's (MemoryMax= of a container's unit). A "
+        "virtual machine has this much, 1GiB when it is not set.",
         live=True,
     ),
     Key(
@@ -180,6 +184,7 @@ KEYS = (
         "hard",
         "hard: limits.memory is never exceeded; soft: whoever exceeds it is slowed and reclaimed from (MemoryHigh=).",
         live=True,
+        only=Kind.CONTAINER,
     ),
     Key(
         "limits.memory.swap",
@@ -208,5 +213,6 @@ KEYS = (
         "16384",
         "Most tasks the instance may have (TasksMax= of its unit).",
         live=True,
+        only=Kind.CONTAINER,
     ),
 )

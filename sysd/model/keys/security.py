@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from sysd.model.instance import Kind
 from sysd.model.schema import Key
 from sysd.model.values import boolean
 
@@ -11,7 +12,8 @@ KEYS = (
         "security.core_scheduling",
         boolean,
         "true",
-        "Keep other instances off the processor cores it runs on, where kernel and processors can (core scheduling). "
+        "Keep other instances off the processor cores it runs on, where kernel and processors can (core scheduling): "
+        "all tasks of a container, the threads that run a virtual machine's processors. "
         "The host's own default is instances.security.core_scheduling of its configuration.",
     ),
     Key(
@@ -20,6 +22,7 @@ KEYS = (
         "true",
         "Answer the guest's questions about itself, on /dev/syscont/sock and LXD's /dev/lxd/sock.",
         live=True,
+        only=Kind.CONTAINER,
     ),
     Key(
         "security.devlxd.images",

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done in another way for containers than for virtual machines."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sysd.model.instance import Instance
+from sysd.units.systemd import Properties
+
+
+class Runtime(Protocol):
+    """Instances of one kind. The caller holds an instance's lock; those named expanded have what profiles give them."""
+
+    async def prepare(self, expanded: Instance) -> Properties:
+        """Write what the launcher needs; the properties of the unit. Nothing of it needs the daemon later."""
+
+    def live_properties(self, expanded: Instance) -> Properties:
+        """What its limits are as properties of its unit, running or not."""
+
+    async def change_limits(self, expanded: Instance) -> None:
+        """Put in force in a running one what is no property of its unit. Raises FailedError."""
+
+    async def change_devices(self, instance: Instance) -> None:
+        """Give a running one the devices of its changed configuration, or leave it as it was: FailedError."""
+
+    async def freeze(self, instance: Instance) -> None:
+        """Raises BusError or FailedError."""
+
+    async def thaw(self, instance: Instance) -> None:
+        """Raises BusError or FailedError."""
+
+    async def forget(self, instance: Instance) -> None:
+        """Remove what the last run of a stopped one left in /run."""

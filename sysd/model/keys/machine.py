@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only virtual machines have."""
+
+from __future__ import annotations
+
+import shlex
+
+from sysd.model.errors import InvalidError
+from sysd.model.schema import Key
+from sysd.model.values import boolean, one_of
+
+UEFI, DIRECT = "uefi", "direct"
+
+
+def options(text: str) -> list[str]:
+    """The words of further options of QEMU's, as a shell would split them."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InvalidError(f"not words as of a shell: {error}") from None
+
+
+KEYS = (
+    Key(
+        "boot.mode",
+        one_of(UEFI, DIRECT),
+        UEFI,
+        "How the machine starts: uefi, by firmware from its disk; direct, with the kernel that came with its image, "
+        "which takes a second less, and which a newer kernel on the disk does not replace.",
+    ),
+    Key(
+        "limits.memory.hugepages",
+        boolean,
+        "false",
+        "Have the machine's memory in huge pages, of those that the host keeps for that (vm.nr_hugepages).",
+    ),
+    Key(
+        "migration.stateful",
+        boolean,
+        "false",
+        "Let the machine be stopped with its memory, to go on later, and snapshots have its memory. It then has no "
+        "devices whose state can't be kept.",
+    ),
+    Key("raw.qemu", options, "", "Further options for QEMU, at the end of its command line."),
+    Key(
+        "security.secureboot",
+        boolean,
+        "true",
+        "Firmware runs only what is signed by those whom Microsoft's keys vouch for; with boot.mode=uefi.",
+    ),
+)

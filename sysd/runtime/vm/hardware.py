@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine that a guest sees: q35 with virtio devices, as options of QEMU's (qemu(1), qemu-qmp-ref(7)).
+
+What is there from the beginning has fixed places on the root bus. Disks and interfaces, which come and go, have a port
+of PCI Express each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sysd.runtime.vm.board import Board, inherited
+from sysd.runtime.vm.spec import sockets_of
+
+PORTS = 24
+"""Devices that can come and go."""
+_PORTS_AT = 0x10
+AGENT_PORT = "org.qemu.guest_agent.0"
+_PLACES = {name: f"0x{number:x}" for number, name in enumerate(("serial0", "rng0", "balloon0", "vsock0", "mem0"), 4)}
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """UEFI: code and variables are files, kept one beside the other; secure: it runs what is signed only."""
+
+    code: str
+    variables: str
+    secure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A guest's kernel that is started without firmware."""
+
+    kernel: str
+    initrd: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """memory is in bytes. cpus are there at the start, most_cpus at most. boot: how it starts. credentials: texts of
+    SMBIOS type 11. cid: of vsock, 0 for none. accelerated: by KVM. extra: further options, by the administrator."""
+
+    uuid: str
+    name: str
+    memory: int
+    most_memory: int
+    hugepages: bool
+    cpus: int
+    most_cpus: int
+    boot: Firmware | Kernel
+    accelerated: bool
+    credentials: Sequence[bytes] = ()
+    cid: int = 0
+    vhost_net: bool = False
+    incoming: bool = False
+    extra: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one device of an instance's is made of, as QMP's blockdev-add, netdev_add and device_add take it. files are
+    nodes' names, and what the launcher opens for them. index: of the order in which firmware tries to boot from it."""
+
+    port: int
+    device: dict[str, Any]
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    netdev: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    sockets: dict[str, str] = field(default_factory=dict)
+
+
+def build(machine: Machine, parts: Mapping[str, Part]) -> Board:
+    board = Board()
+    _basics(board, machine)
+    _channels(board, machine)
+    _boot(board, machine)
+    _virtio(board, machine)
+    for part in parts.values():
+        _part(board, part, machine.vhost_net)
+    for text in machine.credentials:
+        number = board.hold("memory", data=text.hex())
+        board.add("smbios", f"type=11,path={inherited(number)}")
+    board.arguments += machine.extra
+    return board
+
+
+def _basics(board: Board, machine: Machine) -> None:
+    secure = isinstance(machine.boot, Firmware) and machine.boot.secure
+    board.add("name", f"guest={machine.name},debug-threads=on")
+    board.add("uuid", machine.uuid)
+    flash = ",pflash0=firmware,pflash1=variables" if isinstance(machine.boot, Firmware) else ""
+    smm = "on" if secure else "off"
+    board.add("machine", f"q35,usb=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
+    board.add("accel", "kvm" if machine.accelerated else "tcg,thread=multi,tb-size=512")
+    board.add("cpu", "host" if machine.accelerated else "max")
+    board.add("smp", f"{machine.cpus},maxcpus={machine.most_cpus}")
+    growth = machine.most_memory - machine.memory
+    most = f",maxmem={machine.most_memory // MIB}M" if growth else ""
+    board.add("m", f"{machine.memory // MIB}M{most}")
+    board.add("object", _memory("ram", machine.memory, hugepages=machine.hugepages))
+    board.add("nodefaults")
+    board.add("no-user-config")
+    board.add("display", "none")
+    board.add("S")
+    board.add("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+    board.add("rtc", "base=utc,driftfix=slew")
+    board.add("global", "ICH9-LPC.disable_s3=1")
+    board.add("global", "ICH9-LPC.disable_s4=1")
+    if machine.incoming:
+        board.add("incoming", "defer")
+
+
+def _memory(name: str, size: int, *, hugepages: bool) -> dict[str, Any]:
+    """Shared, so that what serves files to the guest can have it, too."""
+    found: dict[str, Any] = {"qom-type": "memory-backend-memfd", "id": name, "size": size, "share": True}
+    return found | ({"hugetlb": True} if hugepages else {})
+
+
+def _channels(board: Board, machine: Machine) -> None:
+    qmp, control, agent = map(str, sockets_of(machine.uuid))
+    for name, path in (("qmp", qmp), ("control", control)):
+        board.listen(name, path)
+        board.add("mon", f"chardev={name},mode=control")
+    board.add("chardev", f"socket,id=console,fd={board.hold('stream', hand='console')}")
+    board.add("serial", "chardev:console")
+    board.add("device", _fixed("virtio-serial-pci", "serial0"))
+    board.listen("agent", agent)
+    board.add("device", {"driver": "virtserialport", "bus": "serial0.0", "chardev": "agent", "id": "agent0",
+                         "name": AGENT_PORT})  # fmt: skip
+
+
+def _boot(board: Board, machine: Machine) -> None:
+    if isinstance(machine.boot, Kernel):
+        for option, path in (("kernel", machine.boot.kernel), ("initrd", machine.boot.initrd)):
+            if path:
+                board.add(option, inherited(board.hold("file", path=path)))
+        board.add("append", machine.boot.command)
+        return
+    _flash(board, "firmware", machine.boot.code, write=False)
+    _flash(board, "variables", machine.boot.variables, write=True)
+    if machine.boot.secure:
+        board.add("global", "driver=cfi.pflash01,property=secure,value=on")
+
+
+def _flash(board: Board, name: str, path: str, *, write: bool) -> None:
+    file = {"driver": "file", "filename": board.file(path, write=write)}
+    board.add("blockdev", {"driver": "raw", "node-name": name, "read-only": not write, "file": file})
+
+
+def _virtio(board: Board, machine: Machine) -> None:
+    board.add("object", {"qom-type": "rng-builtin", "id": "random"})
+    board.add("device", {**_fixed("virtio-rng-pci", "rng0"), "rng": "random"})
+    board.add("device", {**_fixed("virtio-balloon-pci", "balloon0"), "deflate-on-oom": True,
+                         "free-page-reporting": True})  # fmt: skip
+    if machine.cid:
+        number = board.hold("file", path="/dev/vhost-vsock", write=True)
+        board.add("device", {**_fixed("vhost-vsock-pci", "vsock0"), "guest-cid": machine.cid, "vhostfd": str(number)})
+    if growth := machine.most_memory - machine.memory:
+        board.add("object", _memory("more", growth, hugepages=machine.hugepages) | {"reserve": False})
+        board.add("device", {**_fixed("virtio-mem-pci", "mem0"), "memdev": "more", "requested-size": 0})
+    for number in range(PORTS):
+        place = {"addr": f"0x{_PORTS_AT + number // 8:x}.0x{number % 8:x}", "multifunction": True}
+        board.add("device", {"driver": "pcie-root-port", "bus": "pcie.0", "id": port(number),
+                             "chassis": number + 1, **place})  # fmt: skip
+
+
+def _fixed(driver: str, name: str) -> dict[str, Any]:
+    return {"driver": driver, "id": name, "bus": "pcie.0", "addr": _PLACES[name]}
+
+
+def port(number: int) -> str:
+    return f"port{number}"
+
+
+def _part(board: Board, part: Part, vhost_net: bool) -> None:
+    opened = {node: board.file(path, write=write) for node, (path, write) in part.files.items()}
+    for node in part.nodes:
+        board.add("blockdev", node | ({"filename": opened[node["node-name"]]} if node["node-name"] in opened else {}))
+    if part.netdev:
+        board.add("netdev", _netdev(board, part.netdev, vhost_net))
+    for name, path in part.sockets.items():
+        board.add("chardev", f"socket,id={name},fd={board.hold('connect', path=path)}")
+    board.add("device", {**part.device, "bus": port(part.port)})
+
+
+def _netdev(board: Board, netdev: Mapping[str, Any], vhost_net: bool) -> dict[str, Any]:
+    """A tap of the launcher's making; ifname is its name."""
+    found = {key: value for key, value in netdev.items() if key != "ifname"}
+    found["fd"] = str(board.hold("tap", name=netdev["ifname"]))
+    if vhost_net:
+        found |= {"vhost": True, "vhostfd": str(board.hold("file", path="/dev/vhost-net", write=True))}
+    return found

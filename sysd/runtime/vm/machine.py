@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon holds of a running virtual machine: QEMU's monitor, and what is known of the guest by its agent.
+
+Both are sockets in /run/syscont/vm, to which a daemon that was restarted connects anew; the guest does not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from systemd import daemon
+
+from sysd.model.errors import FailedError
+from sysd.model.instance import Instance
+from sysd.runtime.guest import Guest
+from sysd.runtime.vm.agent import Agent
+from sysd.runtime.vm.qmp import Qmp
+from sysd.runtime.vm.spec import sockets_of
+
+log = logging.getLogger(__name__)
+
+AGAIN = 0.5
+"""Seconds until a monitor that could not be reached, or does not answer, is tried again."""
+PULSE = 1.0
+"""Seconds after which a monitor is asked whether it is still there; twice as long without an answer, and it is not."""
+PATIENCE = 5.0
+BOOTED = ("systemctl", "is-system-running", "--wait")
+BOOT_LIMIT = 3600.0
+SILENCE = 300.0
+"""Seconds after which a guest in which nobody says so is taken for one that has booted."""
+LOOKS = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between looks for the guest's addresses; the last for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is to hear what changes. Called with the value as it is then."""
+
+    frozen: Callable[[bool], None]
+    addresses: Callable[[tuple[str, ...]], None]
+    responsive: Callable[[bool], None]
+
+
+class MachineGuest(Guest):
+    """Its leader is QEMU."""
+
+    def __init__(self, instance: Instance, leader: int, watcher: Watcher) -> None:
+        super().__init__(instance, leader)
+        self.frozen = False
+        self.responsive = True
+        self._watcher = watcher
+        self._qmp: Qmp | None = None
+        self._agent: Agent | None = None
+        self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._agent_there = asyncio.Event()
+        self._events: list[tuple[str, asyncio.Future[Mapping[str, Any]], Callable[[Mapping[str, Any]], bool]]] = []
+        self._tasks = [asyncio.ensure_future(work()) for work in (self._attend, self._see_booted, self._look)]
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._agent:
+            self._agent.close()
+        if self._qmp:
+            self._qmp.close()
+        super().close()
+
+    # the monitor
+
+    async def qmp(self) -> Qmp:
+        """The monitor, as soon as it is connected. Raises FailedError."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._connected.wait()
+        if self._qmp is None:
+            raise FailedError(f"QEMU of {self.name} does not answer", f"'syscont stop --force {self.name}' ends it")
+        return self._qmp
+
+    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """See Qmp.execute."""
+        return await (await self.qmp()).execute(command, arguments, **options)
+
+    async def event(
+        self, name: str, fits: Callable[[Mapping[str, Any]], bool] = lambda _: True, timeout: float = PATIENCE
+    ) -> Mapping[str, Any]:
+        """The next event of a name. Raises FailedError when it does not come in time."""
+        coming: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        entry = (name, coming, fits)
+        self._events.append(entry)
+        try:
+            async with asyncio.timeout(timeout):
+                return await coming
+        except TimeoutError:
+            raise FailedError(f"{self.name}: QEMU does not say {name}") from None
+        finally:
+            self._events.remove(entry)
+
+    async def _attend(self) -> None:
+        """Be connected to the monitor, as long as there is one."""
+        while True:
+            try:
+                await self._connect()
+                self._said(responsive=True)
+                while not self._lost.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(PULSE):
+                            await self._lost.wait()
+                    if not self._lost.is_set():
+                        await self.execute("query-status", timeout=PULSE)
+                        self._said(responsive=True)
+            except FailedError as error:
+                log.info("%s: %s", self.unit, error.message)
+                self._said(responsive=False)
+            if self._qmp and self._lost.is_set():
+                self._disconnect()
+            await asyncio.sleep(AGAIN)
+
+    async def _connect(self) -> None:
+        if self._qmp:
+            await self.execute("query-status", timeout=PULSE)
+            return
+        self._lost.clear()
+        self._qmp = await Qmp.connect(sockets_of(self.uuid)[0], self._happened, self._lost.set, timeout=PATIENCE)
+        status = await self._qmp.execute("query-status")
+        self._freeze(frozen=not status.get("running"))
+        for channel in await self._qmp.execute("query-chardev"):
+            if channel.get("label") == "agent" and channel.get("frontend-open"):
+                self._agent_there.set()
+        self._connected.set()
+
+    def _disconnect(self) -> None:
+        self._connected.clear()
+        if self._qmp:
+            self._qmp.close()
+        self._qmp = None
+
+    def _said(self, *, responsive: bool) -> None:
+        if responsive != self.responsive:
+            self.responsive = responsive
+            self._watcher.responsive(responsive)
+
+    def _freeze(self, *, frozen: bool) -> None:
+        if frozen != self.frozen:
+            self.frozen = frozen
+            self._watcher.frozen(frozen)
+
+    def _happened(self, name: str, data: Mapping[str, Any]) -> None:
+        match name:
+            case "STOP":
+                self._freeze(frozen=True)
+            case "RESUME":
+                self._freeze(frozen=False)
+            case "VSERPORT_CHANGE" if data.get("id") == "agent0":
+                (self._agent_there.set if data.get("open") else self._agent_there.clear)()
+            case "BLOCK_IO_ERROR":
+                log.error("%s: its disk %s can't be %s: %s", self.unit, data.get("node-name"), data.get("operation"),
+                          data.get("reason"))  # fmt: skip
+        for wanted, coming, fits in self._events:
+            if wanted == name and not coming.done() and fits(data):
+                coming.set_result(data)
+
+    # the guest
+
+    async def agent(self) -> Agent:
+        """The agent in the guest. Raises FailedError when there is none."""
+        if self._agent and self._agent.closed:
+            self._agent = None
+        if self._agent is None:
+            if not self._agent_there.is_set():
+                raise FailedError(f"{self.name} has no agent that answers", "is qemu-guest-agent running there?")
+            self._agent = await Agent.connect(sockets_of(self.uuid)[2])
+        return self._agent
+
+    async def _see_booted(self) -> None:
+        """Tell systemd when the guest has booted, if it does not do so itself (by vsock): by the word of its own
+        systemd, by an agent that is there where there is none, or because nobody says so at all."""
+        try:
+            async with asyncio.timeout(SILENCE):
+                await self._agent_there.wait()
+        except TimeoutError:
+            self.notify("READY=1\nSTATUS=nobody in the guest says whether it has booted")
+            return
+        while True:
+            try:
+                await (await self.agent()).execute(BOOTED, timeout=BOOT_LIMIT)
+                break
+            except FailedError as error:
+                log.debug("%s: %s", self.unit, error.message)
+                if getattr(error, "kind", ""):
+                    break
+            await asyncio.sleep(AGAIN)
+        self.notify("READY=1")
+
+    def notify(self, fields: str) -> None:
+        """Tell systemd in the name of QEMU."""
+        daemon.notify(fields, pid=self.leader)
+
+    async def _look(self) -> None:
+        """The guest's addresses, as its agent has them."""
+        looks = iter(LOOKS)
+        while True:
+            await self._agent_there.wait()
+            with contextlib.suppress(FailedError):
+                found = await (await self.agent()).network()
+                if found != self.addresses:
+                    self._watcher.addresses(found)
+            await asyncio.sleep(next(looks, LOOKS[-1]))
+
+
+def is_machine(pid: int, launcher: str) -> bool:
+    """Whether a process is QEMU, and no launcher any more."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return not stream.read(len(launcher) + 1).startswith(launcher.encode())
+    except OSError:
+        return False

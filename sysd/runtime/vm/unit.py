@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A virtual machine as a transient unit: its properties, and what the launcher is told."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dbus_next import Variant
+
+from sysd.model.config import SCHEMA, get_bool, get_int
+from sysd.model.image import Image, Init
+from sysd.model.instance import Instance, hardware_address, host_interface_name
+from sysd.model.keys import machine as keys
+from sysd.model.machine import memory_of, processors_of
+from sysd.runtime import container, limits
+from sysd.runtime.devices.disk import io_properties
+from sysd.runtime.vm import firmware, kvm, parts
+from sysd.runtime.vm.hardware import Firmware, Kernel, Machine, Part, build
+from sysd.runtime.vm.spec import MachineSpec, sockets_of
+from sysd.units.systemd import Properties
+
+LAUNCHER = "/usr/libexec/syscont/launch-vm"
+QEMU = f"/usr/bin/qemu-system-{os.uname().machine}"
+DISK = "root.qcow2"
+VHOST_NET, VHOST_VSOCK = "/dev/vhost-net", "/dev/vhost-vsock"
+_ABSENT = frozenset({"limits.memory"})
+"""Keys whose unit property would count what QEMU itself takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a machine is made of: an expanded instance, its image, and how it goes on. notify_port: of vsock, on which
+    its guest says that it has booted; key: that lets us in by ssh. incoming: the file that has its memory."""
+
+    instance: Instance
+    image: Image
+    links: container.Links
+    had: Mapping[str, Part]
+    notify_port: int = 0
+    key: str = ""
+    incoming: str = ""
+
+
+def disk_path(instance: Instance) -> Path:
+    """Of what the guest has written."""
+    return container.state_dir(instance) / "upper" / DISK
+
+
+def make_spec(wanted: Wanted) -> MachineSpec:
+    instance, image = wanted.instance, wanted.image
+    folder = disk_path(instance).parent
+    root = parts.Root(str(container.IMAGE_DIR / image.fingerprint / "disk.img"), str(folder / DISK))
+    found = parts.build(instance.devices, root, links_of(instance, wanted.links), wanted.had)
+    cpus, pins = processors_of(instance.config)
+    cid = cid_of(instance)
+    accelerated = not kvm.refusal()
+    memory = memory_of(instance.config, host_memory())
+    board = build(
+        Machine(
+            uuid=instance.uuid,
+            name=instance.machine,
+            memory=memory,
+            most_memory=max(memory, host_memory() - host_memory() % (128 << 20)),
+            hugepages=get_bool(instance.config, "limits.memory.hugepages"),
+            cpus=cpus,
+            most_cpus=cpus if pins else max(cpus, os.cpu_count() or 1),
+            boot=_boot(instance, image, folder),
+            accelerated=accelerated,
+            credentials=credentials(instance, cid, wanted),
+            cid=cid,
+            vhost_net=os.path.exists(VHOST_NET),
+            incoming=bool(wanted.incoming),
+            extra=keys.options(SCHEMA.text(instance.config, "raw.qemu")),
+        ),
+        found,
+    )
+    return MachineSpec(
+        uuid=instance.uuid,
+        name=instance.name,
+        state_dir=str(container.state_dir(instance)),
+        owner=instance.id_base,
+        waits_for_guest=image.init in (Init.SYSTEMD, Init.OTHER),
+        core_scheduling=get_bool(instance.config, "security.core_scheduling"),
+        pins=pins,
+        program=QEMU,
+        arguments=board.arguments,
+        qmp=str(sockets_of(instance.uuid)[1]),
+        descriptors=board.descriptors,
+        nodes=[kvm.DEVICE] if accelerated else [],
+        host_links=wanted.links.host,
+        cid=cid,
+        parts={name: asdict(part) for name, part in found.items()},
+    )
+
+
+def host_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cid_of(instance: Instance) -> int:
+    """Its address on vsock: as nobody else's as its first id. 0 where the host has no vsock for guests."""
+    return instance.id_base if os.path.exists(VHOST_VSOCK) else 0
+
+
+def links_of(instance: Instance, links: container.Links) -> dict[str, parts.Link]:
+    return {
+        name: parts.Link(host_interface_name(instance, name), hardware_address(instance, name), mtu)
+        for name, mtu in links.mtus.items()
+    }
+
+
+def _boot(instance: Instance, image: Image, folder: Path) -> Firmware | Kernel:
+    if SCHEMA.text(instance.config, "boot.mode") == keys.DIRECT:
+        place = container.IMAGE_DIR / image.fingerprint
+        initrd = place / "initrd"
+        return Kernel(str(place / "kernel"), str(initrd) if initrd.exists() else "", image.kernel_command)
+    secure = get_bool(instance.config, "security.secureboot")
+    uefi, variables = firmware.find(secure=secure), firmware.variables(folder, secure=secure)
+    firmware.make_variables(uefi, variables)
+    return Firmware(str(uefi.code), str(variables), secure)
+
+
+def credentials(instance: Instance, cid: int, wanted: Wanted) -> list[bytes]:
+    """Texts of SMBIOS type 11, from which the guest's systemd has its credentials (systemd.io VM_INTERFACE)."""
+    found = {
+        "system.hostname": instance.name.encode(),
+        "system.machine_id": instance.uuid.replace("-", "").encode(),
+    }
+    if cid and wanted.notify_port:
+        found["vmm.notify_socket"] = f"vsock-stream:2:{wanted.notify_port}".encode()
+    if wanted.key:
+        found["ssh.authorized_keys.root"] = wanted.key.encode()
+    found |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
+    return [
+        f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}".encode()
+        for name, data in found.items()
+    ]
+
+
+def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
+    """QEMU becomes its main process; see the launcher. It is asked to power its guest off before it is told to end."""
+    argv = [LAUNCHER, str(spec.path)]
+    timeout = max(1, get_int(instance.config, "boot.host_shutdown_timeout") * container.SECOND)
+    return {
+        "Description": Variant("s", f"Virtual machine {instance.name}"),
+        "Slice": Variant("s", "syscont.slice"),
+        "DefaultDependencies": Variant("b", False),
+        "Requires": Variant("as", [container.TARGET]),
+        "After": Variant("as", [container.TARGET]),
+        "AddRef": Variant("b", True),
+        "Type": Variant("s", "notify"),
+        "NotifyAccess": Variant("s", "all"),
+        "ExecStart": Variant("a(sasb)", [[LAUNCHER, argv, False]]),
+        "ExecStop": Variant("a(sasb)", [[LAUNCHER, [LAUNCHER, "--stop", str(spec.path)], True]]),
+        "SyslogIdentifier": Variant("s", instance.name),
+        "KeyringMode": Variant("s", "private"),
+        "TimeoutStartUSec": Variant("t", container.INFINITY),
+        "TimeoutStopUSec": Variant("t", timeout),
+        "KillMode": Variant("s", "mixed"),
+        "DevicePolicy": Variant("s", "closed"),
+        **device_policy(parts.load(spec.parts).values()),
+        **io_properties(instance.devices),
+        **limits.start_properties({}),
+        **live_properties(instance.config),
+    }
+
+
+def live_properties(config: Mapping[str, str]) -> Properties:
+    """What may be set on a running unit, too. Only chosen processors bind the whole of QEMU."""
+    _, pins = processors_of(config)
+    kept = {key: value for key, value in config.items() if key not in _ABSENT}
+    return limits.live_properties(kept, frozenset(cpu for pin in pins for cpu in pin))
+
+
+def device_policy(found: Iterable[Part]) -> Properties:
+    allowed = [kvm.DEVICE, "/dev/net/tun", VHOST_NET, VHOST_VSOCK, *parts.block_devices(found)]
+    return {"DeviceAllow": Variant("a(ss)", [[path, "rwm"] for path in allowed])}
