@@ -23,7 +23,7 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native: sysd/_cext/_native.abi3.so build/attach build/forward build/launch build/plug
+native: sysd/_cext/_native.abi3.so build/attach build/forward build/launch build/launch-vm build/plug
 
 build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev
@@ -35,9 +35,13 @@ build/forward: $(wildcard sysd/_cext/forward/*.[ch])
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
-# They differ in their main part alone.
-LAUNCH = $(filter-out %/launch.c %/plug.c,$(wildcard sysd/_cext/launch/*.c)) sysd/_cext/layers.c sysd/_cext/native.c
-build/launch build/plug: build/%: sysd/_cext/launch/%.c $(LAUNCH) $(wildcard sysd/_cext/*.h sysd/_cext/launch/*.h)
+# They differ in their main parts alone.
+MACHINE = $(addprefix sysd/_cext/launch/,machine.c starter.c qmp.c den.c descriptors.c)
+LAUNCH = $(filter-out %/launch.c %/plug.c $(MACHINE),$(wildcard sysd/_cext/launch/*.c)) sysd/_cext/layers.c sysd/_cext/native.c
+build/launch: sysd/_cext/launch/launch.c
+build/launch-vm: $(MACHINE)
+build/plug: sysd/_cext/launch/plug.c
+build/launch build/launch-vm build/plug: $(LAUNCH) $(wildcard sysd/_cext/*.h sysd/_cext/launch/*.h)
 	@tools/need-packages gcc libc6-dev libjson-c-dev
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) -ljson-c
@@ -157,7 +161,7 @@ install: native
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
 	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/*.service
-	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/launch build/plug
+	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/launch build/launch-vm build/plug
 
 .PHONY: clean
 clean:

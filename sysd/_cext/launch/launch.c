@@ -13,91 +13,16 @@
  *
  * On the path of every start, which is why it is not in Python: its start alone took three times what all this takes.
  *
- * Sources: systemd.io CONTAINER_INTERFACE, sd_notify(3).
+ * Source: systemd.io CONTAINER_INTERFACE.
  */
 #include "launch.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include "../clone.h"
 
 static json spec;
-
-static int connect_to(const char *path, int flags)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    size_t length = strlen(path);
-    int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | flags, 0);
-    if (sock >= 0 && length >= sizeof address.sun_path)
-        errno = ENAMETOOLONG;
-    if (sock < 0 || length >= sizeof address.sun_path)
-        return -1;
-    memcpy(address.sun_path, path, length);
-    if (*path == '@')
-        address.sun_path[0] = 0;
-    return connect(sock, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + length) < 0 ? -1 : sock;
-}
-
-/* Tell the service manager; -1 when it can't be told. Without one there is nobody to tell. */
-static int notify(const char *fields)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    int sock = path ? connect_to(path, 0) : -1;
-    if (!path)
-        return 0;
-    return sock < 0 ? -1 : send(sock, fields, strlen(fields), MSG_NOSIGNAL);
-}
-
-/* Tell the daemon. systemd holds the socket, so this works while the daemon is away; it never waits. */
-static void hand_over(json message, const int *fds, size_t count)
-{
-    char control[CMSG_SPACE((1 + MOST_SOCKETS) * sizeof(int))];
-    const char *words = json_object_to_json_string_ext(message, JSON_C_TO_STRING_PLAIN);
-    struct iovec data = { (char *)words, strlen(words) };
-    struct msghdr header = { .msg_iov = &data, .msg_iovlen = 1 };
-    if (count) {
-        memset(control, 0, sizeof control);
-        header.msg_control = control;
-        header.msg_controllen = CMSG_SPACE(count * sizeof *fds);
-        struct cmsghdr *passed = CMSG_FIRSTHDR(&header);
-        passed->cmsg_level = SOL_SOCKET;
-        passed->cmsg_type = SCM_RIGHTS;
-        passed->cmsg_len = CMSG_LEN(count * sizeof *fds);
-        memcpy(CMSG_DATA(passed), fds, count * sizeof *fds);
-    }
-    int sock = connect_to(HANDOVER_SOCKET, SOCK_NONBLOCK);
-    if (sock < 0 || sendmsg(sock, &header, MSG_NOSIGNAL) < 0)
-        fprintf(stderr, "console is lost, the daemon can't be told: %m\n");
-}
-
-static json about_instance(void)
-{
-    json words = json_object_new_object();
-    json_object_object_add(words, "uuid", json_object_new_string(text(spec, "uuid")));
-    return words;
-}
-
-static void complain(const char *message)
-{
-    fprintf(stderr, "cannot start the instance: %s\n", message);
-}
-
-/* Tell the journal, systemd and the waiting daemon what went wrong. */
-static void fail(const char *message)
-{
-    char status[1200];
-    on_problem(complain);
-    complain(message);
-    snprintf(status, sizeof status, "STATUS=%s", message);
-    notify(status);
-    if (!spec)
-        return;
-    json words = about_instance();
-    json_object_object_add(words, "error", json_object_new_string(message));
-    hand_over(words, NULL, 0);
-}
 
 /* One message of the guest's side, ended by a NUL; *fd is what came with it, or as it was. */
 static void receive(int pipe, char *message, size_t size, int *fd)
@@ -115,19 +40,10 @@ static void receive(int pipe, char *message, size_t size, int *fd)
 
 /* The guest's PID 1 runs its init: tell. In this order: if we are killed in between, the unit ends with us and nothing
    runs without a console. */
-static void leave_to(pid_t leader, int console, const struct sockets *sockets)
+static void leave_to(pid_t leader, const struct sockets *sockets)
 {
     char fields[64];
-    int fds[1 + MOST_SOCKETS] = { console };
-    json words = about_instance(), kinds = json_object_new_array();
-    json_object_array_add(kinds, json_object_new_string("console"));
-    for (int i = 0; i < sockets->count; i++) {
-        json_object_array_add(kinds, json_object_new_string(sockets->kind[i]));
-        fds[1 + i] = sockets->fd[i];
-    }
-    json_object_object_add(words, "leader", json_object_new_int(leader));
-    json_object_object_add(words, "fds", kinds);
-    hand_over(words, fds, 1 + sockets->count);
+    tell_running(leader, sockets);
     snprintf(fields, sizeof fields, "MAINPID=%d\nSTATUS=%s", leader, truth(spec, "waits_for_guest") ? "" : "\nREADY=1");
     must(notify(fields), "the service manager");
 }
@@ -165,10 +81,11 @@ int main(int argc, char **argv)
     struct sockets sockets = { 0 };
     int userns = -1, host_mounts = -1, console = -1;
     const char *what;
-    on_problem(fail);
+    on_problem(tell_failure);
     if (argc != 2)
         give_up("to be started by the service manager, with a file that says what");
     spec = read_words(must(open(argv[1], O_RDONLY | O_CLOEXEC), "%s", argv[1]));
+    tell_about(spec);
     unsigned int id_base = number(spec, "id_base");
     json shares = member(spec, "shares", json_type_array);
 
@@ -185,6 +102,7 @@ int main(int argc, char **argv)
     if (json_object_array_length(shares))
         prepare_shares(shares, userns, id_base);
     pid_t leader = make_guest(userns, netlink, host_mounts, &console);
-    leave_to(leader, console, &sockets);
+    add_socket(&sockets, "console", console);
+    leave_to(leader, &sockets);
     return 0;
 }

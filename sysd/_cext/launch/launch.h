@@ -48,6 +48,25 @@ const char *text_at(json list, size_t index);
 /* The bytes that hexadecimal digits stand for. */
 unsigned char *from_hex(const char *digits, size_t *size);
 
+/* --- tell.c: the journal, the service manager and the daemon are told --- */
+
+enum { MOST_SOCKETS = 4 };
+struct sockets {
+    int count, fd[MOST_SOCKETS];
+    const char *kind[MOST_SOCKETS]; /* guest.KINDS of sysd.runtime */
+};
+void add_socket(struct sockets *sockets, const char *kind, int fd);
+/* A socket of the type that is connected to that of a path, where "@" begins an abstract one; or -1. */
+int connect_to(const char *path, int type);
+/* -1 when the service manager can't be told. Without one there is nobody to tell. */
+int notify(const char *fields);
+/* Which instance the daemon is told about from now on. */
+void tell_about(json spec);
+/* The instance runs, with these for the daemon. */
+void tell_running(pid_t leader, const struct sockets *sockets);
+/* For on_problem(): to all of them. */
+void tell_failure(const char *message);
+
 /* --- tree.c: folders, files and mounts in a guest's tree, by descriptors that follow no links --- */
 
 /* The folder path in the guest's tree, made when missing; -1 where that can't be, such as for a link on the way. */
@@ -63,11 +82,6 @@ int mount_tmpfs(unsigned int owner, int at, const char *mode, const char *size);
 
 /* --- outside.c, provide.c: what is done with the host's rights, or gives up --- */
 
-enum { MOST_SOCKETS = 3 };
-struct sockets {
-    int count, fd[MOST_SOCKETS];
-    const char *kind[MOST_SOCKETS]; /* guest.KINDS of sysd.runtime */
-};
 void hold_layers(const char *state_dir);
 void own_cgroup(unsigned int owner);
 void fill_root(json spec, int root, struct sockets *sockets);

@@ -145,12 +145,6 @@ static int listen_for_notes(int host)
     return sock;
 }
 
-static void add_socket(struct sockets *sockets, const char *kind, int fd)
-{
-    sockets->kind[sockets->count] = kind;
-    sockets->fd[sockets->count++] = fd;
-}
-
 /* Mount /dev and /run, and leave in the tree what the guest is to find there. */
 void fill_root(json spec, int root, struct sockets *sockets)
 {

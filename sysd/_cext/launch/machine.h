@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of launch-vm have of each other, beside what launch.h has. All of them give up. */
+#ifndef SYSCONT_MACHINE_H
+#define SYSCONT_MACHINE_H
+
+#include "launch.h"
+
+/* --- descriptors.c: what QEMU has open when it starts, each at its number --- */
+
+/* At a number that none of QEMU's can have. */
+int aside(int fd);
+/* Opens them; the daemon's ends of streams are added to sockets. */
+void open_descriptors(json wanted, struct sockets *sockets);
+/* For the process that executes QEMU: each to its number, and nothing else but stdio survives the exec. */
+void place_descriptors(void);
+/* For the one that does not. */
+void close_descriptors(void);
+
+/* --- den.c: where QEMU runs, which is as far from the host as it can be --- */
+
+void enter_den(json spec);
+
+/* --- qmp.c: one conversation with QEMU's monitor --- */
+
+enum { START_LIMIT = 30000 /* milliseconds */ };
+
+/* The process that is waited for no longer than it lives, as a descriptor, and for how long at most; -1 for no limit. */
+void qmp_watch(int pidfd, int milliseconds);
+/* Until there is something to read. */
+void qmp_wait(int fd);
+void qmp_open(const char *path);
+/* A whole command, or one of a name with arguments that may be NULL; what it returns, which is the caller's. */
+json qmp_run(json command);
+json qmp_call(const char *name, json arguments);
+/* A part of what QEMU has said. */
+json qmp_part(json answer, const char *name, json_type type);
+
+/* --- starter.c: what is left to do when QEMU has been executed --- */
+
+struct qemu { pid_t pid; int pidfd, launcher; };
+_Noreturn void start_machine(json spec, struct qemu qemu, const struct sockets *sockets);
+
+#endif
