@@ -86,6 +86,7 @@ static void fill_dev(int dev, json nodes, unsigned int owner)
     for (size_t i = 0; i < COUNT(DEVICES); i++)
         must(mknodat(dev, DEVICES[i].name, S_IFCHR | 0666, makedev(1, DEVICES[i].minor)), "/dev/%s", DEVICES[i].name);
     umask(022);
+    must(symlinkat("/proc/self/fd", dev, "fd"), "/dev/fd");
     for (size_t i = 0; i < json_object_array_length(nodes); i++)
         give_device(dev, text_at(nodes, i), owner);
     must(sc_mount_attributes(dev, "", READ_ONLY, 0, 0), "/dev of QEMU");

@@ -8,8 +8,10 @@
 #include <linux/close_range.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -108,9 +110,23 @@ static int open_stream(json wanted, struct sockets *sockets)
     return ends[1];
 }
 
+/* What only QEMU is to know, and is no file. */
+static int open_memory(json wanted, struct sockets *unused)
+{
+    (void)unused;
+    size_t size;
+    unsigned char *data = from_hex(text(wanted, "data"), &size);
+    int fd = must(memfd_create("syscont", MFD_CLOEXEC), "memory");
+    for (size_t done = 0; done < size;)
+        done += must(write(fd, data + done, size - done), "memory");
+    must(lseek(fd, 0, SEEK_SET), "memory");
+    free(data);
+    return fd;
+}
+
 static const struct { const char *name; int (*open)(json wanted, struct sockets *sockets); } KINDS[] = {
     { "file", open_file }, { "tap", open_tap }, { "listen", open_listener }, { "connect", open_connection },
-    { "stream", open_stream },
+    { "stream", open_stream }, { "memory", open_memory },
 };
 
 static int open_one(json wanted, struct sockets *sockets)

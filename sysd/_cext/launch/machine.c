@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * launch-vm SPEC: runs as the main process of a virtual machine's unit, and becomes its QEMU. SPEC is
- * sysd.runtime.vm.spec.MachineSpec as JSON.
+ * sysd.runtime.vm.spec.MachineSpec as JSON. launch-vm --stop SPEC asks the guest to power off, and waits for that.
  *
  *   launcher (host's root) --clone sibling--> starter (host's root; tells QEMU to go on, and ends)
  *            --exec--> QEMU (nobody, nowhere)
@@ -51,6 +51,8 @@ int main(int argc, char **argv)
 {
     struct sockets sockets = { 0 };
     int ends[2];
+    if (argc == 3 && strcmp(argv[1], "--stop") == 0)
+        stop_machine(argv[2]);
     on_problem(tell_failure);
     if (argc != 2)
         give_up("to be started by the service manager, with a file that says what");

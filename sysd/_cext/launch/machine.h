@@ -29,11 +29,17 @@ void qmp_watch(int pidfd, int milliseconds);
 /* Until there is something to read. */
 void qmp_wait(int fd);
 void qmp_open(const char *path);
+/* Within milliseconds, or not at all. */
+bool qmp_ended(int milliseconds);
 /* A whole command, or one of a name with arguments that may be NULL; what it returns, which is the caller's. */
 json qmp_run(json command);
 json qmp_call(const char *name, json arguments);
 /* A part of what QEMU has said. */
 json qmp_part(json answer, const char *name, json_type type);
+
+/* --- stopper.c: the machine's unit is to stop --- */
+
+_Noreturn void stop_machine(const char *spec);
 
 /* --- starter.c: what is left to do when QEMU has been executed --- */
 

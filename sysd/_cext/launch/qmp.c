@@ -53,6 +53,12 @@ void qmp_wait(int fd)
     }
 }
 
+bool qmp_ended(int milliseconds)
+{
+    struct pollfd polled = { .fd = watched, .events = POLLIN };
+    return poll(&polled, 1, milliseconds) > 0;
+}
+
 /* Have a whole line in the buffer; where it ends. */
 static char *fill(void)
 {
