@@ -174,8 +174,8 @@ _syscont_verb() {
         'network zone record') words='entry list show create delete' ;;
         'network zone record entry') words='add remove' ;;
         'operation') words='list cancel' ;;
-        'launch') options='--config --device --network --profile --no-profiles --ephemeral --wait --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
-        'create') options='--config --device --network --profile --no-profiles --ephemeral --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
+        'launch') options='--config --device --network --profile --no-profiles --ephemeral --vm --wait --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
+        'create') options='--config --device --network --profile --no-profiles --ephemeral --vm --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
         'list') options='--columns --all-projects --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(filter ...) ;;
         'info') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
         'rename') options='--project --help' valued=' --project ' kinds=(instance none) ;;

@@ -30,6 +30,7 @@ def _make(parsed: Parsed, parameters: Parameters) -> int:
         "image": parsed.args[0],
         "config": parsed.pairs("config") or None,
         "ephemeral": True if parsed.flag("ephemeral") else None,
+        "vm": True if parsed.flag("vm") else None,
         "profiles": _profiles(parsed),
         "devices": _devices(parsed) or None,
         **parameters,

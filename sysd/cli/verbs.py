@@ -120,7 +120,8 @@ _PROFILE = Option("profile", "Give it this profile; may be given several times, 
 _NO_PROFILES = Option("no-profiles", "Give it no profile, not even the default one.")
 _DESCRIPTION = Option("description", "Say what it is for.", "", VALUE, "TEXT")
 _ALL_PROJECTS = Option("all-projects", "List those of all projects.")
-_NEW = (_CONFIG, _DEVICE, _NETWORK, _PROFILE, _NO_PROFILES, _EPHEMERAL)
+_VM = Option("vm", "Make a virtual machine: the image has to be one's. IMAGE/vm is found by IMAGE, too.")
+_NEW = (_CONFIG, _DEVICE, _NETWORK, _PROFILE, _NO_PROFILES, _EPHEMERAL, _VM)
 
 ONE = ("instance",)
 # An instance and its keys, or keys of the host.

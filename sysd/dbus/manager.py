@@ -12,7 +12,8 @@ from sysd.dbus.interface import Call, Interface, Method, Property, Signal
 from sysd.dbus.networks import NetworkObjects
 from sysd.dbus.objects import InstanceObjects, image_kind, operation_kind
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
-from sysd.dbus.service import Kind, Service
+from sysd.dbus.service import Kind as ObjectKind
+from sysd.dbus.service import Service
 from sysd.dbus.snapshots import SnapshotMethods
 from sysd.dbus.zones import ZoneObjects
 from sysd.manager.actions import Action, Authority
@@ -22,6 +23,7 @@ from sysd.manager.images import Upload
 from sysd.manager.instances import NewInstance, StartOptions
 from sysd.manager.manager import Manager
 from sysd.model.errors import InvalidError
+from sysd.model.instance import Kind
 from sysd.model.profile import DEFAULT_PROFILE
 from sysd.model.secrets import public
 from sysd.units.bus import Bus
@@ -33,7 +35,7 @@ class ManagerObject:
     def __init__(self, manager: Manager, authority: Authority) -> None:
         self._manager = manager
         self._authority = authority
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, ObjectKind] = {}
 
     def serve(self, bus: Bus) -> Service:
         """Answer calls on the bus and emit signals from now on."""
@@ -43,7 +45,7 @@ class ManagerObject:
         self._manager.events.subscribe(lambda event: _tell(service, event))
         return service
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[ObjectKind]:
         return [
             InstanceObjects(self._manager).kind(),
             image_kind(self._manager),
@@ -135,6 +137,7 @@ class ManagerObject:
             options.take("profiles", "as", [DEFAULT_PROFILE]),
             options.text("description"),
             options.flag("ephemeral"),
+            Kind.VM if options.flag("vm") else None,
         )
         start = StartOptions(start=options.flag("start"), wait=options.flag("wait"))
         options.end()

@@ -73,7 +73,7 @@ class InstanceObjects:
                 Property("State", "s", lambda name: table.status(table.get(name)).state.value),
                 Property("Unit", "s", lambda name: table.get(name).unit, changes=False),
                 Property("Leader", "u", lambda name: table.status(table.get(name)).leader),
-                Property("CoreCookie", "t", lambda name: cookie(table.status(table.get(name)).leader)),
+                Property("CoreCookie", "t", self._cookie),
                 Property("AppArmor", "s", lambda name: profile_of(table.status(table.get(name)).leader)),
                 Property("Image", "s", lambda name: table.get(name).image, changes=False),
                 Property("Config", "a{ss}", lambda name: public(table.get(name).config)),
@@ -89,6 +89,10 @@ class InstanceObjects:
                 *self._snapshots.properties(),
             ],
         )
+
+    def _cookie(self, name: str) -> int:
+        instance = self._manager.table.get(name)
+        return cookie(instance.kind, self._manager.table.status(instance).leader)
 
     async def _start(self, name: str, call: Call) -> list[Any]:
         options = call.options

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 from sysd.manager import hotplug
 from sysd.manager.filters import Filters
@@ -39,6 +40,9 @@ class Containers:
         self._proxies = proxies
         self._filters = filters
         self._find_uplink = find_uplink
+
+    async def begin(self, expanded: Instance, upper: Path) -> None:
+        return
 
     async def prepare(self, expanded: Instance) -> Properties:
         await own.load(expanded.uuid, expanded.config)

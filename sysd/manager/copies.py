@@ -21,7 +21,7 @@ from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.model import names
 from sysd.model.errors import BusyError, InvalidError, NotFoundError
-from sysd.model.instance import Instance, forget, new_uuid
+from sysd.model.instance import Instance, Kind, forget, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.snapshot import Snapshot
 from sysd.runtime import container
@@ -92,7 +92,8 @@ class Copies:
                     await self._layers.settle(folder / layers.UPPER)
                 else:
                     await self._copy(current, instance, folder, with_snapshots=with_snapshots)
-            forget_identity(folder / layers.UPPER)
+            if instance.kind is Kind.CONTAINER:
+                forget_identity(folder / layers.UPPER)
             with suppress(FileNotFoundError):
                 shutil.copyfile(container.state_dir(source) / container.MADE_FOR, folder / container.MADE_FOR)
 

@@ -24,6 +24,7 @@ from sysd.manager.operations import Handle, Operations
 from sysd.model import names
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.image import Image
+from sysd.model.instance import Kind as InstanceKind
 from sysd.model.operation import Operation
 from sysd.model.templates import Template
 from sysd.runtime.trees import remove_tree, sync_directory
@@ -36,6 +37,7 @@ from sysd.units.systemd import Systemd
 log = logging.getLogger(__name__)
 
 DRAFT = ".draft-"
+VM_ALIAS = "/vm"
 UNPACK_UNIT = "syscont-image@{}.service"
 BUILD_UNIT = "syscont-build@{}.service"
 WORKER = ("/usr/bin/python3", "-I", "-m", "sysd.images.worker")
@@ -115,8 +117,18 @@ class Images:
     def aliases(self, fingerprint: str) -> list[str]:
         return [alias for alias, target in self._aliases.items() if target == fingerprint]
 
-    def find(self, reference: str) -> Image:
-        """By alias, fingerprint, or the unique beginning of a fingerprint of at least 6 digits."""
+    def find(self, reference: str, kind: InstanceKind | None = None) -> Image:
+        """By alias, fingerprint, or the unique beginning of a fingerprint of at least 6 digits. kind: what it has to be
+        for; the alias of a virtual machine's may be said without its end (see sysd.images.sources)."""
+        if kind is InstanceKind.VM and reference + VM_ALIAS in self._aliases:
+            reference += VM_ALIAS
+        found = self._find(reference)
+        if kind and found.kind is not kind:
+            hint = f"it is for a {found.kind}; 'syscont image list' shows the types"
+            raise InvalidError(f"image {reference[:80]!r} is not for a {kind}", hint)
+        return found
+
+    def _find(self, reference: str) -> Image:
         if fingerprint := self._aliases.get(reference):
             return self._images[fingerprint]
         if image := self._images.get(reference):

@@ -15,12 +15,14 @@ from sysd.manager.guests import STOPPED
 from sysd.manager.ids import Ids
 from sysd.manager.images import Images
 from sysd.manager.kept import Kept
+from sysd.manager.layers import UPPER
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
 from sysd.manager.table import Table
 from sysd.manager.trees import exclusive_layers
+from sysd.model import instance as model
 from sysd.model import names
 from sysd.model.config import SCHEMA, check_config, find_key, get_bool
 from sysd.model.devices.change import replaced, with_device, with_options
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewInstance:
-    """What is asked for; nothing is checked yet. name may be qualified by a project."""
+    """What is asked for; nothing is checked yet. name may be qualified by a project. kind: None for the image's."""
 
     name: str
     image: str
@@ -47,6 +49,7 @@ class NewInstance:
     profiles: Sequence[str] = (DEFAULT_PROFILE,)
     description: str = ""
     ephemeral: bool = False
+    kind: model.Kind | None = None
 
 
 Fill = Callable[[Handle, Instance, Path], Awaitable[None]]
@@ -146,12 +149,14 @@ class Instances:
     def _new(self, wanted: NewInstance) -> Instance:
         project, name = names.split_new(wanted.name)
         self._check_free(project, name)
+        image = self._images.find(wanted.image, wanted.kind)
         instance = Instance(
             uuid=new_uuid(),
             name=name,
             project=project,
-            image=self._images.find(wanted.image).fingerprint,
+            image=image.fingerprint,
             id_base=0,
+            kind=image.kind,
             config=check_config(wanted.config),
             profiles=self._catalog.check_profiles(project, wanted.profiles),
             description=check_description(wanted.description),
@@ -202,8 +207,9 @@ class Instances:
         self._lifecycle.hosts_changed()
 
     async def _make_empty(self, handle: Handle, instance: Instance, folder: Path) -> None:
-        make_folder(folder / "upper")
-        self._quotas.count(instance, folder / "upper")
+        make_folder(folder / UPPER)
+        self._quotas.count(instance, folder / UPPER)
+        await self._lifecycle.begin(instance, folder / UPPER)
 
     # changing
 

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from sysd.manager.filters import Filters
@@ -59,6 +60,10 @@ class Lifecycle:
         self._filters = filters
         self._runtimes = runtimes
         self.hosts_changed = hosts_changed
+
+    async def begin(self, instance: Instance, upper: Path) -> None:
+        """Put into the folder of a new instance what its first start finds there."""
+        await self._runtimes[instance.kind].begin(self._table.expand(instance), upper)
 
     # what users ask for; the caller holds the instance's lock
 

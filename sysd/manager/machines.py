@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from sysd.manager.filters import Filters
 from sysd.manager.images import Images
 from sysd.manager.interfaces import FindUplink, links_of
 from sysd.manager.table import Table
-from sysd.model.errors import BusyError, FailedError
+from sysd.model.devices.disk import root_size
+from sysd.model.errors import BusyError, FailedError, InvalidError
 from sysd.model.instance import Instance
+from sysd.model.machine import DEFAULT_DISK
+from sysd.model.sizes import format_size
 from sysd.runtime.vm import kvm, parts, spec, unit
 from sysd.runtime.vm.machine import MachineGuest
+from sysd.storage import qcow2
 from sysd.units.systemd import Properties, Systemd
 
 log = logging.getLogger(__name__)
@@ -27,6 +32,16 @@ class Machines:
         self._systemd = systemd
         self._filters = filters
         self._find_uplink = find_uplink
+
+    async def begin(self, expanded: Instance, upper: Path) -> None:
+        """A disk of the size that is asked for, with nothing on it yet that its image has not."""
+        image = self._images.find(expanded.image)
+        size = root_size(expanded.devices) or max(DEFAULT_DISK, image.disk_size)
+        if size < image.disk_size:
+            least = format_size(image.disk_size)
+            raise InvalidError(f"size of {expanded.reference}: its image has a disk of {least}", f"at least {least}")
+        with (upper / unit.DISK).open("xb") as stream:
+            stream.write(qcow2.empty(size))
 
     async def prepare(self, expanded: Instance) -> Properties:
         if why := kvm.refusal():

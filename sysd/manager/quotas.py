@@ -19,7 +19,7 @@ from sysd.manager import layers
 from sysd.manager.table import Table
 from sysd.model.devices.disk import root_size
 from sysd.model.errors import FailedError, InvalidError, UnsupportedError
-from sysd.model.instance import Instance, Phase
+from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.sizes import Usage, format_size
 from sysd.storage.driver import Driver
 from sysd.units.helper import see_through
@@ -70,7 +70,7 @@ class Quotas:
 
     def check(self, expanded: Instance) -> None:
         """Raise UnsupportedError when an expanded instance has a size that it can't be held to."""
-        if not root_size(expanded.devices):
+        if not _size(expanded):
             return
         if not self.are_there:
             raise UnsupportedError(f"size of {expanded.reference}: the file system of {self._pool} has no quotas", HOW)
@@ -80,7 +80,7 @@ class Quotas:
 
     def check_room(self, expanded: Instance) -> None:
         """Raise InvalidError when an expanded instance is to get a size that is less than it takes."""
-        size, found = root_size(expanded.devices), self.usage(expanded)
+        size, found = _size(expanded), self.usage(expanded)
         # A restored snapshot can leave more than there may be: all but the size may be changed then.
         if found and size and found.used > size != found.most:
             why = f"size of {expanded.reference}: {format_size(size)} is less than the {format_size(found.used)} in use"
@@ -94,7 +94,7 @@ class Quotas:
 
     async def apply(self, expanded: Instance) -> None:
         """Hold an expanded instance to its size, or to none."""
-        await self._limit(expanded, root_size(expanded.devices))
+        await self._limit(expanded, _size(expanded))
 
     async def apply_all(self) -> None:
         """At start: a crash may have come between a change and its application."""
@@ -133,3 +133,8 @@ class Quotas:
             await asyncio.to_thread(self._driver.limit, self._pool, instance.quota_id, size)
         except OSError as error:
             raise FailedError(f"size of {instance.reference}: {error.strerror}") from error
+
+
+def _size(expanded: Instance) -> int:
+    """Bytes that an instance may write at most, 0 for any number. A virtual machine's disk is as large as it is."""
+    return root_size(expanded.devices) if expanded.kind is Kind.CONTAINER else 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from sysd.model.instance import Instance
@@ -11,6 +12,9 @@ from sysd.units.systemd import Properties
 
 class Runtime(Protocol):
     """Instances of one kind. The caller holds an instance's lock; those named expanded have what profiles give them."""
+
+    async def begin(self, expanded: Instance, upper: Path) -> None:
+        """Put into the folder of a new one what its first start finds there. Raises OSError or FailedError."""
 
     async def prepare(self, expanded: Instance) -> Properties:
         """Write what the launcher needs; the properties of the unit. Nothing of it needs the daemon later."""

@@ -160,6 +160,8 @@ def _said(key: str, instance: Instance) -> str:
     """What an instance says that it takes of a limit."""
     if key == DISK:
         return str(root_size(instance.devices) or "")
+    if key == "limits.processes" and instance.kind is Kind.VM:
+        return "0"  # those of its guest are no tasks of the host's
     return instance.config.get(key, "")
 
 

@@ -26,7 +26,7 @@ def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any
         "state": status.state,
         "unit": value.unit,
         "leader": status.leader,
-        "coreCookie": core_scheduling.cookie(status.leader),
+        "coreCookie": core_scheduling.cookie(value.kind, status.leader),
         "appArmor": profiles.current(status.leader),
         "image": value.image,
         "imageAlias": manager.image_alias(value),

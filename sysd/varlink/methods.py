@@ -10,6 +10,7 @@ from sysd.manager.events import Event
 from sysd.manager.images import Upload
 from sysd.manager.instances import NewInstance, StartOptions, Update
 from sysd.manager.manager import Manager
+from sysd.model.instance import Kind
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
 from sysd.model.secrets import public
@@ -119,6 +120,7 @@ class Methods:
             call.texts("profiles", (DEFAULT_PROFILE,)),
             call.text("description", ""),
             call.flag("ephemeral"),
+            Kind.VM if call.flag("vm") else None,
         )
         await self._follow(call, self._manager.instances.create(wanted, options, call.caller.uid))
 
