@@ -64,7 +64,7 @@ def _boot_order(devices: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
     wanted = {name: int(o.get("boot.priority", "0")) for name, o in devices.items() if "boot.priority" in o}
     wanted |= {name: wanted.get(name, 1) for name, options in devices.items() if is_root(options)}
     ranked = sorted(wanted, key=lambda name: (-wanted[name], name))
-    return {name: number for number, name in enumerate(ranked)}
+    return {name: number for number, name in enumerate(ranked, 1)}
 
 
 def _is_left_out(name: str, options: Mapping[str, str]) -> bool:
