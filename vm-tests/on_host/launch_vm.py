@@ -107,7 +107,7 @@ def how_held(pid: int, spec: dict[str, Any]) -> dict[str, Any]:
         "descriptors": {fd.name: os.readlink(fd) for fd in fds.iterdir()},
         "in_view": processes_in_view(pid, spec["owner"]),
         "locked": locked(spec["state_dir"]),
-        "links": sorted(os.listdir("/sys/class/net")),
+        "links": [name for _, name in socket.if_nameindex()],
     }  # fmt: skip
 
 
