@@ -47,6 +47,7 @@ def test_install(tmp_path: Path) -> None:
         "usr/share/man/man1/syscont.1",
         "usr/share/zsh/vendor-completions/_syscont",
         "usr/libexec/syscont/launch",
+        "usr/libexec/syscont/launch-vm",
         "usr/libexec/syscont/plug",
         "usr/libexec/syscont/syscontd",
         "usr/lib/python3/dist-packages/sysd/__init__.py",

@@ -81,13 +81,17 @@ static json receive(void)
 {
     char *end = fill();
     size_t size = end - buffer;
+    if (size && buffer[size - 1] == '\r')
+        size--;
     struct json_tokener *tokener = json_tokener_new();
+    if (tokener)
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT); /* a message, and nothing after it */
     json found = tokener ? json_tokener_parse_ex(tokener, buffer, size) : NULL;
     bool whole = tokener && json_tokener_get_error(tokener) == json_tokener_success;
     if (!whole || !json_object_is_type(found, json_type_object))
         give_up("QEMU's answer is none: %.*s", size > 100 ? 100 : (int)size, buffer);
     json_tokener_free(tokener);
-    filled -= size + 1;
+    filled -= end + 1 - buffer;
     memmove(buffer, end + 1, filled);
     return found;
 }

@@ -70,6 +70,7 @@ static pid_t thread_of(json processor)
     return thread;
 }
 
+/* The kernel leaves out silently what it does not have, as long as anything is left. */
 static void pin(int64_t index, pid_t thread, json processors)
 {
     static cpu_set_t wanted[MOST_PROCESSORS / CPU_SETSIZE], given[MOST_PROCESSORS / CPU_SETSIZE];
@@ -81,13 +82,13 @@ static void pin(int64_t index, pid_t thread, json processors)
             give_up("vCPU %lld can't be pinned to what is no processor", (long long)index);
         CPU_SET_S(which, sizeof wanted, wanted);
     }
-    const char *words = json_object_to_json_string(processors);
-    must(sched_setaffinity(thread, sizeof wanted, wanted), "vCPU %lld can't be pinned to processors %s",
-         (long long)index, words);
     CPU_ZERO_S(sizeof given, given);
-    must(sched_getaffinity(thread, sizeof given, given), "vCPU %lld", (long long)index);
-    if (!CPU_EQUAL_S(sizeof wanted, wanted, given))
-        give_up("vCPU %lld can't be pinned to processors %s: some are missing", (long long)index, words);
+    int failed = sched_setaffinity(thread, sizeof wanted, wanted);
+    if ((failed && errno != EINVAL) || sched_getaffinity(thread, sizeof given, given) < 0)
+        give_up("vCPU %lld can't be pinned: %m", (long long)index);
+    if (failed || !CPU_EQUAL_S(sizeof wanted, wanted, given))
+        give_up("vCPU %lld can't be pinned to processors %s: not all of them are there, or for it to use",
+                (long long)index, json_object_to_json_string_ext(processors, JSON_C_TO_STRING_PLAIN));
 }
 
 static void place_processor(json processor, bool cookie, json pins)

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launcher of virtual machines by itself: how QEMU is held, what it has, and what is told when it can't start."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guests import program
+from hosts import Host, Recipe
+
+OWNER = 0x40000000
+QMP, FAKE_QMP_FD = "/run/syscont/vm/m.qmp", 10
+QEMU = """-nodefaults -no-user-config -display none -machine q35,graphics=off -accel tcg -smp 2 -m 64 -S
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+  -chardev socket,id=qmp,fd=10,server=on,wait=off -mon chardev=qmp,mode=control
+  -chardev socket,id=console,fd=11 -serial chardev:console
+  -add-fd fd=12,set=1 -blockdev driver=raw,node-name=disk,file.driver=file,file.filename=/dev/fdset/1
+  -device virtio-blk-pci,drive=disk -netdev tap,id=net,fd=13 -device virtio-net-pci,netdev=net""".split()
+
+GREETING, RETURN = '{"QMP": {}}\n', '{"return": {}}\n'
+EVENT = '{"event": "STOP", "data": {"return": 1}}\n'
+# Answers one command after the other, the first before there is one; then waits for ever.
+FAKE = """
+import os, signal, socket, sys
+server = socket.socket(fileno=10)
+peer = server.accept()[0]
+for answer in eval(sys.argv[1]):
+    if not answer:
+        peer.close()
+        server.close()
+        break
+    peer.sendall(answer.replace("PID", str(os.getpid())).encode())
+    peer.recv(4096)
+signal.pause()
+"""
+
+
+@pytest.fixture(scope="module")
+def machines(host_kind: type[Host], deb: Path) -> Iterator[Host]:
+    """A host with QEMU."""
+    with host_kind(recipe=Recipe(variant="vms")) as one:
+        one.install_deb(deb)
+        yield one
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "uuid": "b6e9a2f4-1111-4222-8333-444455556666", "name": "m1", "state_dir": "/run/syscont/state", "owner": OWNER,
+        "waits_for_guest": False, "core_scheduling": False, "pins": [], "program": "/usr/bin/qemu-system-x86_64",
+        "arguments": QEMU, "qmp": QMP, "incoming": "", "prepare": [], "nodes": [], "host_links": [],
+        "descriptors": [
+            {"fd": 10, "kind": "listen", "path": QMP},
+            {"fd": 11, "kind": "stream", "hand": "console"},
+            {"fd": 12, "kind": "file", "path": "/run/syscont/state/disk", "write": True},
+            {"fd": 13, "kind": "tap", "name": "tap-m1"},
+        ],
+    }  # fmt: skip
+    return plain | changes
+
+
+def launch(host: Host, spec: dict[str, Any], *ask: str, lock: bool = False) -> dict[str, Any]:
+    given = {"spec": spec, "lock": lock, "ask": [{"execute": command} for command in ask]}
+    done = host.run(["unshare", "--mount", *program("launch_vm")], input=json.dumps(given))
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def fake(*answers: str, written: str = "", **changes: Any) -> dict[str, Any]:
+    """Of something that is no QEMU; written is Python for what it answers."""
+    arguments = ["-c", FAKE, written or repr(answers)]
+    listener = [{"fd": FAKE_QMP_FD, "kind": "listen", "path": QMP}]
+    return spec(program="/usr/bin/python3", arguments=arguments, descriptors=listener, **changes)
+
+
+def refused(host: Host, spec: dict[str, Any], *, lock: bool = False) -> str:
+    """Why a machine could not be started, which all are told alike."""
+    found = launch(host, spec, lock=lock)
+    why = str(found["told"]["error"])
+    assert found["told"] == {"uuid": spec["uuid"], "error": why}
+    assert found["notified"] == [f"STATUS={why}"]
+    assert f"cannot start the instance: {why}\n" in found["stderr"]
+    assert found["code"] not in (None, 0)
+    return why
+
+
+# how it is held
+
+
+@pytest.fixture(scope="module")
+def held(machines: Host) -> dict[str, Any]:
+    machines.run(["modprobe", "--quiet", "tun"], check=False)
+    return launch(machines, spec(pins=[[1], []], nodes=["/dev/kvm"]), "query-status", "query-cpus-fast")
+
+
+def test_it_runs_and_all_are_told(held: dict[str, Any]) -> None:
+    assert held["told"] == {"uuid": spec()["uuid"], "leader": held["pid"], "fds": ["console"]}
+    assert held["notified"] == ["STATUS=\nREADY=1"]
+    assert held["code"] is None
+    assert held["answers"][0]["status"] == "running"
+    assert "SeaBIOS" in held["said"][0]
+    assert held["arguments"] == ["/usr/bin/qemu-system-x86_64", *QEMU]
+
+
+def test_it_has_no_rights(held: dict[str, Any]) -> None:
+    status = held["status"]
+    assert status["Uid"].split() == status["Gid"].split() == [str(OWNER)] * 4
+    assert status["Groups"] == ""
+    for which in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[which], 16) == 0, which
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert held["environment"] == ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"]
+
+
+def test_it_is_nowhere(held: dict[str, Any]) -> None:
+    assert held["private"] == ["ipc", "mnt", "net", "uts"]
+    tree = held["tree"]
+    assert set(tree) - {"lib64"} == {
+        "usr", "bin", "lib", "sbin", "etc", "etc/ld.so.cache", "proc", "tmp", "dev", "dev/null", "dev/zero", "dev/full",
+        "dev/random", "dev/urandom", "dev/kvm",
+    }  # fmt: skip
+    assert tree["tmp"] == "drwxrwxrwt 0"
+    assert tree["dev/kvm"] == f"crw------- {OWNER}"
+    assert tree["dev/null"] == "crw-rw-rw- 0"
+    assert held["in_view"]
+    assert not set(held["in_view"]) - {"qemu-system-x86", "sh", "ls", "grep"}
+
+
+def test_its_mounts_are_read_only_but_for_tmp(held: dict[str, Any]) -> None:
+    mounts = {line.split()[4]: set(line.split()[5].split(",")) for line in held["mounts"]}
+    assert set(mounts) == {"/", "/usr", "/etc/ld.so.cache", "/dev", "/proc", "/tmp"}
+    for place, options in mounts.items():
+        assert "nosuid" in options, place
+        assert "nodev" in options or place == "/dev"
+        assert "ro" in options or place in ("/tmp", "/proc")
+
+
+def test_it_has_what_it_is_to_have_and_no_more(held: dict[str, Any]) -> None:
+    open_ = {re.sub(r"\[\d+\]", "", target) for target in held["descriptors"].values()}
+    assert open_ >= {"socket:", "/run/syscont/state/disk", "/dev/net/tun"}
+    own = {"/dev/null", "pipe:", "anon_inode:", "/memfd:tcg-jit (deleted)"}
+    own |= {f"anon_inode:{name}" for name in ("[eventfd]", "[eventpoll]", "[signalfd]", "[io_uring]")}
+    assert not open_ - {"socket:", "/run/syscont/state/disk", "/dev/net/tun"} - own
+    assert "tap-m1" in held["links"]
+
+
+def test_processors_are_pinned_by_their_number(held: dict[str, Any]) -> None:
+    threads = {cpu["cpu-index"]: str(cpu["thread-id"]) for cpu in held["answers"][1]}
+    assert held["affinity"][threads[0]] == [1]
+    assert held["affinity"][threads[1]] == held["affinity"][str(held["pid"])] != [1]
+
+
+def test_a_guest_that_says_itself_when_it_is_ready(machines: Host) -> None:
+    assert launch(machines, spec(waits_for_guest=True))["notified"] == ["STATUS="]
+
+
+def test_links_are_set_up_after_the_taps_are_there(machines: Host) -> None:
+    """IFF_UP by RTM_NEWLINK, with the index that the tap has."""
+    request = "@tap-m1:20:" + "20000000" + "1000" + "0500" + "0" * 16 + "00" * 4 + "00000000" + "01000000" + "01000000"
+    assert "leader" in launch(machines, spec(host_links=[request]))["told"]
+    assert "network set-up: " in refused(machines, spec(host_links=[request.replace("tap-m1", "tap-m2")]))
+
+
+def test_commands_come_before_the_machine_runs(machines: Host) -> None:
+    prepare = [{"execute": "migrate-set-parameters", "arguments": {"max-bandwidth": 12345}}]
+    found = launch(machines, spec(prepare=prepare), "query-migrate-parameters")
+    assert found["answers"][0]["max-bandwidth"] == 12345
+
+
+# what goes wrong
+
+NONE = "/run/syscont/none"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"owner": 0}, "the owner is to be a user without rights"),
+        ({"owner": -1}, "the owner is to be a user without rights"),
+        ({"owner": 0xFFFFFFFF}, "the owner is to be a user without rights"),
+        ({"program": "/usr/bin/none"}, "/usr/bin/none: No such file or directory"),
+        ({"nodes": ["/dev/none"]}, "/dev/none: No such file or directory"),
+        ({"nodes": ["/etc/passwd"]}, "/etc/passwd: not in /dev"),
+        ({"nodes": ["/dev/shm"]}, "/dev/shm: not a character device"),
+        ({"arguments": [*QEMU, "-nonsense"]}, "QEMU ended before the machine ran; the journal has what it said"),
+        ({"prepare": [{"execute": "none"}]}, "QEMU: none: The command none has not been found"),
+        ({"pins": [[], [4000]]}, "vCPU 1 can't be pinned to processors [4000]: not all of them are there"),
+        ({"pins": [[0, 4000]]}, "vCPU 0 can't be pinned to processors [0,4000]: not all of them are there"),
+        ({"pins": [[8192]]}, "vCPU 0 can't be pinned to what is no processor"),
+        ({"pins": [["0"]]}, "vCPU 0 can't be pinned to what is no processor"),
+    ],
+)
+def test_what_is_wrong_is_told(machines: Host, changes: dict[str, Any], why: str) -> None:
+    assert refused(machines, spec(**changes)).startswith(why)
+    assert "lo" in machines.sh("ip -o link")
+    assert "tap-m1" not in machines.sh("ip -o link")
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "why"),
+    [
+        ({"kind": "file", "path": NONE, "write": False}, f"{NONE}: No such file or directory"),
+        ({"kind": "file", "path": "/run/syscont", "write": False}, "/run/syscont: neither a file nor a device"),
+        ({"kind": "file", "path": "/bin", "write": False}, "/bin: Too many levels of symbolic links"),
+        ({"kind": "tap", "name": "lo"}, "link lo: there is one of that name already"),
+        ({"kind": "tap", "name": "x" * 16}, "not a name that a link can have"),
+        ({"kind": "tap", "name": ""}, "not a name that a link can have"),
+        ({"kind": "connect", "path": NONE}, f"{NONE}: No such file or directory"),
+        ({"kind": "listen", "path": "/run/" + "x" * 104}, "too long for the path of a socket"),
+        ({"kind": "other"}, "'other' is no kind of descriptor"),
+        ({"kind": "stream"}, "hand is missing"),
+    ],
+)
+def test_what_can_t_be_opened_is_named(machines: Host, descriptor: dict[str, Any], why: str) -> None:
+    descriptors = [*spec()["descriptors"], descriptor | {"fd": 20}]
+    assert why in refused(machines, spec(descriptors=descriptors))
+
+
+@pytest.mark.parametrize("fd", [0, 9, 12, 201, -1])
+def test_numbers_of_descriptors(machines: Host, fd: int) -> None:
+    descriptors = [*spec()["descriptors"], {"kind": "stream", "hand": "console", "fd": fd}]
+    assert f"descriptor {fd}: not from 10 to 200, or taken" in refused(machines, spec(descriptors=descriptors))
+
+
+def test_its_files_are_not_worked_on_meanwhile(machines: Host, held: dict[str, Any]) -> None:
+    assert not held["locked"]
+    why = refused(machines, spec(), lock=True)
+    assert why == "its files are being worked on: 'syscont operation list' shows by what"
+
+
+# what is no QEMU
+
+STRANGER = "QEMU names a thread that it does not have"
+PROCESSORS = '{"return": [{"cpu-index": 0, "thread-id": PID}]}\n'
+
+
+def test_events_are_no_answers(machines: Host) -> None:
+    talk = (GREETING, EVENT * 1000 + RETURN, EVENT + PROCESSORS, EVENT + RETURN)
+    assert "leader" in launch(machines, fake(*talk))["told"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        (["nonsense\n"], "QEMU's answer is none: nonsense"),
+        (["\n"], "QEMU's answer is none: "),
+        (["[]\n"], "QEMU's answer is none: []"),
+        (["{} {}\n"], "QEMU's answer is none: {} {}"),
+        (['{"QMP": {}\n'], 'QEMU\'s answer is none: {"QMP": {}'),
+        (["{}\n"], "QEMU's answer has no QMP"),
+        ([""], "QEMU ended before the machine ran"),
+        ([GREETING, ""], "QEMU ended before the machine ran"),
+        ([GREETING, "{}\n"], "QEMU's answer to qmp_capabilities is none"),
+        ([GREETING, '{"error": {}}\n'], "QEMU's answer has no desc"),
+        ([GREETING, '{"error": []}\n'], "QEMU's answer has no desc"),
+        ([GREETING, '{"error": {"desc": "not now"}}\n'], "QEMU: qmp_capabilities: not now"),
+        ([GREETING, RETURN, RETURN], "QEMU names no processors"),
+        ([GREETING, RETURN, '{"return": [5]}\n'], "QEMU's answer has no thread-id"),
+        ([GREETING, RETURN, '{"return": [{"thread-id": "1"}]}\n'], "QEMU's answer has no thread-id"),
+        ([GREETING, RETURN, '{"return": [{"thread-id": PID}]}\n'], "QEMU's answer has no cpu-index"),
+        ([GREETING, RETURN, '{"return": [{"cpu-index": 0, "thread-id": 1}]}\n'], STRANGER),
+        ([GREETING, RETURN, PROCESSORS.replace("PID", "-1")], STRANGER),
+        ([GREETING, RETURN, PROCESSORS, '{"error": {"desc": "no disk"}}\n'], "QEMU: cont: no disk"),
+    ],
+)
+def test_nonsense_ends_it(machines: Host, answers: list[str], why: str) -> None:
+    assert why in refused(machines, fake(*answers))
+    assert machines.sh("pgrep -u $((0x40000000)) || :") == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("['x' * 2000000]", "QEMU says too much at once"),
+        ("[' ' * 1048576 + chr(10)]", "QEMU says too much at once"),
+        ("""['{"QMP":' * 500 + chr(10)]""", "QEMU's answer is none"),
+        ("[chr(0) + chr(10)]", "QEMU's answer is none"),
+        ("exit(3)", "QEMU ended before the machine ran"),
+    ],
+)
+def test_too_much_ends_it(machines: Host, written: str, why: str) -> None:
+    assert why in refused(machines, fake(written=written))
+
+
+@pytest.mark.heavy
+def test_silence_ends_it(machines: Host) -> None:
+    assert refused(machines, fake(written="[]")) == "QEMU does not answer"
