@@ -116,6 +116,11 @@ def core_cookie(pid: int) -> int:
     return int(cookie[0])
 
 
+def share_core_cookie(source: int, target: int) -> None:
+    """Give a task the cookie of another, and the calling thread as well."""
+    _checked(_lib.sc_share_core_cookie(source, target), "core scheduling")
+
+
 def netlink_socket_in(pidfd: int, protocol: int, groups: int) -> int:
     """A non-blocking netlink socket in the network namespace of the process behind pidfd."""
     return _checked(_lib.sc_netlink_in(pidfd, protocol, groups), "netlink socket")

@@ -185,6 +185,12 @@ int sc_core_cookie(int pid, uint64_t *cookie)
     return core_cookie(CORE_COOKIE_GET, pid, cookie);
 }
 
+/* The calling thread has the cookie afterwards, too. */
+int sc_share_core_cookie(int source, int target)
+{
+    return core_cookie(CORE_COOKIE_SHARE_FROM, source, NULL) < 0 ? -1 : core_cookie(CORE_COOKIE_SHARE_TO, target, NULL);
+}
+
 /* A netlink socket that lives in the network namespace of another process. Touches this thread only. */
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups)
 {

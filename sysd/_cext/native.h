@@ -17,6 +17,7 @@ int sc_mount_layers(const char *name, const char *rootfs, const char *state_dir,
                     const char **what);
 int sc_userns(const char *uid_map, const char *gid_map);
 int sc_core_cookie(int pid, uint64_t *cookie);
+int sc_share_core_cookie(int source, int target);
 int sc_netlink_in(int pidfd, int protocol, unsigned int groups);
 int sc_syncfs(int fd);
 int sc_get_project(int fd, uint32_t *project);

@@ -253,6 +253,8 @@ class Lifecycle:
             await self._thaw_to_stop(instance)
             if force:
                 await self._kill(instance)
+            else:
+                await self._runtimes[instance.kind].power_off(instance, timeout)
             job = await self._systemd.stop_unit(instance.unit)
             waiting = asyncio.ensure_future(self._systemd.wait_job(job))
             if timeout is not None:
@@ -282,6 +284,10 @@ class Lifecycle:
         except (BusError, FailedError, TimeoutError) as error:
             log.info("%s was not thawed: %s", instance.name, error or "no answer")
         self._table.observe(instance, lambda live: setattr(live, "freezer_state", "running"))
+
+    async def let_go_on(self, instance: Instance) -> None:
+        """Thaw one that was frozen by us, whatever is known of it. Raises BusError or FailedError."""
+        await self._runtimes[instance.kind].thaw(instance)
 
     async def freeze(self, instance: Instance, *, freeze: bool) -> None:
         state = self._table.status(instance).state

@@ -3,24 +3,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from sysd.manager.filters import Filters
 from sysd.manager.images import Images
 from sysd.manager.interfaces import FindUplink, links_of
 from sysd.manager.table import Table
-from sysd.model.devices.disk import root_size
-from sysd.model.errors import BusyError, FailedError, InvalidError
-from sysd.model.instance import Instance
-from sysd.model.machine import DEFAULT_DISK
+from sysd.model.config import get_int
+from sysd.model.devices.disk import is_root, root_size
+from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
+from sysd.model.instance import Instance, State
+from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
 from sysd.model.sizes import format_size
-from sysd.runtime.vm import kvm, parts, spec, unit
+from sysd.network.replay import open_tap, replay
+from sysd.runtime.spec import Plugged
+from sysd.runtime.vm import keys, kvm, parts, plugging, resize, spec, unit
+from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.storage import qcow2
 from sysd.units.systemd import Properties, Systemd
 
 log = logging.getLogger(__name__)
+
+PRESS_AGAIN = 1.0
+"""Seconds: a guest that is about to boot may not see the power button at first."""
 
 
 class Machines:
@@ -46,31 +58,84 @@ class Machines:
     async def prepare(self, expanded: Instance) -> Properties:
         if why := kvm.refusal():
             log.warning("%s will be emulated, which is slow: %s", expanded.reference, why)
-        made = await self._make_spec(expanded)
+        written = spec.read(expanded.uuid)
+        made = await self._make_spec(expanded, parts.load(written["parts"]) if written else {})
         made.write()
         return unit.unit_properties(expanded, made)
 
-    async def _make_spec(self, expanded: Instance) -> spec.MachineSpec:
+    async def _make_spec(self, expanded: Instance, had: Mapping[str, Part]) -> spec.MachineSpec:
         links = await links_of(expanded, self._find_uplink)
         await self._filters.put(expanded)
-        written = spec.read(expanded.uuid)
-        had = parts.load(written["parts"]) if written else {}
-        return unit.make_spec(unit.Wanted(expanded, self._images.find(expanded.image), links, had))
+        image = self._images.find(expanded.image)
+        return unit.make_spec(unit.Wanted(expanded, image, links, had, key=await self._key()))
+
+    async def _key(self) -> str:
+        """That lets us into guests by ssh; without it, there is the agent."""
+        try:
+            return await keys.host_key()
+        except FailedError as error:
+            log.warning("guests are entered by their agent alone: %s", error.message)
+            return ""
 
     def live_properties(self, expanded: Instance) -> Properties:
         return unit.live_properties(expanded.config)
 
     async def change_limits(self, expanded: Instance) -> None:
-        return
+        """Memory and a number of processors are changed as far as the guest goes along; which processors run it is
+        seen to at the next start."""
+        machine, before = self.running(expanded), self._table.expanded(self._table.by_uuid(expanded.uuid))
+        memory = memory_of(expanded.config, unit.host_memory())
+        if memory != memory_of(before.config, unit.host_memory()):
+            await resize.set_memory(machine, memory)
+        (count, pins), (had, pinned) = processors_of(expanded.config), processors_of(before.config)
+        if (pins or pinned) and pins != pinned:
+            raise FailedError(f"{expanded.name} runs", "stop it before it is bound to other processors")
+        if count != had:
+            await resize.set_processors(machine, count)
 
     async def change_devices(self, instance: Instance) -> None:
-        raise FailedError(f"{instance.name} runs", "stop it before its devices are changed")
+        """What goes comes first. A change that fails half-way leaves what was done before it."""
+        machine, expanded = self.running(instance), self._table.expand(instance)
+        had = parts.load(machine.spec["parts"])
+        made = await self._make_spec(expanded, had)
+        wanted = parts.load(made.parts)
+        gone = {name: part for name, part in had.items() if not part.same(wanted.get(name))}
+        new = {name: part for name, part in wanted.items() if not part.same(had.get(name))}
+        if any(is_root(expanded.devices.get(name, {})) for name in (*gone, *new)):
+            raise FailedError(f"{instance.name} runs", "stop it before its root disk is changed")
+        nics = (await links_of(expanded, self._find_uplink)).nics
+        there = dict(had)
+        try:
+            for name, part in gone.items():
+                await plugging.unplug(machine, part)
+                del there[name]
+            for name, part in new.items():
+                await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
+                there[name] = part
+        finally:
+            machine.keep_parts({name: asdict(part) for name, part in there.items()})
+        for name, nic in nics.items():
+            if name not in new:
+                replay([request for _, request in nic.tune])
 
     async def freeze(self, instance: Instance) -> None:
         await self.running(instance).execute("stop")
 
     async def thaw(self, instance: Instance) -> None:
         await self.running(instance).execute("cont")
+
+    async def power_off(self, instance: Instance, timeout: float | None) -> None:
+        """Of one that has not booted systemd would just end QEMU, and does not run what presses the button."""
+        if self._table.status(instance).state is not State.STARTING:
+            return
+        if timeout is None:
+            timeout = get_int(self._table.expanded(instance).config, "boot.host_shutdown_timeout")
+        with contextlib.suppress(TimeoutError, SyscontError):
+            async with asyncio.timeout(timeout):
+                machine = self.running(instance)
+                while self._table.live(instance).guest is machine:
+                    await machine.execute("system_powerdown")
+                    await asyncio.sleep(PRESS_AGAIN)
 
     def running(self, instance: Instance) -> MachineGuest:
         """Raises BusyError."""
@@ -82,3 +147,9 @@ class Machines:
     async def forget(self, instance: Instance) -> None:
         for path in spec.sockets_of(instance.uuid):
             path.unlink(missing_ok=True)
+
+
+def _send(nic: Plugged | None) -> None:
+    """What makes the host's end of an interface what it is to be."""
+    if nic:
+        replay([request for _, request in (*nic.plug, *nic.tune)])

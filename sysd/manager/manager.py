@@ -165,7 +165,7 @@ class Manager:
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
         layers = Layers(driver)
-        stillness = Stillness(store, self.table, self.lifecycle, self.systemd)
+        stillness = Stillness(store, self.table, self.lifecycle)
         self.snapshots = Snapshots(
             store,
             self.events,

@@ -34,5 +34,9 @@ class Runtime(Protocol):
     async def thaw(self, instance: Instance) -> None:
         """Raises BusError or FailedError."""
 
+    async def power_off(self, instance: Instance, timeout: float | None) -> None:
+        """Before its unit is stopped: what systemd would not do by itself. Returns when the guest has gone, when it is
+        systemd's turn, or after timeout seconds; None for as long as the configuration gives it."""
+
     async def forget(self, instance: Instance) -> None:
         """Remove what the last run of a stopped one left in /run."""

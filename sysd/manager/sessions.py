@@ -14,8 +14,10 @@ from sysd.manager.table import Table
 from sysd.model.errors import BusyError, InvalidError, NotFoundError, NotRunningError
 from sysd.model.instance import Instance
 from sysd.runtime import container, execute, limits
-from sysd.runtime.execute import Command, Running
-from sysd.runtime.guest import Guest
+from sysd.runtime.execute import Command
+from sysd.runtime.guest import ContainerGuest, Guest
+from sysd.runtime.session import Session
+from sysd.runtime.vm.machine import MachineGuest
 from sysd.units.systemd import SERVICE, Systemd
 
 MAX_SESSIONS = 4096
@@ -27,7 +29,7 @@ class Sessions:
         self._table = table
         self._lifecycle = lifecycle
         self._systemd = systemd
-        self._running: dict[object, Running | None] = {}
+        self._running: dict[object, Session | None] = {}
         """By owner and name, those without a name by nothing that can be asked for; None is about to start."""
 
     async def execute(
@@ -42,18 +44,24 @@ class Sessions:
         """Run command in the instance and return its exit status. on_terminal gets the terminal's controlling
         side and closes it. session names the run, among those of owner, for signal()."""
         instance = self._table.get(name)
-        guest = self._lifecycle.container_of(instance, "exec")
+        guest = self._lifecycle.guest_of(instance)
         with self._slot(owner, session) as slot:
             config = self._table.expanded(instance).config
             environment = container.environment(config) | dict(command.environment)
-            cgroup = await self._cgroup(instance, guest)
-            if self._lifecycle.guest_of(instance) is not guest:
-                raise NotRunningError(f"{instance.name} was restarted meanwhile")
             wanted = replace(command, environment=environment, limits=limits.rlimit_numbers(config))
-            running = await execute.start(guest.leader, guest.pidfd, cgroup, guest.confinement, wanted)
+            running = await self._start(instance, guest, wanted)
             self._running[slot] = running
             _hand_terminal(running, on_terminal)
             return await running.wait()
+
+    async def _start(self, instance: Instance, guest: Guest, wanted: Command) -> Session:
+        if isinstance(guest, MachineGuest):
+            return await guest.start(wanted)
+        assert isinstance(guest, ContainerGuest)
+        cgroup = await self._cgroup(instance, guest)
+        if self._lifecycle.guest_of(instance) is not guest:
+            raise NotRunningError(f"{instance.name} was restarted meanwhile")
+        return await execute.start(guest.leader, guest.pidfd, cgroup, guest.confinement, wanted)
 
     @contextlib.contextmanager
     def _slot(self, owner: int, session: str) -> Iterator[object]:
@@ -102,7 +110,7 @@ class Sessions:
             console.resize(columns, rows)
 
 
-def _hand_terminal(running: Running, on_terminal: Callable[[int], None] | None) -> None:
+def _hand_terminal(running: Session, on_terminal: Callable[[int], None] | None) -> None:
     if running.terminal < 0:
         return
     if on_terminal is None:

@@ -11,12 +11,11 @@ from sysd.manager.guests import STOPPED
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.table import Table
 from sysd.manager.trees import exclusive_layers
-from sysd.model.errors import BusyError
+from sysd.model.errors import BusyError, FailedError
 from sysd.model.instance import Instance, State
 from sysd.store.database import Store
 from sysd.units.bus import BusError
 from sysd.units.helper import see_through
-from sysd.units.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +24,10 @@ _KEY = "frozen"
 
 
 class Stillness:
-    def __init__(self, store: Store, table: Table, lifecycle: Lifecycle, systemd: Systemd) -> None:
+    def __init__(self, store: Store, table: Table, lifecycle: Lifecycle) -> None:
         self._store = store
         self._table = table
         self._lifecycle = lifecycle
-        self._systemd = systemd
         self._frozen = set((store.get_meta(_KEY) or "").split())
 
     @contextlib.asynccontextmanager
@@ -57,9 +55,9 @@ class Stillness:
     async def _thaw(self, instance: Instance) -> None:
         try:
             if await self._lifecycle.refresh(instance) not in STOPPED:
-                await self._systemd.thaw(instance.unit)
+                await self._lifecycle.let_go_on(instance)
                 await self._lifecycle.refresh(instance)
-        except BusError as error:
+        except (BusError, FailedError) as error:
             # Remembered still: the next start of the daemon tries again.
             log.error("%s can't be thawed: %s", instance.name, error)
         else:

@@ -8,7 +8,7 @@ of PCI Express each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sysd.runtime.vm.board import Board, inherited
@@ -72,6 +72,14 @@ class Part:
     netdev: dict[str, Any] = field(default_factory=dict)
     files: dict[str, tuple[str, bool]] = field(default_factory=dict)
     sockets: dict[str, str] = field(default_factory=dict)
+
+    def same(self, other: Part | None) -> bool:
+        """Whether both are of one device; when firmware tries it counts at the next start."""
+        return other is not None and _without_order(self) == _without_order(other)
+
+
+def _without_order(part: Part) -> Part:
+    return replace(part, device={key: value for key, value in part.device.items() if key != "bootindex"})
 
 
 def build(machine: Machine, parts: Mapping[str, Part]) -> Board:
@@ -163,10 +171,16 @@ def _virtio(board: Board, machine: Machine) -> None:
     if growth := machine.most_memory - machine.memory:
         board.add("object", _memory("more", growth, hugepages=machine.hugepages) | {"reserve": False})
         board.add("device", {**_fixed("virtio-mem-pci", "mem0"), "memdev": "more", "requested-size": 0})
-    for number in range(PORTS):
-        place = {"addr": f"0x{_PORTS_AT + number // 8:x}.0x{number % 8:x}", "multifunction": True}
-        board.add("device", {"driver": "pcie-root-port", "bus": "pcie.0", "id": port(number),
-                             "chassis": number + 1, **place})  # fmt: skip
+    # Beside the command line, which is long enough to read.
+    board.add("readconfig", inherited(board.hold("memory", data=_ports().encode().hex())))
+
+
+def _ports() -> str:
+    return "".join(
+        f'[device "{port(number)}"]\n  driver = "pcie-root-port"\n  bus = "pcie.0"\n  chassis = "{number + 1}"\n'
+        f'  addr = "0x{_PORTS_AT + number // 8:x}.0x{number % 8:x}"\n  multifunction = "on"\n'
+        for number in range(PORTS)
+    )
 
 
 def _fixed(driver: str, name: str) -> dict[str, Any]:

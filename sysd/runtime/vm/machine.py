@@ -17,10 +17,13 @@ from systemd import daemon
 
 from sysd.model.errors import FailedError
 from sysd.model.instance import Instance
+from sysd.runtime.execute import Command
 from sysd.runtime.guest import Guest
+from sysd.runtime.session import Session
+from sysd.runtime.vm import spec
 from sysd.runtime.vm.agent import Agent
 from sysd.runtime.vm.qmp import Qmp
-from sysd.runtime.vm.spec import sockets_of
+from sysd.runtime.vm.sessions import Entrance
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +57,9 @@ class MachineGuest(Guest):
         self.frozen = False
         self.responsive = True
         self._watcher = watcher
-        self._qmp: Qmp | None = None
-        self._agent: Agent | None = None
+        self.spec: dict[str, Any] = dict(spec.read(self.uuid) or {})
+        self.entrance = Entrance(self.uuid, int(self.spec.get("cid", 0)))
+        self._agent_lock = asyncio.Lock()
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._agent_there = asyncio.Event()
@@ -65,11 +69,16 @@ class MachineGuest(Guest):
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        if self._agent:
-            self._agent.close()
-        if self._qmp:
-            self._qmp.close()
+        if self.entrance.agent:
+            self.entrance.agent.close()
+        if self.entrance.qmp:
+            self.entrance.qmp.close()
         super().close()
+
+    def keep_parts(self, parts: dict[str, dict[str, Any]]) -> None:
+        """What its devices are made of by now."""
+        self.spec = {**self.spec, "parts": parts}
+        spec.rewrite_parts(self.uuid, parts)
 
     # the monitor
 
@@ -78,9 +87,9 @@ class MachineGuest(Guest):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await self._connected.wait()
-        if self._qmp is None:
+        if self.entrance.qmp is None:
             raise FailedError(f"QEMU of {self.name} does not answer", f"'syscont stop --force {self.name}' ends it")
-        return self._qmp
+        return self.entrance.qmp
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """See Qmp.execute."""
@@ -117,28 +126,29 @@ class MachineGuest(Guest):
             except FailedError as error:
                 log.info("%s: %s", self.unit, error.message)
                 self._said(responsive=False)
-            if self._qmp and self._lost.is_set():
+            if self.entrance.qmp and self._lost.is_set():
                 self._disconnect()
             await asyncio.sleep(AGAIN)
 
     async def _connect(self) -> None:
-        if self._qmp:
+        if self.entrance.qmp:
             await self.execute("query-status", timeout=PULSE)
             return
         self._lost.clear()
-        self._qmp = await Qmp.connect(sockets_of(self.uuid)[0], self._happened, self._lost.set, timeout=PATIENCE)
-        status = await self._qmp.execute("query-status")
+        qmp = await Qmp.connect(spec.sockets_of(self.uuid)[0], self._happened, self._lost.set, timeout=PATIENCE)
+        self.entrance.qmp = qmp
+        status = await qmp.execute("query-status")
         self._freeze(frozen=not status.get("running"))
-        for channel in await self._qmp.execute("query-chardev"):
+        for channel in await qmp.execute("query-chardev"):
             if channel.get("label") == "agent" and channel.get("frontend-open"):
                 self._agent_there.set()
         self._connected.set()
 
     def _disconnect(self) -> None:
         self._connected.clear()
-        if self._qmp:
-            self._qmp.close()
-        self._qmp = None
+        if self.entrance.qmp:
+            self.entrance.qmp.close()
+        self.entrance.qmp = None
 
     def _said(self, *, responsive: bool) -> None:
         if responsive != self.responsive:
@@ -151,6 +161,7 @@ class MachineGuest(Guest):
             self._watcher.frozen(frozen)
 
     def _happened(self, name: str, data: Mapping[str, Any]) -> None:
+        self.entrance.take_event(name, data)
         match name:
             case "STOP":
                 self._freeze(frozen=True)
@@ -169,13 +180,20 @@ class MachineGuest(Guest):
 
     async def agent(self) -> Agent:
         """The agent in the guest. Raises FailedError when there is none."""
-        if self._agent and self._agent.closed:
-            self._agent = None
-        if self._agent is None:
-            if not self._agent_there.is_set():
-                raise FailedError(f"{self.name} has no agent that answers", "is qemu-guest-agent running there?")
-            self._agent = await Agent.connect(sockets_of(self.uuid)[2])
-        return self._agent
+        async with self._agent_lock:
+            found = self.entrance.agent
+            if found is None or found.closed:
+                self.entrance.agent = None
+                if not self._agent_there.is_set():
+                    raise FailedError(f"{self.name} has no agent that answers", "is qemu-guest-agent running there?")
+                found = self.entrance.agent = await Agent.connect(spec.sockets_of(self.uuid)[2])
+            return found
+
+    async def start(self, command: Command) -> Session:
+        """Run a command in the guest, by whatever way there is."""
+        with contextlib.suppress(FailedError):
+            await self.agent()
+        return await self.entrance.start(command)
 
     async def _see_booted(self) -> None:
         """Tell systemd when the guest has booted, if it does not do so itself (by vsock): by the word of its own

@@ -27,6 +27,7 @@ LAUNCHER = "/usr/libexec/syscont/launch-vm"
 QEMU = f"/usr/bin/qemu-system-{os.uname().machine}"
 DISK = "root.qcow2"
 VHOST_NET, VHOST_VSOCK = "/dev/vhost-net", "/dev/vhost-vsock"
+MOST_MEMORY_STEP = 128 << 20
 _ABSENT = frozenset({"limits.memory"})
 """Keys whose unit property would count what QEMU itself takes."""
 
@@ -59,12 +60,13 @@ def make_spec(wanted: Wanted) -> MachineSpec:
     cid = cid_of(instance)
     accelerated = not kvm.refusal()
     memory = memory_of(instance.config, host_memory())
+    most_memory = max(memory, host_memory() - host_memory() % MOST_MEMORY_STEP)
     board = build(
         Machine(
             uuid=instance.uuid,
             name=instance.machine,
             memory=memory,
-            most_memory=max(memory, host_memory() - host_memory() % (128 << 20)),
+            most_memory=most_memory,
             hugepages=get_bool(instance.config, "limits.memory.hugepages"),
             cpus=cpus,
             most_cpus=cpus if pins else max(cpus, os.cpu_count() or 1),
@@ -93,6 +95,8 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         nodes=[kvm.DEVICE] if accelerated else [],
         host_links=wanted.links.host,
         cid=cid,
+        memory=memory,
+        most_memory=most_memory,
         parts={name: asdict(part) for name, part in found.items()},
     )
 
