@@ -34,7 +34,7 @@ _OLD = ("buster", "bullseye", "bookworm")
 _TOO_OLD = ("buster", "bullseye")
 
 # Written before the kernel's package makes its initrd. A list: what a virtual disk takes, a tenth of all drivers.
-_INITRD = """\
+INITRD = """\
 mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
 cat >"$1/etc/initramfs-tools/conf.d/syscont" <<'END'
 MODULES=list
@@ -127,4 +127,4 @@ def argv(suite: str, mirrors: Sequence[str]) -> list[str]:
         raise UnsupportedError(f"can't build virtual machines for {architecture}", f"only for {', '.join(_KERNELS)}")
     kernel, signed = _KERNELS[architecture]
     packages = [*PACKAGES, kernel, *(() if suite in _OLD else (*signed, "systemd-repart"))]
-    return debian.command(suite, mirrors, packages, HOOKS, (f"--essential-hook={_INITRD.rstrip()}",))
+    return debian.command(suite, mirrors, packages, HOOKS, (f"--essential-hook={INITRD.rstrip()}",))
