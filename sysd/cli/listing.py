@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sysd.cli.output import Column, Item
 
 DEFAULT = "ns46ti"
-IMAGE_DEFAULT = "lfaisud"
+IMAGE_DEFAULT = "lftaisud"
 SHORT = 12
 GLOB = "*?["
 
@@ -95,9 +95,11 @@ IMAGE_COLUMNS: dict[str, Column] = {
     "L": ("ALIASES", _lines("aliases")),
     "f": ("FINGERPRINT", _short("fingerprint")),
     "F": ("FINGERPRINT", text("fingerprint")),
+    "t": ("TYPE", text("type")),
     "a": ("ARCH", text("architecture")),
     "i": ("INIT", text("init")),
     "s": ("SIZE", _size("size")),
+    "D": ("DISK SIZE", _size("diskSize")),
     "u": ("IMPORTED", time("imported")),
     "c": ("CREATED", time("created")),
     "d": ("DESCRIPTION", text("description")),

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from sysd.cli.client import SOCKET
 from sysd.cli.errors import EXIT_STATUSES
+from sysd.cli.examples import EXAMPLES
 from sysd.cli.help import option_text
 from sysd.cli.output import out
 from sysd.cli.verbs import ALIASES, SECTIONS, VERBS
-from sysd.cli.words import DETAILS, EXAMPLES, FIRST_STEPS, INTRODUCTION
+from sysd.cli.words import DETAILS, FIRST_STEPS, INTRODUCTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

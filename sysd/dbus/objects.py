@@ -215,11 +215,13 @@ def image_kind(manager: Manager) -> Kind:
         [
             Property("Fingerprint", "s", lambda key: key, changes=False),
             Property("Aliases", "as", images.aliases),
+            Property("Type", "s", lambda key: images.find(key).kind.value, changes=False),
             Property("Architecture", "s", lambda key: images.find(key).architecture, changes=False),
             Property("Description", "s", lambda key: images.find(key).description, changes=False),
             Property("Init", "s", lambda key: images.find(key).init.value, changes=False),
             Property("Properties", "a{ss}", lambda key: images.find(key).properties, changes=False),
             Property("Size", "t", lambda key: images.find(key).size, changes=False),
+            Property("DiskSize", "t", lambda key: images.find(key).disk_size, changes=False),
             Property("CreatedTimestamp", "t", lambda key: images.find(key).created, changes=False),
             Property("ImportedTimestamp", "t", lambda key: images.find(key).imported, changes=False),
         ],

@@ -62,11 +62,13 @@ def image(manager: Manager, value: Image) -> dict[str, Any]:
     return {
         "fingerprint": value.fingerprint,
         "aliases": manager.images.aliases(value.fingerprint),
+        "type": value.kind,
         "architecture": value.architecture,
         "init": value.init,
         "description": value.description,
         "properties": value.properties,
         "size": value.size,
+        "diskSize": value.disk_size,
         "created": value.created,
         "imported": value.imported,
     }

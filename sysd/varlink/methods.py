@@ -7,9 +7,9 @@ import asyncio
 
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
-from sysd.manager.images import Upload
 from sysd.manager.instances import NewInstance, StartOptions, Update
 from sysd.manager.manager import Manager
+from sysd.manager.uploads import Upload
 from sysd.model.instance import Kind
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
@@ -246,12 +246,13 @@ class Methods:
         call.reply({"image": encode.image(self._manager, self._manager.images.find(call.text("name")))})
 
     async def build_image(self, call: Call) -> None:
-        operation = self._manager.images.build(call.text("source"), call.texts("aliases"), call.caller.uid)
+        source, vm = call.text("source"), call.flag("vm")
+        operation = self._manager.images.build(source, call.texts("aliases"), call.caller.uid, vm=vm)
         await self._follow(call, operation)
 
     async def import_image(self, call: Call) -> None:
-        aliases = call.texts("aliases")
-        upload = Upload(call.fd("imageFd"), call.fd("metadataFd"), call.fd("rootfsFd"))
+        aliases, vm, form = call.texts("aliases"), call.flag("vm"), call.text("format", "")
+        upload = Upload(call.fd("imageFd"), call.fd("metadataFd"), call.fd("rootfsFd"), vm, form)
         call.hand_over()
         await self._follow(call, self._manager.images.import_image(upload, aliases, call.caller.uid))
 

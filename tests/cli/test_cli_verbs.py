@@ -329,6 +329,7 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("device remove a data more", [("ChangeDevices", {"name": "a", "unset": ["data", "more"]})]),
     ("image build busybox", [("BuildImage", {"source": "busybox"})]),
     ("image build busybox --alias a --alias b", [("BuildImage", {"source": "busybox", "aliases": ["a", "b"]})]),
+    ("image build debian/trixie --vm", [("BuildImage", {"source": "debian/trixie", "vm": True})]),
     ("image delete a", [("DeleteImage", {"name": "a"})]),
     ("image alias add a i", [("AddImageAlias", {"alias": "a", "image": "i"})]),
     ("image alias remove a b", [("RemoveImageAlias", {"alias": name}) for name in "ab"]),
@@ -494,6 +495,16 @@ def test_image_files_are_handed_over_open(serve: Serve, syscont: Command, tmp_pa
         b"root",
         {"imageFd": 0},
         b"streamed",
+    ]
+    read.clear()
+    assert syscont("image", "import", "-", "--format", "raw", stdin="disk").returncode == 0
+    assert syscont("image", "import", str(tmp_path / "meta"), str(tmp_path / "root"), "--vm").returncode == 0
+    assert read == [
+        {"imageFd": 0, "format": "raw"},
+        b"disk",
+        {"metadataFd": 0, "rootfsFd": 1, "vm": True},
+        b"meta",
+        b"root",
     ]
 
 
