@@ -184,7 +184,7 @@ NONE = "/run/syscont/none"
         ({"nodes": ["/dev/none"]}, "/dev/none: No such file or directory"),
         ({"nodes": ["/etc/passwd"]}, "/etc/passwd: not in /dev"),
         ({"nodes": ["/dev/shm"]}, "/dev/shm: not a character device"),
-        ({"arguments": [*QEMU, "-nonsense"]}, "QEMU ended before the machine ran; the journal has what it said"),
+        ({"arguments": [*QEMU, "-nonsense"]}, "QEMU ended before the machine ran"),
         ({"prepare": [{"execute": "none"}]}, "QEMU: none: The command none has not been found"),
         ({"pins": [[], [4000]]}, "vCPU 1 can't be pinned to processors [4000]: not all of them are there"),
         ({"pins": [[0, 4000]]}, "vCPU 0 can't be pinned to processors [0,4000]: not all of them are there"),

@@ -193,7 +193,8 @@ def _measure(root: int) -> tuple[int, int]:
 
 
 def _copy_out(root: int, path: bytes, target: int, name: bytes) -> None:
-    out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
+    """Readable by all: QEMU, which has no rights, opens it anew. Its folder is root's."""
+    out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=target)
     try:
         with _opened(root, path) as fd:
             while data := os.read(fd, MIB):

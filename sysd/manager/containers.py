@@ -75,6 +75,9 @@ class Containers:
     async def thaw(self, instance: Instance) -> None:
         await self._systemd.thaw(instance.unit)
 
+    async def why(self, instance: Instance) -> str:
+        return ""
+
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         return
 

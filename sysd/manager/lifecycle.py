@@ -83,6 +83,9 @@ class Lifecycle:
             return job
         except BusError as error:
             raise FailedError(f"{instance.name} can't be started: {error.message}") from error
+        except FailedError as error:
+            more = await self._runtimes[instance.kind].why(instance)
+            raise FailedError(f"{error.message}: {more}" if more else error.message, error.hint) from None
         except TimeoutError:
             await self._give_up(instance)
             raise FailedError(f"{instance.name} was not launched within {LAUNCH_TIMEOUT} seconds") from None

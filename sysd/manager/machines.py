@@ -27,10 +27,13 @@ from sysd.runtime.vm import keys, kvm, parts, plugging, resize, spec, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.storage import qcow2
+from sysd.units.answers import clean
+from sysd.units.journal import last_words
 from sysd.units.systemd import Properties, Systemd
 
 log = logging.getLogger(__name__)
 
+LAST_WORDS = 0.1
 PRESS_AGAIN = 1.0
 """Seconds: a guest that is about to boot may not see the power button at first."""
 
@@ -123,6 +126,12 @@ class Machines:
 
     async def thaw(self, instance: Instance) -> None:
         await self.running(instance).execute("cont")
+
+    async def why(self, instance: Instance) -> str:
+        """QEMU's last words, which are on their way to the journal."""
+        await asyncio.sleep(LAST_WORDS)
+        said = await asyncio.to_thread(last_words, instance.unit, "qemu")
+        return clean(said.partition(": ")[2])[:500]
 
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         """Of one that has not booted systemd would just end QEMU, and does not run what presses the button."""

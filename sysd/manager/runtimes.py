@@ -34,6 +34,9 @@ class Runtime(Protocol):
     async def thaw(self, instance: Instance) -> None:
         """Raises BusError or FailedError."""
 
+    async def why(self, instance: Instance) -> str:
+        """More about a launch that has just failed; empty when there is nothing to add."""
+
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         """Before its unit is stopped: what systemd would not do by itself. Returns when the guest has gone, when it is
         systemd's turn, or after timeout seconds; None for as long as the configuration gives it."""

@@ -7,10 +7,28 @@ import contextlib
 import socket
 import struct
 
+from systemd import journal
+
 JOURNAL = "/run/systemd/journal/socket"
 PRIORITY_INFO = 6
 SEND_BUFFER = 8 << 20
 SO_SNDBUFFORCE = 32
+
+
+LAST_LINES = 20
+
+
+def last_words(unit: str, begin: str) -> str:
+    """The newest line of a unit's that begins so, of its last ones; empty when there is none. Blocks."""
+    with journal.Reader() as reader:
+        reader.add_match(_SYSTEMD_UNIT=unit)
+        reader.seek_tail()
+        for _ in range(LAST_LINES):
+            entry = reader.get_previous()
+            message = entry.get("MESSAGE") if entry else ""
+            if isinstance(message, str) and message.startswith(begin):
+                return message
+    return ""
 
 
 class UnitJournal:
