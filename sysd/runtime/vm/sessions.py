@@ -30,13 +30,14 @@ VSOCK_LIMIT = 1.0
 """Seconds that sshd has to take a connection on vsock."""
 OPEN_LIMIT = 30.0
 """Seconds that the agent has to start sshd at a port: it may have to make a key, without hardware's help."""
+OPEN_AT_ONCE = 3
 LEAVE = 1.0
 """Seconds between the end of sshd and that of its connection, which says first how the command ended."""
 HINT = "install openssh-server in it"
 
 
 class Entrance:
-    """What leads into one machine. Its owner sets qmp and agent as they come and go."""
+    """What leads into one machine. Its owner sets qmp and agent as they come and go, and then has it sweep."""
 
     def __init__(self, uuid: str, cid: int) -> None:
         """cid: its context id on vsock, 0 for none."""
@@ -44,10 +45,16 @@ class Entrance:
         self.qmp: Qmp | None = None
         self.agent: Agent | None = None
         self._ports = Ports(uuid)
+        self._opening = asyncio.Semaphore(OPEN_AT_ONCE)
 
     def take_event(self, name: str, data: Mapping[str, Any]) -> None:
         """Each event of QEMU's."""
         self._ports.take_event(name, data)
+
+    async def sweep(self) -> None:
+        """Once, with the first qmp."""
+        if self.qmp:
+            await self._ports.sweep(self.qmp)
 
     async def start(self, command: Command) -> Session:
         """Run command in the guest."""
@@ -76,7 +83,8 @@ class Entrance:
         port = await self._ports.plug(qmp, token)
         try:
             argv, program = remote.open_port(port.name, await keys.host_key())
-            found = await agent.execute(argv, stdin=program, timeout=OPEN_LIMIT)
+            async with self._opening:
+                found = await agent.execute(argv, stdin=program, timeout=OPEN_LIMIT)
             if found.status == 0:
                 return port
             if found.status != remote.NO_SSHD:
