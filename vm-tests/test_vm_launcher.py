@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,10 @@ def spec(**changes: Any) -> dict[str, Any]:
     return plain | changes
 
 
-def launch(host: Host, spec: dict[str, Any], *ask: str, lock: bool = False) -> dict[str, Any]:
-    given = {"spec": spec, "lock": lock, "ask": [{"execute": command} for command in ask]}
+def launch(
+    host: Host, spec: dict[str, Any], *ask: str, lock: bool = False, save: str = "", also: Sequence[str] = ("true",)
+) -> dict[str, Any]:
+    given = {"spec": spec, "lock": lock, "ask": ask, "also": also, "save": save}
     done = host.run(["unshare", "--mount", *program("launch_vm")], input=json.dumps(given))
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -169,6 +171,34 @@ def test_commands_come_before_the_machine_runs(machines: Host) -> None:
     assert found["answers"][0]["max-bandwidth"] == 12345
 
 
+def incoming(path: str) -> dict[str, Any]:
+    """What was saved there."""
+    descriptors = [*spec()["descriptors"], {"fd": 14, "kind": "file", "path": path, "write": False}]
+    return spec(incoming="fd:14", arguments=[*QEMU, "-incoming", "defer"], descriptors=descriptors)
+
+
+def test_a_machine_goes_on_where_it_was_saved(machines: Host) -> None:
+    first = launch(machines, spec(), save="/var/tmp/saved")
+    assert "SeaBIOS" in first["said"][0]
+    again = launch(machines, incoming("/var/tmp/saved"), "query-status")
+    assert again["answers"][0]["status"] == "running"
+    assert "SeaBIOS" not in again["said"][0]
+    machines.run(["truncate", "--size=100000", "/var/tmp/saved"])
+    assert refused(machines, incoming("/var/tmp/saved")).startswith("QEMU ended before the machine ran")
+    machines.run(["rm", "/var/tmp/saved"])
+
+
+@pytest.mark.needs_smt
+def test_only_its_processors_have_a_cookie_and_all_the_same(machines: Host) -> None:
+    found = launch(machines, spec(core_scheduling=True), "query-cpus-fast", also=program("core_cookies"))
+    processors = {str(cpu["thread-id"]) for cpu in found["answers"][0]}
+    cookies = json.loads(found["also"])
+    assert len(processors) == 2
+    (cookie,) = {cookies[thread] for thread in processors}
+    assert cookie
+    assert {thread for thread, has in cookies.items() if has == cookie} == processors
+
+
 # what goes wrong
 
 NONE = "/run/syscont/none"
@@ -239,6 +269,14 @@ PROCESSORS = '{"return": [{"cpu-index": 0, "thread-id": PID}]}\n'
 def test_events_are_no_answers(machines: Host) -> None:
     talk = (GREETING, EVENT * 1000 + RETURN, EVENT + PROCESSORS, EVENT + RETURN)
     assert "leader" in launch(machines, fake(*talk))["told"]
+
+
+def test_incoming_takes_its_time(machines: Host) -> None:
+    waiting, there = '{"return": {"status": "inmigrate"}}\n', '{"return": {"status": "paused"}}\n'
+    talk = (GREETING, RETURN, RETURN, *[waiting] * 5, there, PROCESSORS, RETURN)
+    assert "leader" in launch(machines, fake(*talk, incoming="fd:1"))["told"]
+    talk = (GREETING, RETURN, RETURN, waiting, RETURN)
+    assert refused(machines, fake(*talk, incoming="fd:1")) == "QEMU's answer has no status"
 
 
 @pytest.mark.parametrize(
