@@ -294,6 +294,7 @@ def test_incoming_takes_its_time(machines: Host) -> None:
         ([GREETING, '{"error": {}}\n'], "QEMU's answer has no desc"),
         ([GREETING, '{"error": []}\n'], "QEMU's answer has no desc"),
         ([GREETING, '{"error": {"desc": "not now"}}\n'], "QEMU: qmp_capabilities: not now"),
+        ([GREETING, '{"error": {"desc": "no\\nREADY=1\\u001b"}}\n'], "QEMU: qmp_capabilities: no READY=1 "),
         ([GREETING, RETURN, RETURN], "QEMU names no processors"),
         ([GREETING, RETURN, '{"return": [5]}\n'], "QEMU's answer has no thread-id"),
         ([GREETING, RETURN, '{"return": [{"thread-id": "1"}]}\n'], "QEMU's answer has no thread-id"),
