@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,9 @@ def spec(**changes: Any) -> dict[str, Any]:
     return plain | changes
 
 
-def launch(
-    host: Host, spec: dict[str, Any], *ask: str, lock: bool = False, save: str = "", also: Sequence[str] = ("true",)
-) -> dict[str, Any]:
-    given = {"spec": spec, "lock": lock, "ask": ask, "also": also, "save": save}
+def launch(host: Host, spec: dict[str, Any], *ask: str, **more: Any) -> dict[str, Any]:
+    """more: see on_host/launch_vm.py."""
+    given = {"spec": spec, "ask": ask, "lock": False, "also": ["true"], "hear": "", "save": ""} | more
     done = host.run(["unshare", "--mount", *program("launch_vm")], input=json.dumps(given))
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -94,7 +93,7 @@ def refused(host: Host, spec: dict[str, Any], *, lock: bool = False) -> str:
 @pytest.fixture(scope="module")
 def held(machines: Host) -> dict[str, Any]:
     machines.run(["modprobe", "--quiet", "tun"], check=False)
-    return launch(machines, spec(pins=[[1], []], nodes=["/dev/kvm"]), "query-status", "query-cpus-fast")
+    return launch(machines, spec(pins=[[1], []], nodes=["/dev/kvm"]), "query-status", "query-cpus-fast", hear="SeaBIOS")
 
 
 def test_it_runs_and_all_are_told(held: dict[str, Any]) -> None:
@@ -178,7 +177,7 @@ def incoming(path: str) -> dict[str, Any]:
 
 
 def test_a_machine_goes_on_where_it_was_saved(machines: Host) -> None:
-    first = launch(machines, spec(), save="/var/tmp/saved")
+    first = launch(machines, spec(), hear="SeaBIOS", save="/var/tmp/saved")
     assert "SeaBIOS" in first["said"][0]
     again = launch(machines, incoming("/var/tmp/saved"), "query-status")
     assert again["answers"][0]["status"] == "running"

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """launch_vm.py: run launch-vm by what stdin says, as JSON: {"spec": ..., "lock": whether its files are
-locked, "ask": [QMP commands], "also": a command line for while it runs, "save": where its memory goes at the end}.
+locked, "ask": [QMP commands], "also": a command line for while it runs, "hear": a word that its
+console is to say, "save": where its memory goes at the end}.
 
 It has a /run/syscont of its own, in a mount namespace of its own, so what it tells is told to us. Prints as JSON what
 was told, and where a machine runs, how it is held; then ends it.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -123,16 +125,15 @@ def how_held(pid: int, spec: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def words(fds: list[int]) -> list[str]:
-    """What comes out of each, within a moment."""
-    found = []
-    for fd in fds:
-        with socket.socket(fileno=fd) as sock:
-            sock.settimeout(0.2)
-            try:
-                found.append(sock.recv(4096).decode(errors="replace"))
-            except TimeoutError:
-                found.append("")
+def heard(fd: int, until: str) -> str:
+    """What comes out of it, until there is such a word; or within a second, when it is to say nothing known."""
+    found = ""
+    deadline = time.monotonic() + (30 if until else 1)
+    with socket.socket(fileno=fd) as sock:
+        sock.settimeout(0.2)
+        while time.monotonic() < deadline and not (until and until in found):
+            with contextlib.suppress(TimeoutError):
+                found += sock.recv(4096).decode(errors="replace")
     return found
 
 
@@ -166,7 +167,7 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
                 time.sleep(0.1)
                 found |= how_held(launched.pid, spec)
                 found["also"] = subprocess.run(given["also"], capture_output=True, text=True, check=True).stdout
-                found["said"] = words(told[0][1])
+                found["said"] = [heard(fd, given["hear"]) for fd in told[0][1]]
                 found["answers"] = questions(given)
             else:
                 launched.wait(10)
