@@ -120,7 +120,7 @@ def test_it_is_nowhere(held: dict[str, Any]) -> None:
     tree = held["tree"]
     assert set(tree) - {"lib64"} == {
         "usr", "bin", "lib", "sbin", "etc", "etc/ld.so.cache", "proc", "tmp", "dev", "dev/null", "dev/zero", "dev/full",
-        "dev/random", "dev/urandom", "dev/kvm",
+        "dev/random", "dev/urandom", "dev/fd", "dev/kvm",
     }  # fmt: skip
     assert tree["tmp"] == "drwxrwxrwt 0"
     assert tree["dev/kvm"] == f"crw------- {OWNER}"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where QEMU runs: a tree that has its program and its libraries, the devices that it was given and nothing else of the
- * host's, a network namespace without a network, an user of its own, no capabilities. A guest that has taken over its
+ * host's, a network namespace without a network, a user of its own, no capabilities. A guest that has taken over its
  * QEMU finds itself there.
  *
  * Sources: capabilities(7), pivot_root(2) NOTES, proc(5) "Mount options".
@@ -86,6 +86,7 @@ static void fill_dev(int dev, json nodes, unsigned int owner)
     for (size_t i = 0; i < COUNT(DEVICES); i++)
         must(mknodat(dev, DEVICES[i].name, S_IFCHR | 0666, makedev(1, DEVICES[i].minor)), "/dev/%s", DEVICES[i].name);
     umask(022);
+    must(symlinkat("/proc/self/fd", dev, "fd"), "/dev/fd");
     for (size_t i = 0; i < json_object_array_length(nodes); i++)
         give_device(dev, text_at(nodes, i), owner);
     must(sc_mount_attributes(dev, "", READ_ONLY, 0, 0), "/dev of QEMU");
