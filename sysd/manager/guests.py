@@ -161,6 +161,14 @@ class Guests:
         found.close()
         self._background.run(self._machined.unregister(instance.machine))
 
+    def told(self, cid: int, fields: str) -> None:
+        """A virtual machine says something of itself, by its context id of vsock."""
+        for instance in self._table.all():
+            found = self._table.live(instance).guest
+            if isinstance(found, MachineGuest) and found.entrance.cid == cid:
+                found.notify(fields)
+                return
+
     async def leave_machined(self, instance: Instance) -> None:
         """Before a guest is killed: machined stops the unit of a machine whose leader it finds dead, by which time the
         unit may have been started anew."""

@@ -56,6 +56,7 @@ from sysd.model.server import proxies
 from sysd.network.ruleset import Watch
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SOCKET_DIR, SPEC_DIR
+from sysd.runtime.vm import notify
 from sysd.runtime.vm.spec import VM_DIR
 from sysd.storage.dir import Dir
 from sysd.store.database import Store
@@ -211,6 +212,7 @@ class Manager:
             self.table.add(instance)
         await self.images.sweep()
         await self.guests.find_running(stored)
+        notify.open(self.guests.told)
         await self._finish_interrupted()
         await self.snapshots.finish_interrupted()
         await self.ephemeral.finish({o.target.partition("/")[0] for o in interrupted if o.kind in STOPS_FOR_A_WHILE})

@@ -18,7 +18,7 @@ from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.vm import firmware, kvm, parts
+from sysd.runtime.vm import firmware, kvm, notify, parts
 from sysd.runtime.vm.hardware import Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
@@ -34,14 +34,13 @@ _ABSENT = frozenset({"limits.memory"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a machine is made of: an expanded instance, its image, and how it goes on. notify_port: of vsock, on which
-    its guest says that it has booted; key: that lets us in by ssh. incoming: the file that has its memory."""
+    """What a machine is made of: an expanded instance, its image, and how it goes on. key: that lets us in by ssh.
+    incoming: the file that has its memory."""
 
     instance: Instance
     image: Image
     links: container.Links
     had: Mapping[str, Part]
-    notify_port: int = 0
     key: str = ""
     incoming: str = ""
 
@@ -134,8 +133,8 @@ def credentials(instance: Instance, cid: int, wanted: Wanted) -> list[bytes]:
         "system.hostname": instance.name.encode(),
         "system.machine_id": instance.uuid.replace("-", "").encode(),
     }
-    if cid and wanted.notify_port:
-        found["vmm.notify_socket"] = f"vsock-stream:2:{wanted.notify_port}".encode()
+    if cid:
+        found["vmm.notify_socket"] = notify.credential().encode()
     if wanted.key:
         found["ssh.authorized_keys.root"] = wanted.key.encode()
     found |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
