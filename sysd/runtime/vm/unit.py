@@ -12,6 +12,7 @@ from pathlib import Path
 from dbus_next import Variant
 
 from sysd.model.config import SCHEMA, get_bool, get_int
+from sysd.model.errors import InvalidError
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.keys import machine as keys
@@ -119,8 +120,12 @@ def links_of(instance: Instance, links: container.Links) -> dict[str, parts.Link
 def _boot(instance: Instance, image: Image, folder: Path) -> Firmware | Kernel:
     if SCHEMA.text(instance.config, "boot.mode") == keys.DIRECT:
         place = container.IMAGE_DIR / image.fingerprint
+        if not image.kernel_command:
+            hint = "boot.mode=uefi starts from its disk"
+            raise InvalidError(f"boot.mode: the image of {instance.reference} has no kernel beside its disk", hint)
         initrd = place / "initrd"
-        return Kernel(str(place / "kernel"), str(initrd) if initrd.exists() else "", image.kernel_command)
+        command = f"{image.kernel_command} {SCHEMA.text(instance.config, 'boot.kernel_command')}".strip()
+        return Kernel(str(place / "kernel"), str(initrd) if initrd.exists() else "", command)
     secure = get_bool(instance.config, "security.secureboot")
     uefi, variables = firmware.find(secure=secure), firmware.variables(folder, secure=secure)
     firmware.make_variables(uefi, variables)
@@ -138,10 +143,10 @@ def credentials(instance: Instance, cid: int, wanted: Wanted) -> list[bytes]:
     if wanted.key:
         found["ssh.authorized_keys.root"] = wanted.key.encode()
     found |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
-    return [
-        f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}".encode()
-        for name, data in found.items()
-    ]
+    texts = [f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}" for name, data in found.items()]
+    if more := instance.config.get("boot.kernel_command"):
+        texts += [f"io.systemd.{who}.kernel-cmdline-extra={more}" for who in ("stub", "boot")]
+    return [text.encode() for text in texts]
 
 
 def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
