@@ -69,6 +69,9 @@ class Containers:
     async def change_limits(self, expanded: Instance) -> None:
         return
 
+    async def change_stopped(self, expanded: Instance) -> None:
+        return
+
     async def freeze(self, instance: Instance) -> None:
         await self._systemd.freeze(instance.unit)
 

@@ -330,8 +330,11 @@ class Lifecycle:
 
     async def apply_devices(self, instance: Instance) -> None:
         """Give a running instance the devices of its changed configuration, or leave it as it was: FailedError."""
-        if self._table.status(instance).state not in STOPPED:
-            await self._runtimes[instance.kind].change_devices(instance)
+        runtime = self._runtimes[instance.kind]
+        if self._table.status(instance).state in STOPPED:
+            await runtime.change_stopped(self._table.expand(instance))
+        else:
+            await runtime.change_devices(instance)
 
     async def forget(self, instance: Instance) -> None:
         """Free the name of a stopped instance's unit, and remove what its last run left in /run."""

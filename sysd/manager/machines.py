@@ -26,7 +26,7 @@ from sysd.runtime.spec import Plugged
 from sysd.runtime.vm import keys, kvm, parts, plugging, resize, spec, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
-from sysd.storage import qcow2
+from sysd.storage import growing, qcow2
 from sysd.units.answers import clean
 from sysd.units.journal import last_words
 from sysd.units.systemd import Properties, Systemd
@@ -106,6 +106,8 @@ class Machines:
         new = {name: part for name, part in wanted.items() if not part.same(had.get(name))}
         if any(is_root(expanded.devices.get(name, {})) for name in (*gone, *new)):
             raise FailedError(f"{instance.name} runs", "stop it before its root disk is changed")
+        if size := self._growth(expanded):
+            await machine.execute("block_resize", {"node-name": "root", "size": size})
         nics = (await links_of(expanded, self._find_uplink)).nics
         there = dict(had)
         try:
@@ -120,6 +122,21 @@ class Machines:
         for name, nic in nics.items():
             if name not in new:
                 replay([request for _, request in nic.tune])
+
+    async def change_stopped(self, expanded: Instance) -> None:
+        if size := self._growth(expanded):
+            await growing.grow(unit.disk_path(expanded), size)
+
+    def _growth(self, expanded: Instance) -> int:
+        """The size that its disk has to get, 0 for none. The guest's partitions follow at its next boot. Raises
+        InvalidError for less than it has: what is at its end would be lost."""
+        wanted = root_size(expanded.devices)
+        with unit.disk_path(expanded).open("rb") as stream:
+            has = qcow2.inspect(stream.fileno()).size
+        if 0 < wanted < has:
+            what = f"size of {expanded.reference}: its disk has {format_size(has)} already"
+            raise InvalidError(what, "a disk can't be made smaller")
+        return wanted if wanted > has else 0
 
     async def freeze(self, instance: Instance) -> None:
         await self.running(instance).execute("stop")

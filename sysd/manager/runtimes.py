@@ -28,6 +28,10 @@ class Runtime(Protocol):
     async def change_devices(self, instance: Instance) -> None:
         """Give a running one the devices of its changed configuration, or leave it as it was: FailedError."""
 
+    async def change_stopped(self, expanded: Instance) -> None:
+        """Let what a stopped one has on disk be what its changed configuration says. Raises FailedError or
+        InvalidError."""
+
     async def freeze(self, instance: Instance) -> None:
         """Raises BusError or FailedError."""
 
