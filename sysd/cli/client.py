@@ -194,7 +194,18 @@ def ended(reply: Parameters) -> Parameters:
         return {}
     if operation.get("status") in ("failed", "cancelled"):
         raise CliError(str(operation.get("message") or f"the operation {operation['status']}"))
+    _warn(operation.get("result"))
     return operation
+
+
+def _warn(result: object) -> None:
+    """Say what the work, which was done, has to say of it, a line each."""
+    warning = result.get("warning") if isinstance(result, dict) else None
+    if warning:
+        from sysd.cli.output import say
+
+        for line in str(warning).split("\n"):
+            say(f"warning: {line}")
 
 
 def run_each(method: str, calls: Iterable[Parameters]) -> list[CliError]:
