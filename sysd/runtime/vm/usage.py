@@ -34,7 +34,7 @@ async def disks(machine: MachineGuest, parts: Mapping[str, Part]) -> dict[str, D
     nodes, counters = await asyncio.gather(
         _ask(machine, "query-named-block-nodes", flat=True), _ask(machine, "query-blockstats")
     )
-    images = {one.get("node-name"): one.get("image") for one in _objects(nodes)}
+    images = {str(one.get("node-name")): one.get("image") for one in _objects(nodes)}
     stats = {_device(one): one.get("stats") for one in _objects(counters)}
     found = {}
     for name, part in parts.items():
