@@ -255,7 +255,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont list --format csv -c n", "for scripts: the names, one a line"),
         ("syscont list --format json | jq -r '.[].unit'", "for programs: everything there is to know"),
     ),
-    "info": (("syscont info web1", "state, addresses, what it takes, configuration"), ("syscont info", "the host")),
+    "info": (("syscont info web1", "state, addresses, image, configuration"), ("syscont info", "the host")),
     "rename": (("syscont rename web1 web2", ""),),
     "delete": (("syscont delete web1 web2", ""), ("syscont delete -f web1", "also when it runs")),
     "copy": (
