@@ -123,6 +123,11 @@ class Lifecycle:
         number, path = await self._systemd.unit_property(instance.unit, UNIT, "Job")
         return str(path) if number else ""
 
+    def warning(self, instance: Instance) -> str:
+        """What is to be said of how it runs; mostly nothing."""
+        guest = self._table.live(instance).guest
+        return guest.warning if guest else ""
+
     async def wait_for_boot(self, instance: Instance, job: str) -> None:
         """Until the guest has booted. Not to be called with the instance's lock held: it may take for ever."""
         if job:

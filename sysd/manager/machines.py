@@ -23,7 +23,7 @@ from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
 from sysd.model.sizes import format_size
 from sysd.network.replay import open_tap, replay
 from sysd.runtime.spec import Plugged
-from sysd.runtime.vm import keys, kvm, parts, plugging, resize, spec, unit
+from sysd.runtime.vm import keys, parts, plugging, resize, spec, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.storage import growing, qcow2
@@ -59,8 +59,6 @@ class Machines:
             stream.write(qcow2.empty(size))
 
     async def prepare(self, expanded: Instance) -> Properties:
-        if why := kvm.refusal():
-            log.warning("%s will be emulated, which is slow: %s", expanded.reference, why)
         written = spec.read(expanded.uuid)
         made = await self._make_spec(expanded, parts.load(written["parts"]) if written else {})
         made.write()

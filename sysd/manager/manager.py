@@ -47,6 +47,7 @@ from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import Trees
 from sysd.manager.uplinks import Uplinks
+from sysd.manager.usage import Usages
 from sysd.manager.zones import Zones
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
@@ -165,6 +166,7 @@ class Manager:
         )
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
+        self.usages = Usages(self.table, self.systemd, self.quotas)
         layers = Layers(driver)
         stillness = Stillness(store, self.table, self.lifecycle)
         self.snapshots = Snapshots(
@@ -308,6 +310,7 @@ class Manager:
                         await self.lifecycle.stop(instance, force=force, timeout=timeout)
                 if verb in ("start", "restart"):
                     job = await self.lifecycle.start(instance)
+                    handle.warn(self.lifecycle.warning(instance))
             if wait:
                 await self.lifecycle.wait_for_boot(instance, job)
 

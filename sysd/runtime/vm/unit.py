@@ -58,7 +58,8 @@ def make_spec(wanted: Wanted) -> MachineSpec:
     found = parts.build(instance.devices, root, links_of(instance, wanted.links), wanted.had)
     cpus, pins = processors_of(instance.config)
     cid = cid_of(instance)
-    accelerated = not kvm.refusal()
+    emulated = kvm.refusal()
+    boot = _boot(instance, image, folder)
     memory = memory_of(instance.config, host_memory())
     most_memory = max(memory, host_memory() - host_memory() % MOST_MEMORY_STEP)
     board = build(
@@ -70,8 +71,8 @@ def make_spec(wanted: Wanted) -> MachineSpec:
             hugepages=get_bool(instance.config, "limits.memory.hugepages"),
             cpus=cpus,
             most_cpus=cpus if pins else max(cpus, os.cpu_count() or 1),
-            boot=_boot(instance, image, folder),
-            accelerated=accelerated,
+            boot=boot,
+            accelerated=not emulated,
             credentials=credentials(instance, cid, wanted),
             cid=cid,
             vhost_net=os.path.exists(VHOST_NET),
@@ -92,12 +93,15 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         arguments=board.arguments,
         qmp=str(sockets_of(instance.uuid)[1]),
         descriptors=board.descriptors,
-        nodes=[kvm.DEVICE] if accelerated else [],
+        nodes=[] if emulated else [kvm.DEVICE],
         host_links=wanted.links.host,
         cid=cid,
         memory=memory,
         most_memory=most_memory,
         parts={name: asdict(part) for name, part in found.items()},
+        emulated=emulated,
+        boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
+        secure_boot=isinstance(boot, Firmware) and boot.secure,
     )
 
 
