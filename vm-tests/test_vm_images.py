@@ -223,7 +223,7 @@ def test_a_worker_that_is_killed_leaves_nothing(vm_host: Host, disks: str) -> No
             (unit,) = running(vm_host)
             vm_host.run(["systemctl", "kill", "--signal=KILL", unit])
             until(vm_host, lambda: not running(vm_host))
-            vm_host.run(["pkill", "-f", "^sleep 60$"])
+            until(vm_host, lambda: ended(vm_host, "sleep 60"))
             said = importing.communicate(timeout=60)[1]
         finally:
             importing.kill()
@@ -240,7 +240,7 @@ def test_a_daemon_that_is_killed_leaves_nothing(vm_host: Host, disks: str) -> No
             vm_host.run(["systemctl", "kill", "--signal=KILL", "syscontd.service"])
             until(vm_host, lambda: systemd_property(vm_host, "syscontd.service", "ActiveState") != "active")
             listed(vm_host)
-            vm_host.run(["pkill", "-f", "^sleep 61$"], check=False)
+            until(vm_host, lambda: ended(vm_host, "sleep 61"))
             importing.communicate(timeout=60)
         finally:
             importing.kill()
@@ -270,6 +270,11 @@ def test_a_tree_without_a_kernel(vm_host: Host, disks: str) -> None:
     assert "no kernel" in refused.stderr
     refused = syscont(vm_host, "image", "build", "busybox", "--vm", check=False)
     assert "it has no kernel" in refused.stderr
+
+
+def ended(host: Host, command: str) -> bool:
+    """Whether it had begun, and is ended now."""
+    return host.run(["pkill", "-f", f"^{command}$"], check=False).returncode == 0
 
 
 def draft_disk(host: Host) -> str:
