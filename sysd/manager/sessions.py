@@ -14,8 +14,9 @@ from sysd.manager.table import Table
 from sysd.model.errors import BusyError, InvalidError, NotFoundError, NotRunningError
 from sysd.model.instance import Instance
 from sysd.runtime import container, execute, limits
-from sysd.runtime.execute import Command, Running
+from sysd.runtime.execute import Command
 from sysd.runtime.guest import Guest
+from sysd.runtime.session import Session
 from sysd.units.systemd import SERVICE, Systemd
 
 MAX_SESSIONS = 4096
@@ -27,7 +28,7 @@ class Sessions:
         self._table = table
         self._lifecycle = lifecycle
         self._systemd = systemd
-        self._running: dict[object, Running | None] = {}
+        self._running: dict[object, Session | None] = {}
         """By owner and name, those without a name by nothing that can be asked for; None is about to start."""
 
     async def execute(
@@ -102,7 +103,7 @@ class Sessions:
             console.resize(columns, rows)
 
 
-def _hand_terminal(running: Running, on_terminal: Callable[[int], None] | None) -> None:
+def _hand_terminal(running: Session, on_terminal: Callable[[int], None] | None) -> None:
     if running.terminal < 0:
         return
     if on_terminal is None:
