@@ -61,22 +61,23 @@ class Entrance:
         command.check()
         token = secrets.token_hex(8)
         words = remote.begin(command, token)
+        line = remote.line(words)
         if self.cid and await _answers(self.cid):
-            return self._by_vsock(command, words, token)
+            return self._by_vsock(command, line, token)
         if self.agent is None:
             raise FailedError("no command can be started in the instance now", "it has neither sshd nor an agent yet")
         if self.qmp and (port := await self._open_port(self.qmp, self.agent, token)):
-            return self._by_port(self.agent, port, command, words, token)
+            return self._by_port(self.agent, port, command, line, token)
         return await self._by_agent(self.agent, command, words, token)
 
-    def _by_vsock(self, command: Command, words: list[str], token: str) -> Session:
+    def _by_vsock(self, command: Command, line: str, token: str) -> Session:
         where = f"vsock:{self.cid}:{SSH_PORT}"
 
         async def kill(number: int) -> None:
-            line = remote.line(remote.send_signal(token, number))
-            await ssh.start(where, line, Command(("kill",)), _unheard).wait()
+            to_kill = remote.line(remote.send_signal(token, number))
+            await ssh.start(where, to_kill, Command(("kill",)), _unheard).wait()
 
-        return ssh.start(where, remote.line(words), command, kill)
+        return ssh.start(where, line, command, kill)
 
     async def _open_port(self, qmp: Qmp, agent: Agent, token: str) -> Port | None:
         """With sshd at its other end; None when the guest has none."""
@@ -98,13 +99,20 @@ class Entrance:
         await port.unplug()
         return None
 
-    def _by_port(self, agent: Agent, port: Port, command: Command, words: list[str], token: str) -> Session:
+    def _by_port(self, agent: Agent, port: Port, command: Command, line: str, token: str) -> Session:
         background = Background()
 
         async def kill(number: int) -> None:
             await agent.execute(remote.send_signal(token, number))
 
-        session = ssh.start(str(port.path), remote.line(words), command, kill, lambda: background.run(port.unplug()))
+        def unplug() -> None:
+            background.run(port.unplug())
+
+        try:
+            session = ssh.start(str(port.path), line, command, kill, unplug)
+        except BaseException:
+            unplug()
+            raise
 
         def leave() -> None:
             asyncio.get_running_loop().call_later(LEAVE, session.lose)
