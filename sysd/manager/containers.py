@@ -44,12 +44,12 @@ class Containers:
     async def begin(self, expanded: Instance, upper: Path) -> None:
         return
 
-    async def prepare(self, expanded: Instance) -> Properties:
+    async def prepare(self, expanded: Instance) -> dict[str, Properties]:
         await own.load(expanded.uuid, expanded.config)
         spec = await self._make_spec(expanded)
         spec.write()
         image = self._images.find(expanded.image)
-        return container.unit_properties(expanded, image, spec, self._choose_cpus(expanded))
+        return {expanded.unit: container.unit_properties(expanded, image, spec, self._choose_cpus(expanded))}
 
     async def _make_spec(self, expanded: Instance) -> LaunchSpec:
         links = await links_of(expanded, self._find_uplink)

@@ -74,11 +74,11 @@ class Lifecycle:
         live = self._table.live(instance)
         if live.stale:
             await self.forget(instance)
-        properties = await self._prepare(instance)
+        units = await self._prepare(instance)
         # Before systemd's own word for it can come, which it does while its reply is on the way.
         launched = self._guests.expect(instance)
         try:
-            job = await self._ask_systemd(instance, live, properties)
+            job = await self._ask_systemd(instance, live, units)
             await self._wait_for_launch(instance, job, launched)
             return job
         except BusError as error:
@@ -97,12 +97,12 @@ class Lifecycle:
             if not launched.done() or launched.exception():
                 await self._guests.refresh(instance)
 
-    async def _ask_systemd(self, instance: Instance, live: Live, properties: Properties) -> str:
+    async def _ask_systemd(self, instance: Instance, live: Live, units: dict[str, Properties]) -> str:
         """The job that starts the unit. machined stops the unit of a machine whose leader has ended: a start soon
         after a kill may find that job in its way, and waits for it."""
         for attempt in range(1, STARTS + 1):
             try:
-                return await self._start_unit(instance, live, properties)
+                return await self._start_unit(instance, live, units)
             except BusError as error:
                 if attempt == STARTS or not error.name.endswith(".TransactionIsDestructive"):
                     raise
@@ -110,11 +110,12 @@ class Lifecycle:
                     await self._systemd.wait_job(job)
         raise AssertionError("unreachable")
 
-    async def _start_unit(self, instance: Instance, live: Live, properties: Properties) -> str:
+    async def _start_unit(self, instance: Instance, live: Live, units: dict[str, Properties]) -> str:
         if live.loaded:
             await self._systemd.reset_failed(instance.unit)
             return await self._systemd.start_unit(instance.unit)
-        job = await self._systemd.start_transient(instance.unit, properties)
+        others = {name: properties for name, properties in units.items() if name != instance.unit}
+        job = await self._systemd.start_transient(instance.unit, units[instance.unit], auxiliary=others)
         live.loaded = True
         return job
 
@@ -149,8 +150,8 @@ class Lifecycle:
                     return str(said)
         return ""
 
-    async def _prepare(self, instance: Instance) -> Properties:
-        """Write what the launcher needs; returns the properties of the instance's unit."""
+    async def _prepare(self, instance: Instance) -> dict[str, Properties]:
+        """Write what the launcher needs; returns the properties of the instance's unit, and of those it pulls in."""
         given = self._ids.give(instance)
         if given is not instance:
             self._register.commit((given,))
@@ -165,7 +166,7 @@ class Lifecycle:
         wanted = [instance for instance in instances if not self._table.live(instance).loaded]
         for instance in wanted:
             try:
-                units[instance.unit] = await self._prepare(instance)
+                units |= await self._prepare(instance)
             except (SyscontError, OSError) as error:
                 log.warning("%s can't be prepared for systemctl: %s", instance.name, error)
         names = list(units)

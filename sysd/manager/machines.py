@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from sysd.manager.beside import Beside
 from sysd.manager.filters import Filters
 from sysd.manager.images import Images
 from sysd.manager.interfaces import FindUplink, links_of
@@ -23,9 +24,10 @@ from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
 from sysd.model.sizes import format_size
 from sysd.network.replay import open_tap, replay
 from sysd.runtime.spec import Plugged
-from sysd.runtime.vm import keys, parts, plugging, resize, spec, unit
+from sysd.runtime.vm import helpers, keys, mounts, parts, plugging, resize, spec, tpm, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
+from sysd.runtime.vm.parts import SEED_NAME
 from sysd.storage import growing, qcow2
 from sysd.units.answers import clean
 from sysd.units.journal import last_words
@@ -47,6 +49,7 @@ class Machines:
         self._systemd = systemd
         self._filters = filters
         self._find_uplink = find_uplink
+        self._beside = Beside(systemd)
 
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """A disk of the size that is asked for, with nothing on it yet that its image has not."""
@@ -58,11 +61,14 @@ class Machines:
         with (upper / unit.DISK).open("xb") as stream:
             stream.write(qcow2.empty(size))
 
-    async def prepare(self, expanded: Instance) -> Properties:
+    async def prepare(self, expanded: Instance) -> dict[str, Properties]:
         written = spec.read(expanded.uuid)
         made = await self._make_spec(expanded, parts.load(written["parts"]) if written else {})
         made.write()
-        return unit.unit_properties(expanded, made)
+        found = parts.load(made.parts)
+        if any(part.tpm for part in found.values()):
+            await asyncio.to_thread(tpm.make_folder, expanded)
+        return {expanded.unit: unit.unit_properties(expanded, made), **helpers.of_instance(expanded, found)}
 
     async def _make_spec(self, expanded: Instance, had: Mapping[str, Part]) -> spec.MachineSpec:
         links = await links_of(expanded, self._find_uplink)
@@ -100,21 +106,27 @@ class Machines:
         had = parts.load(machine.spec["parts"])
         made = await self._make_spec(expanded, had)
         wanted = parts.load(made.parts)
-        gone = {name: part for name, part in had.items() if not part.same(wanted.get(name))}
-        new = {name: part for name, part in wanted.items() if not part.same(had.get(name))}
+        gone = {name: part for name, part in had.items() if name != SEED_NAME and not part.same(wanted.get(name))}
+        new = {name: part for name, part in wanted.items() if name != SEED_NAME and not part.same(had.get(name))}
         if any(is_root(expanded.devices.get(name, {})) for name in (*gone, *new)):
             raise FailedError(f"{instance.name} runs", "stop it before its root disk is changed")
+        if any(part.tpm for part in (*gone.values(), *new.values())):
+            raise FailedError(f"{instance.name} runs", "stop it before it is given or loses a TPM")
         if size := self._growth(expanded):
             await machine.execute("block_resize", {"node-name": "root", "size": size})
         nics = (await links_of(expanded, self._find_uplink)).nics
         there = dict(had)
         try:
             for name, part in gone.items():
+                await mounts.leave(machine, part)
                 await plugging.unplug(machine, part)
                 del there[name]
+                await self._beside.stop(expanded, name, part)
             for name, part in new.items():
+                await self._beside.start(expanded, name, part)
                 await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
                 there[name] = part
+                await mounts.enter(machine, part)
         finally:
             machine.keep_parts({name: asdict(part) for name, part in there.items()})
         for name, nic in nics.items():
@@ -171,6 +183,7 @@ class Machines:
     async def forget(self, instance: Instance) -> None:
         for path in spec.sockets_of(instance.uuid):
             path.unlink(missing_ok=True)
+        await self._beside.forget(instance)
 
 
 def _send(nic: Plugged | None) -> None:

@@ -16,8 +16,9 @@ class Runtime(Protocol):
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """Put into the folder of a new one what its first start finds there. Raises OSError or FailedError."""
 
-    async def prepare(self, expanded: Instance) -> Properties:
-        """Write what the launcher needs; the properties of the unit. Nothing of it needs the daemon later."""
+    async def prepare(self, expanded: Instance) -> dict[str, Properties]:
+        """Write what the launcher needs; properties of the unit, and of those that it pulls in. Nothing of it needs the
+        daemon later."""
 
     def live_properties(self, expanded: Instance) -> Properties:
         """What its limits are as properties of its unit, running or not."""

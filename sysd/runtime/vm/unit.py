@@ -19,7 +19,7 @@ from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.vm import firmware, kvm, notify, parts
+from sysd.runtime.vm import firmware, helpers, kvm, mounts, notify, parts, seed
 from sysd.runtime.vm.hardware import Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
@@ -55,7 +55,8 @@ def make_spec(wanted: Wanted) -> MachineSpec:
     instance, image = wanted.instance, wanted.image
     folder = disk_path(instance).parent
     root = parts.Root(str(container.IMAGE_DIR / image.fingerprint / "disk.img"), str(folder / DISK))
-    found = parts.build(instance.devices, root, links_of(instance, wanted.links), wanted.had)
+    given = parts.Given(instance.uuid, root, links_of(instance, wanted.links), seed.of_instance(instance))
+    found = parts.build(instance.devices, given, wanted.had)
     cpus, pins = processors_of(instance.config)
     cid = cid_of(instance)
     emulated = kvm.refusal()
@@ -73,7 +74,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
             most_cpus=cpus if pins else max(cpus, os.cpu_count() or 1),
             boot=boot,
             accelerated=not emulated,
-            credentials=credentials(instance, cid, wanted),
+            credentials=credentials(instance, cid, wanted, found),
             cid=cid,
             vhost_net=os.path.exists(VHOST_NET),
             incoming=bool(wanted.incoming),
@@ -136,18 +137,20 @@ def _boot(instance: Instance, image: Image, folder: Path) -> Firmware | Kernel:
     return Firmware(str(uefi.code), str(variables), secure)
 
 
-def credentials(instance: Instance, cid: int, wanted: Wanted) -> list[bytes]:
+def credentials(instance: Instance, cid: int, wanted: Wanted, found: Mapping[str, Part]) -> list[bytes]:
     """Texts of SMBIOS type 11, from which the guest's systemd has its credentials (systemd.io VM_INTERFACE)."""
-    found = {
+    given = {
         "system.hostname": instance.name.encode(),
         "system.machine_id": instance.uuid.replace("-", "").encode(),
     }
     if cid:
-        found["vmm.notify_socket"] = notify.credential().encode()
+        given["vmm.notify_socket"] = notify.credential().encode()
     if wanted.key:
-        found["ssh.authorized_keys.root"] = wanted.key.encode()
-    found |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
-    texts = [f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}" for name, data in found.items()]
+        given["ssh.authorized_keys.root"] = wanted.key.encode()
+    given |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
+    if lines := mounts.table(found):
+        given[mounts.CREDENTIAL] = given.get(mounts.CREDENTIAL, b"") + lines
+    texts = [f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}" for name, data in given.items()]
     if more := instance.config.get("boot.kernel_command"):
         texts += [f"io.systemd.{who}.kernel-cmdline-extra={more}" for who in ("stub", "boot")]
     return [text.encode() for text in texts]
@@ -156,13 +159,16 @@ def credentials(instance: Instance, cid: int, wanted: Wanted) -> list[bytes]:
 def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
     """QEMU becomes its main process; see the launcher. It is asked to power its guest off before it is told to end."""
     argv = [LAUNCHER, str(spec.path)]
+    found = parts.load(spec.parts)
+    beside = list(helpers.of_instance(instance, found))
     timeout = max(1, get_int(instance.config, "boot.host_shutdown_timeout") * container.SECOND)
     return {
         "Description": Variant("s", f"Virtual machine {instance.name}"),
         "Slice": Variant("s", "syscont.slice"),
         "DefaultDependencies": Variant("b", False),
         "Requires": Variant("as", [container.TARGET]),
-        "After": Variant("as", [container.TARGET]),
+        "Wants": Variant("as", beside),
+        "After": Variant("as", [container.TARGET, *beside]),
         "AddRef": Variant("b", True),
         "Type": Variant("s", "notify"),
         "NotifyAccess": Variant("s", "all"),
@@ -174,7 +180,7 @@ def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
         "TimeoutStopUSec": Variant("t", timeout),
         "KillMode": Variant("s", "mixed"),
         "DevicePolicy": Variant("s", "closed"),
-        **device_policy(parts.load(spec.parts).values()),
+        **device_policy(found.values()),
         **io_properties(instance.devices),
         **limits.start_properties({}),
         **live_properties(instance.config),
@@ -189,5 +195,5 @@ def live_properties(config: Mapping[str, str]) -> Properties:
 
 
 def device_policy(found: Iterable[Part]) -> Properties:
-    allowed = [kvm.DEVICE, "/dev/net/tun", VHOST_NET, VHOST_VSOCK, *parts.block_devices(found)]
+    allowed = [kvm.DEVICE, "/dev/net/tun", VHOST_NET, VHOST_VSOCK, *parts.device_nodes(found)]
     return {"DeviceAllow": Variant("a(ss)", [[path, "rwm"] for path in allowed])}
