@@ -150,7 +150,7 @@ def _channels(board: Board, machine: Machine) -> None:
         board.add("mon", f"chardev={name},mode=control")
     board.add("chardev", f"socket,id=console,fd={board.hold('stream', hand='console')}")
     board.add("serial", "chardev:console")
-    board.add("device", _fixed("virtio-serial-pci", "serial0"))
+    board.add("device", {**_fixed("virtio-serial-pci", "serial0"), "max_ports": 31})
     board.listen("agent", agent)
     board.add("device", {"driver": "virtserialport", "bus": "serial0.0", "chardev": "agent", "id": "agent0",
                          "name": AGENT_PORT})  # fmt: skip
