@@ -117,7 +117,7 @@ def _basics(board: Board, machine: Machine) -> None:
     board.add("uuid", machine.uuid)
     flash = ",pflash0=firmware,pflash1=variables" if isinstance(machine.boot, Firmware) else ""
     smm = "on" if secure else "off"
-    board.add("machine", f"q35,usb=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
+    board.add("machine", f"q35,usb=off,sata=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
     board.add("accel", "kvm" if machine.accelerated else "tcg,thread=multi,tb-size=512")
     board.add("cpu", "host" if machine.accelerated else "max")
     board.add("smp", f"{machine.cpus},maxcpus={machine.most_cpus}")
