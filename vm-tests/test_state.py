@@ -135,7 +135,7 @@ def test_a_machine_says_how_it_runs(machine: Instance) -> None:
 
 
 def test_what_a_machine_takes(machine: Instance) -> None:
-    until(machine.host, lambda: usage(machine)["machine"]["agent"], patience=300)
+    until(machine.host, lambda: usage(machine)["machine"]["agent"], patience=900)
     until(machine.host, lambda: usage(machine)["memory"]["current"], patience=60)
     state = usage(machine)
     memory, disk = state["memory"], state["disks"]["root"]
