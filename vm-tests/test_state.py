@@ -96,7 +96,7 @@ def test_memory(host: Host, launch: Launch) -> None:
     assert memory["host"] == memory["current"]
     assert state["tasks"] == int(instance.systemd("TasksCurrent"))
     assert "Memory: " in instance.do("info").stdout
-    assert "MiB," in syscont(host, "list", instance.name, "--format", "csv", "-c", "mN").stdout
+    assert "iB," in syscont(host, "list", instance.name, "--format", "csv", "-c", "mN").stdout
 
 
 # virtual machines
