@@ -147,6 +147,7 @@ def test_what_a_machine_takes(machine: Instance) -> None:
     assert disk["used"] < disk["size"]
     assert disk["read"] > MIB
     assert disk["written"] > 0
+    until(machine.host, lambda: machine.seen()["addresses"], patience=300)
     address = machine.address()
     before = told(state, "eth0")
     machine.host.run(["ping", "-c", "3", "-s", "1000", address])
