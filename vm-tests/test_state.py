@@ -96,7 +96,7 @@ def test_memory(host: Host, launch: Launch) -> None:
     assert memory["host"] == memory["current"]
     assert state["tasks"] == int(instance.systemd("TasksCurrent"))
     assert "Memory: " in instance.do("info").stdout
-    assert "MiB," in syscont(host, "list", instance.name, "--format", "csv", "-c", "mN").stdout
+    assert "iB," in syscont(host, "list", instance.name, "--format", "csv", "-c", "mN").stdout
 
 
 # virtual machines
@@ -135,7 +135,7 @@ def test_a_machine_says_how_it_runs(machine: Instance) -> None:
 
 
 def test_what_a_machine_takes(machine: Instance) -> None:
-    until(machine.host, lambda: usage(machine)["machine"]["agent"], patience=300)
+    until(machine.host, lambda: usage(machine)["machine"]["agent"], patience=900)
     until(machine.host, lambda: usage(machine)["memory"]["current"], patience=60)
     state = usage(machine)
     memory, disk = state["memory"], state["disks"]["root"]
@@ -147,6 +147,7 @@ def test_what_a_machine_takes(machine: Instance) -> None:
     assert disk["used"] < disk["size"]
     assert disk["read"] > MIB
     assert disk["written"] > 0
+    until(machine.host, lambda: machine.seen()["addresses"], patience=300)
     address = machine.address()
     before = told(state, "eth0")
     machine.host.run(["ping", "-c", "3", "-s", "1000", address])
