@@ -127,8 +127,11 @@ class Machines:
                 await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
                 there[name] = part
                 await mounts.enter(machine, part)
-        finally:
+        except BaseException:
             machine.keep_parts({name: asdict(part) for name, part in there.items()})
+            raise
+        made.write()  # for a next start by systemd alone
+        machine.keep_parts(made.parts)
         for name, nic in nics.items():
             if name not in new:
                 replay([request for _, request in nic.tune])

@@ -20,10 +20,12 @@ MEMORY_DEVICE = "/machine/peripheral/mem0"
 async def set_memory(machine: MachineGuest, size: int) -> None:
     """Beyond what the machine was started with, memory is plugged; below, the guest is asked to give some back. Both
     take the guest's help, and time. Raises FailedError."""
-    at_start, most = int(machine.spec["memory"]), int(machine.spec["most_memory"])
+    at_start = int((await machine.execute("query-memory-size-summary"))["base-memory"])
+    devices = [one["data"] for one in await machine.execute("query-memory-devices") if one["type"] == "virtio-mem"]
+    most = at_start + sum(int(one["max-size"]) for one in devices)
     if size > most:
         raise FailedError(f"{machine.name} can't have more than {most >> 20}MiB while it runs", "restart it")
-    if most > at_start:
+    if devices:
         more = max(0, size - at_start)
         await machine.execute("qom-set", {"path": MEMORY_DEVICE, "property": "requested-size", "value": more})
     await machine.execute("balloon", {"value": min(size, at_start)})

@@ -97,8 +97,6 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         nodes=[] if emulated else [kvm.DEVICE],
         host_links=wanted.links.host,
         cid=cid,
-        memory=memory,
-        most_memory=most_memory,
         parts={name: asdict(part) for name, part in found.items()},
         emulated=emulated,
         boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
