@@ -31,8 +31,9 @@ async def host_key() -> str:
 async def _make() -> None:
     """The public part comes last: where it is, the other is too."""
     group = group_id()
-    FOLDER.mkdir(mode=0o710, exist_ok=True)
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
     os.chown(FOLDER, 0, group)
+    os.chmod(FOLDER, 0o710)  # whatever our umask is
     draft = FOLDER / f"draft-{os.urandom(4).hex()}"
     argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "syscont", "-f", str(draft)]
     try:
