@@ -169,6 +169,39 @@ def test_commands_come_before_the_machine_runs(machines: Host) -> None:
     assert found["answers"][0]["max-bandwidth"] == 12345
 
 
+# memory that was kept
+
+FOLDER = "/run/syscont/state/upper"
+RESUME = {
+    "fd": 199,
+    "arguments": ["-incoming", "defer", "-add-fd", "fd=199,set=199"],
+    "prepare": [],
+    "incoming": "file:/dev/fdset/199",
+}
+
+
+@pytest.fixture
+def kept(machines: Host) -> Iterator[str]:
+    """A file with what is no machine's memory."""
+    machines.sh(f"mkdir {FOLDER} && echo nonsense >{FOLDER}/state")
+    yield f"{FOLDER}/state"
+    machines.sh(f"rm -r {FOLDER}")
+
+
+def test_memory_that_nobody_prepared_for_stays(machines: Host, kept: str) -> None:
+    assert refused(machines, spec()).startswith("its memory was kept, and it was not prepared to go on from there")
+    assert machines.read_text(kept) == "nonsense\n"
+
+
+def test_memory_that_can_not_be_taken_up_stays(machines: Host, kept: str) -> None:
+    assert "'syscont start --stateless' starts without it" in refused(machines, spec(resume=RESUME))
+    assert machines.read_text(kept) == "nonsense\n"
+
+
+def test_without_memory_it_starts_as_usual(machines: Host) -> None:
+    assert "leader" in launch(machines, spec(resume=RESUME))["told"]
+
+
 # what goes wrong
 
 NONE = "/run/syscont/none"
