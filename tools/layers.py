@@ -25,7 +25,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "store": frozenset({"model"}),
     "units": frozenset({"model", "_cext"}),
     **dict.fromkeys(DRIVERS, frozenset({"model", "_cext", "units"})),
-    "images": frozenset({"model", "_cext", "units", "archive"}),
+    # Of storage the format of disks, which come as images and are what instances write to.
+    "images": frozenset({"model", "_cext", "units", "archive", "storage"}),
     # The launcher's JSON: what the command line has, for the same reason.
     "runtime": frozenset({"model", "_cext", "units", "codec", "archive"}),
     "manager": BELOW_MANAGER,

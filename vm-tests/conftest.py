@@ -154,6 +154,19 @@ def hardware_host(host_kind: type[Host], deb: Path) -> Iterator[VmHost]:
 
 
 @pytest.fixture(scope="session")
+def vm_host(host_kind: type[Host], installed: Callable[[str], Host]) -> Iterator[Host]:
+    """Another for the whole run, of the variant `vms`: it has what virtual machines need. Leave it as it was."""
+    with host_kind(recipe=Recipe(variant="vms"), uplink=True, base=installed("vms")) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def debian_vm(vm_host: Host) -> str:
+    """Alias of a Debian image of virtual machines, on vm_host."""
+    return _imported(vm_host, "vm", *images.debian_vm(), "--vm")
+
+
+@pytest.fixture(scope="session")
 def busybox(host: Host) -> str:
     """Alias of the small image, on the shared host."""
     syscont(host, "image", "build", "busybox")
@@ -172,12 +185,12 @@ def debian_with_cloud_init(host: Host) -> str:
     return _imported(host, "cloud", *images.debian("cloud-init"))
 
 
-def _imported(host: Host, alias: str, metadata: Path, rootfs: Path) -> str:
+def _imported(host: Host, alias: str, metadata: Path, rootfs: Path, *options: str) -> str:
     files = {"metadata.tar": metadata, "rootfs.tar": rootfs}
     for name, path in files.items():
         host.push(path, f"/var/tmp/{name}")
     remote = [f"/var/tmp/{name}" for name in files]
-    syscont(host, "image", "import", *remote, "--alias", alias)
+    syscont(host, "image", "import", *remote, "--alias", alias, *options)
     host.run(["rm", *remote])
     return alias
 

@@ -79,6 +79,7 @@ _syscont() {
         'device list --format') words='table compact csv json yaml' ;;
         'device show --format') words='yaml json' ;;
         'export --compression') words='none gzip bzip2 xz lzma zstd lz4' ;;
+        'image import --format') words='qcow2 raw' ;;
         'image list --format') words='table compact csv json yaml' ;;
         'image show --format') words='yaml json' ;;
         'image alias list --format') words='table compact csv json yaml' ;;
@@ -251,8 +252,8 @@ _syscont_verb() {
         'export') options='--compression --instance-only --project --help' valued=' --compression --project ' kinds=(instance file) ;;
         'import') options='--target-project --project --help' valued=' --target-project --project ' kinds=(file none) ;;
         'publish') options='--alias --property --project --help' valued=' --alias --property --project ' kinds=(instance) ;;
-        'image build') options='--alias --project --help' valued=' --alias --project ' kinds=(source) ;;
-        'image import') options='--alias --project --help' valued=' --alias --project ' kinds=(file file) ;;
+        'image build') options='--alias --vm --project --help' valued=' --alias --project ' kinds=(source) ;;
+        'image import') options='--alias --vm --format --project --help' valued=' --alias --format --project ' kinds=(file file) ;;
         'image list') options='--columns --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(image ...) ;;
         'image show') options='--format --project --help' valued=' --format --project ' kinds=(image) ;;
         'image delete') options='--project --help' valued=' --project ' kinds=(image ...) ;;

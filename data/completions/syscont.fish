@@ -501,9 +501,12 @@ complete -c syscont -n "__syscont_at 'publish'" -l property -x -d 'Set a propert
 complete -c syscont -n "__syscont_at 'publish'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'publish'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'image build'" -l alias -x -d 'Give the image this name too; may be given several times.'
+complete -c syscont -n "__syscont_at 'image build'" -l vm -d 'Make a virtual machine: the image has to be one\'s. IMAGE/vm is found by IMAGE, too.'
 complete -c syscont -n "__syscont_at 'image build'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'image build'" -a '(__syscont_candidates source)'
 complete -c syscont -n "__syscont_at 'image import'" -l alias -x -d 'Give the image this name too; may be given several times.'
+complete -c syscont -n "__syscont_at 'image import'" -l vm -d 'Make a virtual machine: the image has to be one\'s. IMAGE/vm is found by IMAGE, too.'
+complete -c syscont -n "__syscont_at 'image import'" -l format -x -a 'qcow2 raw' -d 'It is a virtual machine\'s disk in this format.'
 complete -c syscont -n "__syscont_at 'image import'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'image import'" -F
 complete -c syscont -n "__syscont_at 'image list'" -s c -l columns -x -d 'Which columns to print, by letter.'

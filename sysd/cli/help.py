@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from sysd.cli.errors import EXIT_STATUSES, UsageError
+from sysd.cli.examples import EXAMPLES
 from sysd.cli.options import GLOBAL, suggestion
 from sysd.cli.output import out
 from sysd.cli.verbs import ALIASES, GROUPS, SECTIONS, VERBS
-from sysd.cli.words import DETAILS, EXAMPLES, FIRST_STEPS, INTRODUCTION
+from sysd.cli.words import DETAILS, FIRST_STEPS, INTRODUCTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def build(parsed: Parsed) -> int:
     """``syscont image build``"""
-    parameters = {"source": parsed.args[0], "aliases": parsed.list("alias") or None}
+    parameters: Parameters = {"source": parsed.args[0], "aliases": parsed.list("alias") or None}
+    parameters["vm"] = parsed.flag("vm") or None
     return print_fingerprint(client.run_operation("BuildImage", parameters))
 
 
@@ -26,6 +27,8 @@ def import_files(parsed: Parsed) -> int:
     fds = [open_file(path) for path in parsed.args]
     parameters: Parameters = {"metadataFd": 0, "rootfsFd": 1} if len(fds) == 2 else {"imageFd": 0}
     parameters["aliases"] = parsed.list("alias") or None
+    parameters["vm"] = parsed.flag("vm") or None
+    parameters["format"] = parsed.value("format") or None
     return print_fingerprint(client.run_operation("ImportImage", parameters, fds))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of verbs: what each takes, where it lives, and its one line of help.
 
-Help, completion and the man page are made from it; the longer words are in sysd/cli/words.py.
+Help, completion and the man page are made from it; the longer words are in sysd/cli/words.py and examples.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _DATA = Option("format", "How to print it.", "", VALUE, "FORMAT", ("yaml", "json
 _ENV = Option("env", "Set a variable in the command's environment; may be repeated.", "", PAIRS, "KEY=VALUE")
 _USER = Option("user", "Run as this user of the guest (a name or a number).", "u", VALUE, "USER")
 _CWD = Option("cwd", "Run in this directory of the guest.", "", VALUE, "PATH")
+
+_VM = Option("vm", "Make it a virtual machine's image.")
+_DISK = Option("format", "It is a virtual machine's disk in this format.", "", VALUE, "FORMAT", ("qcow2", "raw"))
 
 _LIST = (_FORMAT, _NO_LEGEND)
 _STATELESS = Option("stateless", "Give up the memory that was kept of a virtual machine, and let it boot.")
@@ -374,9 +377,9 @@ _VERBS = (
          ("file", "")),
     Verb("publish", "backup:publish", "Make an image of an instance, or of a snapshot", "NAME[/SNAPSHOT]", 1, 1,
          (_ALIAS, _PROPERTY), ONE),
-    Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS,), ("source",)),
+    Verb("image build", "image:build", "Build an image", "SOURCE", 1, 1, (_ALIAS, _VM), ("source",)),
     Verb("image import", "image:import_files", "Import an image, in LXD's unified or split form", "FILE [ROOTFS]",
-         1, 2, (_ALIAS,), ("file", "file")),
+         1, 2, (_ALIAS, _VM, _DISK), ("file", "file")),
     Verb("image list", "listing:images", "List images", "[FILTER...]", 0, -1, (_IMAGE_COLUMNS, *_LIST),
          ("image", "...")),
     Verb("image show", "image:show", "Show an image", "IMAGE", 1, 1, (_DATA,), ("image",)),

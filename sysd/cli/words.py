@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The longer words of help and the man page: for each verb what is worth knowing, and examples to learn from."""
+"""The longer words of help and the man page: for each verb what is worth knowing (examples: sysd/cli/examples.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_STEPS = (
 _COLUMN_HELP = (
     "Columns are letters: n name, s state, 4 IPv4, 6 IPv6, t type, i image, p PID of the guest's PID 1, c creation "
     "time, d description, e project, P profiles, f and F fingerprint of the image (short, long), u unit, U UUID, b "
-    "first user id on the host. Configuration keys, with the values in force, stand between commas: -c n,limits.memory."
+    "first id on the host, m, D and N memory, disk and tasks in use. Keys stand between commas: -c n,limits.memory."
 )
 
 _EDIT_HELP = (
@@ -50,7 +50,7 @@ DETAILS = {
         "FILTER is the beginning of a name, a pattern with * and ?, or FIELD=VALUE, where FIELD is state, type, "
         f"image or a configuration key. Without FILTER all are listed. {_COLUMN_HELP}"
     ),
-    "info": "Without NAME: the host, and the versions of what runs on it.",
+    "info": "What NAME takes now, too. Without NAME: the host, and the versions of what runs on it.",
     "delete": (
         "A running instance is not deleted without --force. There is no way back. NAME/SNAPSHOT deletes a snapshot."
     ),
@@ -221,279 +221,22 @@ DETAILS = {
     "device remove": "A device that a profile gives is hidden by one of type none, not removed.",
     "device get": "Prints nothing when the option is not set. Devices of profiles are looked at too.",
     "image build": (
-        "SOURCE is busybox (a second; for trying things out) or debian/SUITE, such as debian/trixie. "
-        "The image's fingerprint is printed."
+        "SOURCE is busybox (a second; for trying things out) or debian/SUITE, such as debian/trixie. With --vm it is a "
+        "virtual machine's, and known as debian/SUITE/vm. The image's fingerprint is printed."
     ),
     "image import": (
         "One FILE is a unified archive; two are metadata and root file system. Tar with any usual compression, or "
-        "squashfs for the root file system. - is standard input. The image's fingerprint is printed."
+        "squashfs for the root file system, or the disk of a virtual machine as LXD has it (qcow2). With --vm a disk "
+        "is made of the root file system, which needs a kernel and systemd-boot in it. With --format FILE, or ROOTFS, "
+        "is a disk in that format; it is not looked at to find out. - is standard input. The image's fingerprint is "
+        "printed."
     ),
     "image list": (
         "FILTER is the beginning of, or a pattern for, an alias or a fingerprint. Columns are letters: l and L alias "
-        "(first, all), f and F fingerprint (short, long), a architecture, i init, s size, u time of import, c time "
-        "of creation, d description."
+        "(first, all), f and F fingerprint (short, long), t type, a architecture, i init, s size on the host, D size "
+        "of a virtual machine's disk, u time of import, c time of creation, d description."
     ),
     "image delete": "IMAGE is an alias, a fingerprint or its unique beginning. An image in use is not deleted.",
     "monitor": "Ends with Ctrl-C.",
     "completion": "SHELL is bash, zsh or fish. Packages install what this prints.",
-}
-
-EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
-    "launch": (
-        ("syscont launch debian/trixie web1", "a Debian instance"),
-        ("syscont launch debian/trixie web1 --wait -c limits.memory=1GiB", "with a limit; return when it has booted"),
-        ("syscont launch busybox web1 -d data,type=disk,source=/srv/web,path=/srv", "with a folder of the host's"),
-        ("name=$(syscont launch busybox)", "in a script: any name will do"),
-        ("syscont launch busybox web1 -p default -p small", "with these profiles; those of small win"),
-        ("syscont launch busybox web1 --project lab", "in a project; 'syscont exec lab:web1' reaches it from anywhere"),
-    ),
-    "create": (("syscont create debian/trixie db1 -c boot.autostart=true", "starts with the host from now on"),),
-    "list": (
-        ("syscont list", "all instances"),
-        ("syscont list 'web*' state=running", "the running ones whose name begins with web"),
-        ("syscont list -c ns4,limits.memory", "name, state, IPv4 and a configuration key"),
-        ("syscont list --format csv -c n", "for scripts: the names, one a line"),
-        ("syscont list --format json | jq -r '.[].unit'", "for programs: everything there is to know"),
-    ),
-    "info": (("syscont info web1", "state, addresses, image, configuration"), ("syscont info", "the host")),
-    "rename": (("syscont rename web1 web2", ""),),
-    "delete": (("syscont delete web1 web2", ""), ("syscont delete -f web1", "also when it runs")),
-    "copy": (
-        ("syscont copy web1 web2", ""),
-        ("syscont copy web1/before web2 -c limits.memory=1GiB", "a snapshot, configured otherwise"),
-        ("syscont copy web1 web1 --target-project lab", "into another project"),
-    ),
-    "move": (("syscont move web1 web2", ""), ("syscont move web1 --target-project lab", "into another project")),
-    "snapshot create": (
-        ("syscont snapshot create web1 before-upgrade", ""),
-        ("syscont snapshot create web1", "snap0, snap1, ..."),
-    ),
-    "export": (
-        ("syscont export web1", "into web1.tar.gz"),
-        ("syscont export web1 - --compression none | ssh backup 'cat >web1.tar'", "as a stream"),
-    ),
-    "import": (("syscont import web1.tar.gz", ""), ("syscont import web1.tar.gz web2", "by another name")),
-    "publish": (
-        ("syscont publish web1/good --alias web/1.0 --property release=1.0", "instances can be made from it"),
-    ),
-    "snapshot restore": (("syscont snapshot restore web1 before-upgrade", ""),),
-    "snapshot list": (("syscont snapshot list web1", ""),),
-    "snapshot show": (("syscont snapshot show web1 snap0", ""),),
-    "snapshot rename": (("syscont snapshot rename web1 snap0 good", ""),),
-    "snapshot delete": (("syscont snapshot delete web1 snap0 snap1", ""),),
-    "start": (("syscont start web1 web2", ""), ("syscont start --wait web1 && ssh web1", "when it has booted")),
-    "stop": (
-        ("syscont stop web1 --timeout 5", "kill it when it has not stopped in 5 seconds"),
-        ("syscont stop --all", "all that run"),
-    ),
-    "restart": (("syscont restart web1 --wait", ""),),
-    "pause": (("syscont pause web1", ""),),
-    "resume": (("syscont resume --all", ""),),
-    "exec": (
-        ("syscont exec web1 -- apt-get update", ""),
-        ("syscont exec web1 -u www-data --cwd /srv -- ls -la", "as a user, in a directory"),
-        ("tar c data | syscont exec web1 -- tar x -C /srv", "streams go straight through"),
-        ("syscont exec web1 --env LANG=C -- sh -c 'echo $LANG'", "with a variable"),
-        ("syscont exec -n web1 -- dmesg | less", "the keyboard is left to the pager"),
-    ),
-    "shell": (("syscont shell web1", ""), ("syscont shell web1 -u postgres", "as a user")),
-    "console": (("syscont console web1", ""),),
-    "logs": (
-        ("syscont logs web1 -f", "and go on"),
-        ("syscont logs web1 -n 50 -- --since today", "with options of journalctl"),
-    ),
-    "profile show": (("syscont profile show default", ""),),
-    "profile copy": (("syscont profile copy default small", ""),),
-    "profile rename": (("syscont profile rename small tiny", ""),),
-    "profile delete": (("syscont profile delete tiny", ""),),
-    "profile get": (("syscont profile get default limits.memory", ""),),
-    "profile unset": (("syscont profile unset default limits.memory", ""),),
-    "profile remove": (("syscont profile remove web1 small", ""),),
-    "profile device list": (("syscont profile device list default", ""),),
-    "profile device set": (("syscont profile device set default eth0 name=lan0", ""),),
-    "profile device unset": (("syscont profile device unset default eth0 name", ""),),
-    "profile device remove": (("syscont profile device remove default eth1", ""),),
-    "project list": (("syscont project list", ""),),
-    "project show": (("syscont project show lab", ""),),
-    "project rename": (("syscont project rename lab workshop", ""),),
-    "project delete": (("syscont project delete lab", ""),),
-    "project get": (("syscont project get lab limits.memory", ""),),
-    "project set": (("syscont project set lab restricted=true limits.instances=10", ""),),
-    "project unset": (("syscont project unset lab limits.instances", ""),),
-    "project keys": (("syscont project keys", ""),),
-    "project current": (("syscont project current", ""),),
-    "profile edit": (("syscont profile edit default", ""), ("syscont profile edit small <small.yaml", "")),
-    "project edit": (("syscont project edit lab", ""),),
-    "profile list": (("syscont profile list", ""),),
-    "profile create": (("syscont profile create small -c limits.memory=256MiB -c limits.processes=200", ""),),
-    "profile set": (("syscont profile set default limits.memory=1GiB", "for all that do not say otherwise"),),
-    "profile assign": (
-        ("syscont profile assign web1 default,small", ""),
-        ("syscont profile assign web1", "without any profile"),
-    ),
-    "profile add": (("syscont profile add web1 small", ""),),
-    "profile device add": (
-        ("syscont profile device add default eth1 nic network=syscontbr0", "a second interface for all"),
-    ),
-    "project create": (("syscont project create lab -c limits.instances=10 -c restricted=true", ""),),
-    "project switch": (("syscont project switch lab", ""), ("syscont project switch default", "and back")),
-    "project info": (("syscont project info lab", ""),),
-    "file push": (
-        ("syscont file push hosts web1/etc/hosts", ""),
-        ("syscont file push -r site web1/srv -p", "a directory: /srv/site"),
-        ("echo hello | syscont file push - web1/etc/motd --mode 0644", "from a stream"),
-    ),
-    "file pull": (
-        ("syscont file pull web1/etc/hosts .", ""),
-        ("syscont file pull web1/var/log/syslog - | tail", "to a stream"),
-        ("syscont file pull -r web1/etc backup -p", "a directory: backup/etc"),
-    ),
-    "file edit": (("syscont file edit web1/etc/hosts", ""),),
-    "file mkdir": (("syscont file mkdir -p web1/srv/www/html --uid 33 --gid 33", ""),),
-    "file delete": (("syscont file delete web1/etc/motd", ""), ("syscont file delete -r web1/srv/old", "")),
-    "config get": (
-        ("syscont config get web1 limits.memory", ""),
-        ("syscont config get instances.security.core_scheduling", "of the host"),
-    ),
-    "config set": (
-        ("syscont config set web1 limits.memory=2GiB limits.processes=500", ""),
-        ("syscont config set web1 user.notes=- <notes.txt", "the value from a file"),
-        ("syscont config set web1 snapshots.schedule=@daily snapshots.expiry=2w", "a snapshot a day, for two weeks"),
-        ("syscont config set instances.security.core_scheduling=false", "what instances have that do not say it"),
-    ),
-    "config unset": (("syscont config unset web1 limits.memory", ""),),
-    "config show": (
-        ("syscont config show web1", ""),
-        ("syscont config show --all web1", "every key, with where its value comes from"),
-    ),
-    "config keys": (
-        ("syscont config keys", ""),
-        ("syscont config keys --refused", "what can't be set, and why"),
-        ("syscont config keys --server", "what can be set of the host"),
-        ("syscont config keys --device nic", "the options of network interfaces"),
-    ),
-    "edit": (
-        ("syscont edit web1", ""),
-        ("EDITOR='code --wait' syscont edit web1", "in the editor that you like"),
-        ("syscont edit web1 <web1.yaml", "without one"),
-        ("syscont edit", "the configuration of the host"),
-    ),
-    "apply": (
-        ("syscont apply lab.yaml", "show the plan, ask, and do it"),
-        ("syscont apply lab.yaml --dry-run --exit-code", "in a script: is there anything to do? 10 says yes"),
-        ("generate-lab | syscont apply - --yes", "from a stream"),
-    ),
-    "device add": (
-        ("syscont device add web1 data disk source=/srv/web path=/srv/www", "show a folder of the host"),
-        ("syscont device add web1 http proxy listen=tcp:0.0.0.0:80 connect=tcp:127.0.0.1:80", "a port of the host"),
-        ("syscont device add web1 eth1 nic nictype=macvlan parent=eno1", "a second interface"),
-        ("syscont device add web1 serial unix-char source=/dev/ttyUSB0 gid=20", "a device node"),
-        ("syscont device add web1 eth0 none", "without the interface that the profile gives"),
-    ),
-    "device override": (("syscont device override web1 eth0 mtu=1400", ""),),
-    "device set": (("syscont device set web1 data readonly=true", ""),),
-    "device unset": (("syscont device unset web1 data readonly", ""),),
-    "device get": (("syscont device get web1 data source", ""),),
-    "device remove": (("syscont device remove web1 data", ""),),
-    "device list": (("syscont device list web1", ""),),
-    "device show": (("syscont device show web1", ""),),
-    "image build": (
-        ("syscont image build debian/trixie", "known as debian/trixie from then on"),
-        ("syscont image build busybox --alias tiny", ""),
-    ),
-    "image import": (
-        ("syscont image import debian.tar.xz --alias debian/12", "LXD's unified form"),
-        ("syscont image import lxd.tar.xz rootfs.squashfs --alias noble", "LXD's split form"),
-        ("curl -s URL | syscont image import - --alias noble", "from a stream"),
-    ),
-    "image list": (("syscont image list", ""), ("syscont image list debian/ --format json", "")),
-    "image show": (("syscont image show debian/trixie", ""),),
-    "image delete": (("syscont image delete debian/trixie", ""),),
-    "image alias add": (("syscont image alias add stable debian/trixie", ""),),
-    "image alias remove": (("syscont image alias remove stable", ""),),
-    "image alias list": (("syscont image alias list", ""),),
-    "network list": (("syscont network list", ""),),
-    "network show": (("syscont network show syscontbr0", ""),),
-    "network info": (("syscont network info syscontbr0", ""),),
-    "network create": (
-        ("syscont network create lab0", "a bridge with addresses of its own, and NAT"),
-        ("syscont network create lab0 ipv4.address=10.7.0.1/24 ipv4.nat=true ipv6.address=none", "with these"),
-        ("syscont network create lan --type macvlan parent=eno1", "interfaces beside the host's, in its network"),
-        ("syscont network create servers --type macvlan parent=eno1 vlan=20", "in a VLAN of it"),
-    ),
-    "network rename": (("syscont network rename lab0 lab1", ""),),
-    "network delete": (("syscont network delete lab0", ""),),
-    "network edit": (("syscont network edit syscontbr0", ""),),
-    "network get": (("syscont network get syscontbr0 ipv4.address", ""),),
-    "network set": (
-        ("syscont network set lab0 ipv4.address=10.8.0.1/24", "guests get addresses in it, at once or by renewal"),
-        ("syscont network set lab0 ipv4.dhcp.ranges=10.8.0.100-10.8.0.200", "the rest is for ipv4.address of devices"),
-    ),
-    "network unset": (("syscont network unset lab0 ipv4.dhcp.ranges", ""),),
-    "network keys": (("syscont network keys", "of bridges"), ("syscont network keys --type macvlan --refused", "")),
-    "network attach": (("syscont network attach lab0 web1 eth1 eth1", "device and interface named eth1"),),
-    "network detach": (("syscont network detach lab0 web1", ""),),
-    "network list-leases": (("syscont network list-leases syscontbr0", ""),),
-    "network forward list": (("syscont network forward list syscontbr0", ""),),
-    "network forward show": (("syscont network forward show lab0 192.0.2.7", ""),),
-    "network forward create": (
-        ("syscont network forward create lab0 192.0.2.7", "for ports that are added"),
-        ("syscont network forward create lab0 192.0.2.7 target_address=10.8.0.5", "all of it to one guest"),
-    ),
-    "network forward set": (("syscont network forward set lab0 192.0.2.7 target_address=10.8.0.6", ""),),
-    "network forward delete": (("syscont network forward delete lab0 192.0.2.7", ""),),
-    "network forward port add": (
-        ("syscont network forward port add lab0 192.0.2.7 tcp 80,443 10.8.0.5", "the same ports there"),
-        ("syscont network forward port add lab0 192.0.2.7 tcp 2222 10.8.0.5 22", ""),
-    ),
-    "network forward port remove": (("syscont network forward port remove lab0 192.0.2.7 tcp 80,443", ""),),
-    "network acl list": (("syscont network acl list", ""),),
-    "network acl show": (("syscont network acl show web", ""),),
-    "network acl create": (("syscont network acl create web", ""),),
-    "network acl rename": (("syscont network acl rename web front", ""),),
-    "network acl delete": (("syscont network acl delete web", ""),),
-    "network acl edit": (("syscont network acl edit web", ""),),
-    "network acl get": (("syscont network acl get web user.owner", ""),),
-    "network acl set": (("syscont network acl set web user.owner=ops", ""),),
-    "network acl unset": (("syscont network acl unset web user.owner", ""),),
-    "network acl rule add": (
-        ("syscont network acl rule add web ingress action=allow protocol=tcp destination_port=80,443", ""),
-        ("syscont network acl rule add web egress action=drop destination=10.0.0.0/8 state=logged", ""),
-    ),
-    "network acl rule remove": (
-        ("syscont network acl rule remove web egress destination=10.0.0.0/8", "the one that says so"),
-    ),
-    "network zone list": (("syscont network zone list", ""),),
-    "network zone show": (("syscont network zone show lab.example", ""),),
-    "network zone create": (
-        ("syscont network zone create lab.example peers.ns1.address=192.0.2.53", "for a secondary at that address"),
-        ("syscont network zone create 7.0.10.in-addr.arpa peers.ns1.address=192.0.2.53", "names of addresses"),
-    ),
-    "network zone delete": (("syscont network zone delete lab.example", ""),),
-    "network zone edit": (("syscont network zone edit lab.example", ""),),
-    "network zone get": (("syscont network zone get lab.example peers.ns1.address", ""),),
-    "network zone set": (
-        ("syscont network zone set lab.example dns.nameservers=ns1.example.com,ns2.example.com", ""),
-        ("syscont network zone set lab.example peers.ns1.key=\"$(cat key)\"", "let it sign with lab.example_ns1."),
-        ("syscont network zone set lab.example peers.lan.address=10.0.0.0/8", "whole networks may ask, too"),
-    ),
-    "network zone unset": (("syscont network zone unset lab.example peers.lan.address", ""),),
-    "network zone keys": (("syscont network zone keys", ""),),
-    "network zone record list": (("syscont network zone record list lab.example", ""),),
-    "network zone record show": (("syscont network zone record show lab.example www", ""),),
-    "network zone record create": (("syscont network zone record create lab.example www", ""),),
-    "network zone record delete": (("syscont network zone record delete lab.example www", ""),),
-    "network zone record entry add": (
-        ("syscont network zone record entry add lab.example www CNAME web1", ""),
-        ("syscont network zone record entry add lab.example @ MX '10 mail.example.com.' --ttl 3600", ""),
-    ),
-    "network zone record entry remove": (
-        ("syscont network zone record entry remove lab.example www CNAME web1", ""),
-    ),
-    "operation list": (("syscont operation list", ""),),
-    "operation cancel": (("syscont operation cancel ID", ""),),
-    "monitor": (("syscont monitor --format json", "one event a line"),),
-    "completion": (("syscont completion bash >~/.local/share/bash-completion/completions/syscont", ""),),
-    "version": (("syscont version", ""),),
-    "help": (("syscont help image build", ""),),
 }

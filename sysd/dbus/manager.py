@@ -19,9 +19,9 @@ from sysd.dbus.zones import ZoneObjects
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
 from sysd.manager.events import Kind as EventKind
-from sysd.manager.images import Upload
 from sysd.manager.instances import NewInstance, StartOptions
 from sysd.manager.manager import Manager
+from sysd.manager.uploads import Upload
 from sysd.model.errors import InvalidError
 from sysd.model.instance import Kind
 from sysd.model.profile import DEFAULT_PROFILE
@@ -156,15 +156,15 @@ class ManagerObject:
 
     async def _build_image(self, _: str, call: Call) -> list[Any]:
         options = call.options
-        aliases = options.take("aliases", "as", [])
+        aliases, vm = options.take("aliases", "as", []), options.flag("vm")
         options.end()
-        return operation_path(self._manager.images.build(call.body[0], aliases, call.caller.uid))
+        return operation_path(self._manager.images.build(call.body[0], aliases, call.caller.uid, vm=vm))
 
     async def _import_image(self, _: str, call: Call) -> list[Any]:
-        """Options: image (h), or metadata (h) and rootfs (h); aliases (as)."""
+        """Options: image (h), or metadata (h) and rootfs (h); aliases (as); vm (b), and format (s) of a disk."""
         options = call.options
-        aliases = options.take("aliases", "as", [])
-        upload = Upload(options.fd("image"), options.fd("metadata"), options.fd("rootfs"))
+        aliases, vm, form = options.take("aliases", "as", []), options.flag("vm"), options.text("format")
+        upload = Upload(options.fd("image"), options.fd("metadata"), options.fd("rootfs"), vm, form)
         options.end()
         call.hand_over()
         return operation_path(self._manager.images.import_image(upload, aliases, call.caller.uid))

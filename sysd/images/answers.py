@@ -13,14 +13,18 @@ from sysd.images import metadata, templates
 from sysd.model import names
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.image import Image, Init
+from sysd.model.instance import Kind
+from sysd.storage import qcow2
 from sysd.units import answers
-from sysd.units.answers import MAX_NUMBER, MAX_STAGE, Progress, number, text
+from sysd.units.answers import MAX_NUMBER, MAX_STAGE, Progress, number, printable, text
 
 MAX_VOLUMES = 1000
 """Root file systems in a backup."""
 INDEX_FILE = "index.json"
 MAX_INDEX = 8 << 20
-_FIELDS = frozenset(("fingerprint", "architecture", "init", "size", "properties", "created", "templates"))
+MAX_COMMAND = 1024
+_COMMON = ("fingerprint", "architecture", "init", "size", "properties", "created", "templates")
+_FIELDS = frozenset((*_COMMON, "kind", "disk_size", "kernel_command"))
 
 
 def parse(line: str) -> Progress | Image | SyscontError:
@@ -50,6 +54,7 @@ def _image(facts: Any) -> Image:
     if metadata.runnable(architecture) != architecture:
         raise ValueError("the architecture is not one")
     properties = _properties(facts["properties"])
+    kind, disk_size, command = _disk(facts)
     return Image(
         fingerprint=fingerprint,
         architecture=architecture,
@@ -59,7 +64,24 @@ def _image(facts: Any) -> Image:
         properties=properties,
         created=number(facts["created"], metadata.MAX_DATE * 1_000_000),
         templates=templates.load(facts["templates"]),
+        kind=kind,
+        disk_size=disk_size,
+        kernel_command=command,
     )
+
+
+def _disk(facts: dict[str, Any]) -> tuple[Kind, int, str]:
+    """What only a virtual machine's image has."""
+    kind = Kind(text(facts["kind"], MAX_STAGE))
+    size = number(facts["disk_size"], qcow2.MAX_SIZE)
+    command = text(facts["kernel_command"], MAX_COMMAND)
+    if not command.isascii() or not printable(command):
+        raise ValueError("the kernel's command line has strange characters in it")
+    if kind is Kind.VM:
+        qcow2.check_size(size)
+    elif size or command:
+        raise ValueError("a container has no disk")
+    return kind, size, command
 
 
 def _properties(found: Any) -> dict[str, str]:

@@ -25,9 +25,10 @@ from sysd.archive.tape import Member, TarReader
 from sysd.archive.tree import Parts, directory, show
 from sysd.images import facts, metadata, nodes
 from sysd.images.answers import INDEX_FILE, MAX_VOLUMES
-from sysd.images.stream import Digest, tar_stream
+from sysd.images.stream import Digest, Input, tar_stream
 from sysd.images.worker import flush, main, read_small
 from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.instance import Kind
 from sysd.model.names import check_snapshot_name
 from sysd.units.answers import Reporter
 
@@ -57,7 +58,7 @@ class Unpacking:
 
     def run(self, archive: int) -> list[dict[str, Any]]:
         digest = Digest(Reporter("unpack"), os.fstat(archive).st_size)
-        with tar_stream(archive, digest, self._target, self._limit) as read:
+        with tar_stream(Input(archive, digest), self._target, self._limit) as read:
             self._reader = TarReader(read)
             Extractor(self._target, self._reader, self._limit, self._place, depth=2).run(self._beside)
         if INSTANCE not in self._numbers:
@@ -127,6 +128,9 @@ class Unpacking:
             "properties": {"volume": name.decode()} if name else {},
             "created": time.time_ns() // 1000,
             "templates": [],
+            "kind": Kind.CONTAINER,
+            "disk_size": 0,
+            "kernel_command": "",
         }
 
 

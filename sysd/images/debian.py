@@ -53,7 +53,7 @@ chmod 0644 "$1/etc/systemd/network/50-syscont.network"
 """
 
 # Waiting for the network would hold up every boot; scrubbing ext4 is the host's business.
-_UNITS = """\
+UNITS = """\
 chroot "$1" systemctl --quiet enable systemd-networkd.service systemd-resolved.service
 chroot "$1" systemctl --quiet disable systemd-networkd-wait-online.service
 chroot "$1" systemctl --quiet set-default multi-user.target
@@ -62,7 +62,7 @@ for unit in e2scrub_reap.service e2scrub_all.timer; do
 done
 """
 
-_IDENTITY = """\
+IDENTITY = """\
 rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/lib/dbus/machine-id"
 : >"$1/etc/machine-id"
 ln -s ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"
@@ -71,26 +71,34 @@ printf '127.0.0.1 localhost\\n::1 localhost ip6-localhost ip6-loopback\\n' >"$1/
 
 # Otherwise the first boot of every instance rebuilds the linker's cache and the journal's catalogue,
 # see ConditionNeedsUpdate= in systemd.unit(5). dpkg has just done all that.
-_UPDATED = """\
+UPDATED = """\
 chroot "$1" journalctl --update-catalog
 touch -r "$1/usr" "$1/etc/.updated" "$1/var/.updated"
 """
 
-HOOKS = (_NETWORK, _UNITS, _IDENTITY, _UPDATED)
+HOOKS = (_NETWORK, UNITS, IDENTITY, UPDATED)
 
 
 def argv(suite: str, mirrors: Sequence[str]) -> list[str]:
     """The command that writes the tar; mirrors are lines of sources.list."""
-    packages = PACKAGES if suite in _WITHOUT_RESOLVED else (*PACKAGES, _RESOLVED)
+    return command(suite, mirrors, (), HOOKS)
+
+
+def command(
+    suite: str, mirrors: Sequence[str], packages: Sequence[str], hooks: Sequence[str], options: Sequence[str] = ()
+) -> list[str]:
+    """That of an image with more packages, hooks of its own and more of mmdebstrap's options."""
+    wanted = {*PACKAGES, *packages, *(() if suite in _WITHOUT_RESOLVED else (_RESOLVED,))}
     return [
         "mmdebstrap",
         "--variant=minbase",
         "--format=tar",
-        f"--include={','.join(sorted(packages))}",
+        f"--include={','.join(sorted(wanted))}",
         *(f"--aptopt={option}" for option in _APT),
         *(f"--dpkgopt={option}" for option in _DPKG),
+        *options,
         # Perl warns about a name that ends with a newline when mmdebstrap looks whether the hook is a file.
-        *(f"--customize-hook={hook.rstrip()}" for hook in HOOKS),
+        *(f"--customize-hook={hook.rstrip()}" for hook in hooks),
         suite,
         "-",
         *mirrors,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sysd.images import apt, busybox, debian
+from sysd.images import apt, busybox, debian, debian_vm, tools
 from sysd.images.metadata import host_architecture
 from sysd.model.errors import InvalidError, UnsupportedError
 
@@ -28,10 +28,13 @@ class Source:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_source(text: str) -> Source:
-    """The builder called text; raises InvalidError for an unknown one, UnsupportedError when a program is missing."""
+def parse_source(text: str, *, vm: bool = False) -> Source:
+    """The builder called text, vm: of a virtual machine's image; raises InvalidError for an unknown one,
+    UnsupportedError when a program is missing."""
     name, slash, rest = text.partition("/")
-    builder = _BUILDERS.get(name)
+    builder = (_VM_BUILDERS if vm else _BUILDERS).get(name)
+    if builder is None and name in _BUILDERS:
+        raise InvalidError(f"can't make a virtual machine of {name}: it has no kernel", "debian/SUITE has one")
     if builder is None:
         raise InvalidError(f"there is no image source {text[:80]!r}", _HINT)
     return builder(text, rest if slash else None)
@@ -49,16 +52,32 @@ def _busybox(text: str, rest: str | None) -> Source:
 
 
 def _debian(text: str, suite: str | None) -> Source:
+    found = _check_suite(text, suite)
+    return Source(
+        name=f"debian/{found}",
+        argv=tuple(debian.argv(found, apt.debian_lines(found))),
+        env=debian.environment() | apt.proxies(),
+        facts=_facts("Debian", found),
+    )
+
+
+def _debian_vm(text: str, suite: str | None) -> Source:
+    found = _check_suite(text, suite)
+    tools.need(tools.DISK_MAKERS)
+    return Source(
+        name=f"debian/{found}/vm",
+        argv=tuple(debian_vm.argv(found, apt.debian_lines(found))),
+        env=debian.environment() | apt.proxies(),
+        facts=_facts("Debian", found),
+    )
+
+
+def _check_suite(text: str, suite: str | None) -> str:
     if suite is None or not _SUITE.fullmatch(suite):
         raise InvalidError(f"{text[:80]!r} names no Debian suite", "lower-case letters only, such as debian/trixie")
     if shutil.which("mmdebstrap") is None:
         raise UnsupportedError("can't build Debian images: the program mmdebstrap is missing", "apt install mmdebstrap")
-    return Source(
-        name=f"debian/{suite}",
-        argv=tuple(debian.argv(suite, apt.debian_lines(suite))),
-        env=debian.environment() | apt.proxies(),
-        facts=_facts("Debian", suite),
-    )
+    return suite
 
 
 def _facts(system: str, release: str) -> dict[str, Any]:
@@ -69,3 +88,4 @@ def _facts(system: str, release: str) -> dict[str, Any]:
 
 
 _BUILDERS: dict[str, Callable[[str, str | None], Source]] = {"busybox": _busybox, "debian": _debian}
+_VM_BUILDERS: dict[str, Callable[[str, str | None], Source]] = {"debian": _debian_vm}

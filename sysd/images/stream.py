@@ -46,13 +46,13 @@ FORMATS = (
     Format("lz4", b"\x04\x22\x4d\x18", ("lz4", "-dcq"), "lz4"),
     Format("squashfs", b"hsqs", ("sqfs2tar", "--root-becomes", "."), "squashfs-tools-ng", seekable=True),
 )
-_QCOW2 = b"QFI\xfb"
+QCOW2 = b"QFI\xfb"
 
 
 def detect(start: bytes) -> Format | None:
     """The format that a file starting so has; None for plain tar."""
-    if start.startswith(_QCOW2):
-        raise UnsupportedError("this is a virtual machine's disk (qcow2)", "only container images can be imported yet")
+    if start.startswith(QCOW2):
+        raise InvalidError("this is a virtual machine's disk, no archive", "say so: --format qcow2")
     return next((fmt for fmt in FORMATS if start.startswith(fmt.magic)), None)
 
 
@@ -109,12 +109,11 @@ class Input:
 
 
 @contextmanager
-def tar_stream(fd: int, digest: Digest, spool: int, limit: int) -> Iterator[Read]:
-    """Read function for the tar in descriptor fd; leaving the block without an error checks that all was well.
+def tar_stream(source: Input, spool: int, limit: int) -> Iterator[Read]:
+    """Read function for the tar in source; leaving the block without an error checks that all was well.
 
     spool is a directory's descriptor for the temporary file that squashfs needs; limit bounds that file.
     """
-    source = Input(fd, digest)
     fmt = detect(source.start())
     if not source.start():
         raise InvalidError("the archive is empty")
@@ -122,7 +121,7 @@ def tar_stream(fd: int, digest: Digest, spool: int, limit: int) -> Iterator[Read
         yield source.read
         source.drain()
     elif fmt.seekable:
-        with spooled(source, spool, limit) as copy, Filter(fmt, copy) as unpacker:
+        with spooled(source.read, spool, limit) as copy, Filter(fmt, copy) as unpacker:
             yield unpacker.read
     else:
         with Filter(fmt, source) as unpacker:
@@ -130,15 +129,15 @@ def tar_stream(fd: int, digest: Digest, spool: int, limit: int) -> Iterator[Read
 
 
 @contextmanager
-def spooled(source: Input, directory: int, limit: int) -> Iterator[int]:
-    """An unnamed temporary file with all of source.
+def spooled(read: Read, directory: int, limit: int) -> Iterator[int]:
+    """An unnamed temporary file with all that read gives.
 
     Also made of a regular file: its owner could change it between being hashed and being unpacked.
     """
     fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
         size = 0
-        while data := source.read(CHUNK):
+        while data := read(CHUNK):
             size += len(data)
             if size > limit:
                 raise InvalidError(f"the image has more than its limit of {format_size(limit)}")
@@ -152,6 +151,14 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        offset += written
+        view = view[written:]
 
 
 class Filter:

@@ -7,8 +7,10 @@ Progress, then one result or one error, go to standard output as lines of JSON.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,67 +21,110 @@ from typing import Any
 from sysd.archive.extract import Extractor, Place
 from sysd.archive.tape import Member, TarReader
 from sysd.archive.tree import Parts, open_directory
-from sysd.images import facts, metadata, templates
-from sysd.images.stream import Digest, tar_stream
-from sysd.model.errors import FailedError, InvalidError, SyscontError, UnsupportedError
+from sysd.images import bootable, disk, facts, metadata, templates
+from sysd.images.bootable import Disk
+from sysd.images.disk import Format
+from sysd.images.stream import QCOW2, Digest, Input, tar_stream
+from sysd.model.errors import FailedError, InvalidError, SyscontError
+from sysd.model.image import Init
+from sysd.model.instance import Kind
 from sysd.units.answers import Reporter, emit, emit_error
 
 ROOTFS = b"rootfs"
 METADATA = (b"metadata.yaml",)
 TEMPLATES = b"templates"
+VM = "virtual-machine"
 _VM_DISKS = ((b"rootfs.img",), (b"disk.qcow2",))
+_NO_COMMAND = ""
 
 
 @dataclass(slots=True)
 class Worker:
-    """One import: reads the given descriptors, fills target/rootfs."""
+    """One import: reads the given descriptors, fills target: rootfs/, or of a virtual machine disk.img, kernel and
+    initrd. vm: a tree is to become a virtual machine's disk."""
 
     target: int
     limit: int
     digest: Digest = field(default_factory=lambda: Digest(Reporter("unpack")))
+    vm: bool = False
     _metadata: bytes | None = None
     _templates: dict[str, bytes] = field(default_factory=dict)
     _reader: TarReader | None = None
+    _disk_size: int = 0
 
     def unified(self, image: int) -> dict[str, Any]:
-        """One archive with metadata.yaml and rootfs/."""
+        """One archive with metadata.yaml and rootfs/, or with the disk of a virtual machine."""
         self.digest.total = _size(image)
-        return self._unpack(image, _below_rootfs, self._parsed)
+        return self._unpack(Input(image, self.digest), _below_rootfs, self._parsed)
 
-    def split(self, described: int, rootfs: int) -> dict[str, Any]:
-        """One archive with metadata.yaml, another (or a squashfs) with the tree."""
+    def split(self, described: int, rootfs: int, form: Format | None = None) -> dict[str, Any]:
+        """One archive with metadata.yaml, another (or a squashfs) with the tree. Or a disk: in the format form, else as
+        the form's inventor has it, in qcow2."""
         self.digest.total = _size(described) + _size(rootfs) if _size(described) and _size(rootfs) else 0
-        with tar_stream(described, self.digest, self.target, self.limit) as read:
+        with tar_stream(Input(described, self.digest), self.target, self.limit) as read:
             self._reader = TarReader(read)
             Extractor(self.target, self._reader, self.limit, _nowhere).run(self._beside)
         found = self._parsed()
-        return self._unpack(rootfs, _everywhere, lambda: found)
+        source = Input(rootfs, self.digest)
+        # What else could come here is an archive, and none begins so.
+        if form is None and source.start().startswith(QCOW2):
+            form = Format.QCOW2
+        if form is not None:
+            return self._receive(source, form, found)
+        return self._unpack(source, _everywhere, lambda: found)
+
+    def bare(self, disk: int, form: Format, known: str) -> dict[str, Any]:
+        """The disk of a virtual machine alone."""
+        self.digest.total = _size(disk)
+        return self._receive(Input(disk, self.digest), form, parse_facts(known))
 
     def built(self, rootfs: int, known: str) -> dict[str, Any]:
         """The tree alone, from one of our own builders, of which known (JSON) says what metadata.yaml would."""
         self.digest.total = _size(rootfs)
         found = parse_facts(known)
-        return self._unpack(rootfs, _everywhere, lambda: found)
+        return self._unpack(Input(rootfs, self.digest), _everywhere, lambda: found)
 
-    def _unpack(self, archive: int, place: Place, described: Callable[[], metadata.Metadata]) -> dict[str, Any]:
+    def _unpack(self, archive: Input, place: Place, described: Callable[[], metadata.Metadata]) -> dict[str, Any]:
         os.mkdir(ROOTFS, 0o755, dir_fd=self.target)
         root = open_directory(ROOTFS, self.target)
         try:
             os.fchmod(root, 0o755)
-            with tar_stream(archive, self.digest, self.target, self.limit) as read:
+            with tar_stream(archive, self.target, self.limit) as read:
                 self._reader = TarReader(read)
                 extractor = Extractor(root, self._reader, self.limit, place)
                 extractor.run(self._beside)
+            if self._disk_size and extractor.placed:
+                raise InvalidError("the image has both a disk and rootfs/")
+            if self._disk_size:
+                os.rmdir(ROOTFS, dir_fd=self.target)
+                return self._result(described(), Init.OTHER, self._on_disk(), Disk(self._disk_size, _NO_COMMAND))
             if not extractor.placed:
                 raise InvalidError("the image has no rootfs/", "if it has two files, give the root file system too")
-            return self._result(root, extractor.size, described())
+            return self._finish(root, extractor.size, described())
         finally:
             os.close(root)
+
+    def _finish(self, root: int, size: int, found: metadata.Metadata) -> dict[str, Any]:
+        init = facts.find_init(root)
+        facts.normalise(root)
+        if not self.vm:
+            flush(root)
+            return self._result(found, init, size)
+        emit({"stage": "make the disk", "done": 0, "total": 0})
+        made = bootable.make(root, self.target, self._fingerprint(VM), found.architecture, self.limit - size)
+        shutil.rmtree(os.fsdecode(ROOTFS), dir_fd=self.target)
+        return self._result(found, init, self._on_disk(), made, VM)
+
+    def _receive(self, source: Input, form: Format, found: metadata.Metadata) -> dict[str, Any]:
+        size = disk.receive(source.read, form, self.target, self.limit)
+        # The same bytes can be said to be either.
+        word = form if form is Format.RAW else ""
+        return self._result(found, Init.OTHER, self._on_disk(), Disk(size, _NO_COMMAND), word)
 
     def _beside(self, parts: Parts, member: Member) -> None:
         """A member that is not part of the tree."""
         if parts in _VM_DISKS:
-            raise UnsupportedError("this is a virtual machine's image", "only container images can be imported yet")
+            self._take_disk(member)
         if parts == METADATA:
             if self._metadata is not None:
                 raise InvalidError("metadata.yaml comes twice in the archive")
@@ -99,18 +144,48 @@ class Worker:
             raise InvalidError("metadata.yaml is missing from the archive", "it stands at the top of an image")
         return metadata.parse(self._metadata)
 
-    def _result(self, root: int, size: int, found: metadata.Metadata) -> dict[str, Any]:
-        init = facts.find_init(root)
-        facts.normalise(root)
-        flush(root)
+    def _take_disk(self, member: Member) -> None:
+        """The disk of a virtual machine in a unified image, which is qcow2 by the form's definition."""
+        assert self._reader is not None
+        if self._disk_size:
+            raise InvalidError("the image has two disks")
+        if not member.isreg() or member.issparse():
+            raise InvalidError("the image's disk is not a plain file")
+        tape, left = self._reader.tape, [member.size]
+
+        def read(size: int) -> bytes:
+            data = tape.read_some(min(size, left[0])) if left[0] else b""
+            left[0] -= len(data)
+            return data
+
+        self._disk_size = disk.receive(read, Format.QCOW2, self.target, self.limit)
+
+    def _fingerprint(self, word: str) -> str:
+        """That of what came; with a word, that of something else that is made of the same."""
+        digest = self.digest.hexdigest()
+        return hashlib.sha256(f"{digest} {word}".encode()).hexdigest() if word else digest
+
+    def _on_disk(self) -> int:
+        return os.stat(disk.NAME, dir_fd=self.target, follow_symlinks=False).st_blocks * 512
+
+    def _result(
+        self, found: metadata.Metadata, init: Init, size: int, made: Disk | None = None, word: str = ""
+    ) -> dict[str, Any]:
+        if made:
+            flush(self.target)
+        # Nobody could write templates into a disk.
+        known = [] if made else templates.resolve(found.templates, self._templates)
         return {
-            "fingerprint": self.digest.hexdigest(),
+            "fingerprint": self._fingerprint(word),
             "architecture": found.architecture,
             "init": init.value,
             "size": size,
             "properties": found.properties,
             "created": found.created,
-            "templates": [asdict(each) for each in templates.resolve(found.templates, self._templates)],
+            "templates": [asdict(each) for each in known],
+            "kind": Kind.VM if made else Kind.CONTAINER,
+            "disk_size": made.size if made else 0,
+            "kernel_command": made.kernel_command if made else "",
         }
 
 
@@ -168,17 +243,21 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rootfs", type=int, help="descriptor of a split image's root file system")
     parser.add_argument("--rootfs-stream", type=int, help="descriptor of a root file system that was just built")
     parser.add_argument("--facts", help="JSON: what metadata.yaml would say of it")
+    parser.add_argument("--vm", action="store_true", help="make a virtual machine's disk of the tree")
+    parser.add_argument("--format", type=Format, help="--image or --rootfs is a disk in this format")
     return parser.parse_args(argv)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     target = os.open(options.target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    worker = Worker(target, options.limit)
+    worker = Worker(target, options.limit, vm=options.vm)
+    if options.image is not None and options.format is not None:
+        return worker.bare(options.image, options.format, options.facts)
     if options.image is not None:
         return worker.unified(options.image)
     if options.metadata is not None and options.rootfs is not None:
         metadata_archive = os.open(options.metadata, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return worker.split(metadata_archive, options.rootfs)
+        return worker.split(metadata_archive, options.rootfs, options.format)
     if options.rootfs_stream is not None and options.facts is not None:
         return worker.built(options.rootfs_stream, options.facts)
     raise FailedError("give --image, or --metadata and --rootfs, or --rootfs-stream and --facts")

@@ -44,12 +44,12 @@ class Containers:
     async def begin(self, expanded: Instance, upper: Path) -> None:
         return
 
-    async def prepare(self, expanded: Instance) -> Properties:
+    async def prepare(self, expanded: Instance) -> dict[str, Properties]:
         await own.load(expanded.uuid, expanded.config)
         spec = await self._make_spec(expanded)
         spec.write()
         image = self._images.find(expanded.image)
-        return container.unit_properties(expanded, image, spec, self._choose_cpus(expanded))
+        return {expanded.unit: container.unit_properties(expanded, image, spec, self._choose_cpus(expanded))}
 
     async def _make_spec(self, expanded: Instance) -> LaunchSpec:
         links = await links_of(expanded, self._find_uplink)
@@ -69,11 +69,17 @@ class Containers:
     async def change_limits(self, expanded: Instance) -> None:
         return
 
+    async def change_stopped(self, expanded: Instance) -> None:
+        return
+
     async def freeze(self, instance: Instance) -> None:
         await self._systemd.freeze(instance.unit)
 
     async def thaw(self, instance: Instance) -> None:
         await self._systemd.thaw(instance.unit)
+
+    async def why(self, instance: Instance) -> str:
+        return ""
 
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         return

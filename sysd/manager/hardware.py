@@ -16,6 +16,7 @@ from sysd.runtime.devices.uevents import UeventWatch
 from sysd.runtime.guest import ContainerGuest
 from sysd.runtime.plugging import Change, plug
 from sysd.runtime.spec import Share, read_devices, write_shares
+from sysd.runtime.vm import parts, spec, usb
 from sysd.units.bus import BusError
 from sysd.units.systemd import Systemd
 
@@ -70,7 +71,9 @@ class Hardware:
 
     async def _follow(self, instance: Instance) -> None:
         """The caller holds the instance's lock."""
-        had = read_devices(instance.uuid) if instance.kind is Kind.CONTAINER else None
+        if instance.kind is Kind.VM:
+            return await self._follow_machine(instance)
+        had = read_devices(instance.uuid)
         if had is None:
             return
         moving = self._table.expanded(instance).devices
@@ -89,6 +92,15 @@ class Hardware:
         elif isinstance(guest, ContainerGuest):
             kept = [share for share in had.shares if share not in gone]
             await self._replace(guest, kept, gone, new)
+
+    async def _follow_machine(self, instance: Instance) -> None:
+        written, there = spec.read(instance.uuid), usb.present(self._table.expanded(instance).devices)
+        if written is None or usb.held(parts.load(written["parts"])) == there:
+            return
+        if self._table.status(instance).state in STOPPED:
+            await self._lifecycle.reload(instance)
+        else:
+            await self._lifecycle.apply_devices(instance)
 
     async def _replace(self, guest: ContainerGuest, kept: list[Share], gone: list[Share], new: list[Share]) -> None:
         """What is gone may be opened no more, whatever the guest has made of its node: the number may soon be that of

@@ -19,12 +19,14 @@ from dbus_next import Variant
 
 from sysd.images import answers
 from sysd.images.sources import parse_source
-from sysd.manager.events import Event, EventBus, Kind
+from sysd.manager.events import Event, EventBus
+from sysd.manager.events import Kind as Happening
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.uploads import Upload, spool
 from sysd.model import names
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.image import Image
-from sysd.model.instance import Kind as InstanceKind
+from sysd.model.instance import Kind
 from sysd.model.operation import Operation
 from sysd.model.templates import Template
 from sysd.runtime.trees import remove_tree, sync_directory
@@ -37,51 +39,32 @@ from sysd.units.systemd import Systemd
 log = logging.getLogger(__name__)
 
 DRAFT = ".draft-"
+METADATA = "metadata"
+ROOTFS = "rootfs"
+DISK = "disk.img"
+KERNEL = "kernel"
+INITRD = "initrd"
 VM_ALIAS = "/vm"
 UNPACK_UNIT = "syscont-image@{}.service"
 BUILD_UNIT = "syscont-build@{}.service"
 WORKER = ("/usr/bin/python3", "-I", "-m", "sysd.images.worker")
 BACKUP_WORKER = ("/usr/bin/python3", "-I", "-m", "sysd.images.backup")
-MAX_METADATA = 16 << 20
 _GRACE = 1.0
 """Seconds that a builder without a reader may take to fail, and to say why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """Descriptors of what to import; either unified, or metadata and rootfs. The importer closes them."""
-
-    unified: int = -1
-    metadata: int = -1
-    rootfs: int = -1
-
-    def check(self) -> None:
-        """Only what can be read without surprises, as Upload's docstring says; raises InvalidError."""
-        if (self.unified >= 0) == (self.rootfs >= 0) or (self.rootfs >= 0) != (self.metadata >= 0):
-            raise InvalidError("give one image file, or a metadata file and a root file system")
-        for fd in self.all():
-            mode = os.fstat(fd).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-                raise InvalidError("an image must come from a regular file or a pipe")
-
-    def all(self) -> list[int]:
-        return [fd for fd in (self.unified, self.metadata, self.rootfs) if fd >= 0]
-
-    def close(self) -> None:
-        for fd in self.all():
-            os.close(fd)
-
-
-@dataclass(frozen=True, slots=True)
 class Builder:
     """What writes a root file system's tar to its output; facts is what metadata.yaml would say of it, and templates
-    are those that the image gets. check is asked at the end, and raises when the image must not be."""
+    are those that the image gets. check is asked at the end, and raises when the image must not be. vm: it becomes the
+    disk of a virtual machine."""
 
     name: str
     facts: dict[str, Any]
     helper: helper.Helper
     templates: list[Template] = field(default_factory=list)
     check: Callable[[], None] = lambda: None
+    vm: bool = False
 
 
 class Images:
@@ -117,10 +100,10 @@ class Images:
     def aliases(self, fingerprint: str) -> list[str]:
         return [alias for alias, target in self._aliases.items() if target == fingerprint]
 
-    def find(self, reference: str, kind: InstanceKind | None = None) -> Image:
+    def find(self, reference: str, kind: Kind | None = None) -> Image:
         """By alias, fingerprint, or the unique beginning of a fingerprint of at least 6 digits. kind: what it has to be
         for; the alias of a virtual machine's may be said without its end (see sysd.images.sources)."""
-        if kind is InstanceKind.VM and reference + VM_ALIAS in self._aliases:
+        if kind is Kind.VM and reference + VM_ALIAS in self._aliases:
             reference += VM_ALIAS
         found = self._find(reference)
         if kind and found.kind is not kind:
@@ -156,14 +139,14 @@ class Images:
         fingerprint = self._aliases[alias]
         self._store.delete_alias(alias)
         del self._aliases[alias]
-        self._events.publish(Event(Kind.IMAGE_CHANGED, fingerprint, changed=("Aliases",)))
+        self._events.publish(Event(Happening.IMAGE_CHANGED, fingerprint, changed=("Aliases",)))
 
     def _show_aliases(self, fingerprint: str, aliases: Iterable[str]) -> None:
         """What was stored, in memory and to who listens."""
         changed = {fingerprint} | {self._aliases[alias] for alias in aliases if alias in self._aliases}
         self._aliases |= dict.fromkeys(aliases, fingerprint)
         for each in changed:
-            self._events.publish(Event(Kind.IMAGE_CHANGED, each, changed=("Aliases",)))
+            self._events.publish(Event(Happening.IMAGE_CHANGED, each, changed=("Aliases",)))
 
     def check_free(self, aliases: Iterable[str]) -> None:
         """Raise ExistsError when one of them is the name of an image already."""
@@ -190,13 +173,11 @@ class Images:
         async def work(handle: Handle) -> None:
             try:
                 async with self._draft(handle) as draft:
-                    arguments = ["--image", "0"]
+                    metadata = draft / METADATA
                     if upload.rootfs >= 0:
-                        metadata = draft / "metadata"
-                        await _spool(upload.metadata, metadata)
-                        arguments = ["--metadata", str(metadata), "--rootfs", "0"]
-                    stdin = upload.rootfs if upload.rootfs >= 0 else upload.unified
-                    (image,) = await self._unpack(handle, draft, (*WORKER, *arguments), stdin)
+                        await spool(upload.metadata, metadata)
+                    worker = (*WORKER, *upload.arguments(metadata))
+                    (image,) = await self._unpack(handle, draft, worker, upload.main)
                     self.check_free(aliases)  # another import may have been faster
                     self._adopt(draft, image, aliases)
                     handle.set_result("fingerprint", image.fingerprint)
@@ -205,9 +186,10 @@ class Images:
 
         return self._operations.begin("import-image", aliases[0] if aliases else "image", work, owner)
 
-    def build(self, source_name: str, aliases: list[str], owner: int) -> Operation:
-        """Build from a source; its name, which moves on from an older build, and aliases point to the result."""
-        source = parse_source(source_name)
+    def build(self, source_name: str, aliases: list[str], owner: int, *, vm: bool = False) -> Operation:
+        """Build from a source; its name, which moves on from an older build, and aliases point to the result. vm: a
+        virtual machine's, which has a name of its own."""
+        source = parse_source(source_name, vm=vm)
         for alias in aliases:
             names.check_alias(alias)
 
@@ -222,6 +204,7 @@ class Images:
                     properties={"PrivateTmp": Variant("b", True)},
                     environment=[f"{key}={value}" for key, value in (source.env | self._proxies()).items()],
                 ),
+                vm=vm,
             )
             await self.build_with(handle, builder, [source.name, *aliases])
 
@@ -259,7 +242,7 @@ class Images:
             del self._images[image.fingerprint]
             for alias in aliases:
                 del self._aliases[alias]
-            self._events.publish(Event(Kind.IMAGE_REMOVED, image.fingerprint))
+            self._events.publish(Event(Happening.IMAGE_REMOVED, image.fingerprint))
             with contextlib.suppress(FileNotFoundError):  # then somebody removed it by hand
                 (self._directory / image.fingerprint).rename(gone)
             await asyncio.to_thread(remove_tree, gone)
@@ -314,7 +297,8 @@ class Images:
             stages = asyncio.create_task(_show_stages(handle, builder))
             try:
                 arguments = ["--rootfs-stream", "0", "--facts", json.dumps(wanted.facts)]
-                (image,) = await self._unpack(handle, draft, (*WORKER, *arguments), output)
+                worker = (*WORKER, *arguments, *(["--vm"] if wanted.vm else []))
+                (image,) = await self._unpack(handle, draft, worker, output)
                 if await builder.wait():
                     return image
             except SyscontError:
@@ -348,7 +332,7 @@ class Images:
         """Make a finished draft an image. The row comes last: a tree without one is swept at start."""
         is_new = image.fingerprint not in self._images
         if is_new:
-            check_tree(draft)
+            check_files(draft, image)
             place = self._directory / image.fingerprint
             if place.exists():
                 remove_tree(place)
@@ -361,7 +345,7 @@ class Images:
                 self._store.put_alias(alias, image.fingerprint)
         if is_new:
             self._images[image.fingerprint] = image
-            self._events.publish(Event(Kind.IMAGE_ADDED, image.fingerprint))
+            self._events.publish(Event(Happening.IMAGE_ADDED, image.fingerprint))
         self._show_aliases(image.fingerprint, aliases)
 
     async def sweep(self) -> None:
@@ -377,8 +361,8 @@ class Images:
                 await asyncio.to_thread(remove_tree, self._directory / name)
             except OSError as error:
                 log.error("%s can't be removed: %s", self._directory / name, error)
-        for fingerprint in self._images:
-            if not os.path.isdir(self._directory / fingerprint / "rootfs"):
+        for fingerprint, image in self._images.items():
+            if not _has_files(self._directory / fingerprint, image):
                 log.error("the files of image %s are missing; delete it and import it again", fingerprint)
 
     def _leftovers(self) -> list[str]:
@@ -392,41 +376,26 @@ class Images:
         return [name for name in ours if name not in self._images and name not in self._store.unreadable("images")]
 
 
-def check_tree(draft: Path) -> None:
-    """Raise FailedError unless there is a root file system in draft, and nothing else that a worker might leave."""
-    draft.joinpath("metadata").unlink(missing_ok=True)
-    found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in os.scandir(draft)}
-    if found != {"rootfs": True}:
-        raise FailedError("the image's worker did not leave a root file system")
+def check_files(draft: Path, image: Image) -> None:
+    """Raise FailedError unless draft has what an image of its kind has, and nothing else that a worker might leave."""
+    draft.joinpath(METADATA).unlink(missing_ok=True)
+    found = {entry.name: _file_type(entry) for entry in os.scandir(draft)}
+    if image.kind is Kind.CONTAINER:
+        if found != {ROOTFS: stat.S_IFDIR}:
+            raise FailedError("the image's worker did not leave a root file system")
+        return
+    wanted = (DISK, KERNEL, INITRD) if image.kernel_command else (DISK,)
+    if found != dict.fromkeys(wanted, stat.S_IFREG) or draft.joinpath(DISK).lstat().st_size != image.disk_size:
+        raise FailedError("the image's worker did not leave a virtual machine's disk")
 
 
-async def _spool(fd: int, path: Path) -> None:
-    """Copy what is to be read from fd. A pipe is waited for here, where that takes no thread and can be cancelled."""
-    is_pipe, size = stat.S_ISFIFO(os.fstat(fd).st_mode), 0
-    with path.open("xb") as target:
-        while True:
-            if is_pipe:
-                await _readable(fd)
-            try:
-                data = await asyncio.to_thread(os.read, fd, 1 << 20)
-            except BlockingIOError:
-                continue
-            if not data:
-                return
-            size += len(data)
-            if size > MAX_METADATA:
-                raise InvalidError("the metadata archive is too large", f"at most {MAX_METADATA >> 20} MiB")
-            target.write(data)
+def _file_type(entry: os.DirEntry[str]) -> int:
+    return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
 
 
-async def _readable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(fd, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(fd)
+def _has_files(folder: Path, image: Image) -> bool:
+    wanted = ROOTFS if image.kind is Kind.CONTAINER else DISK
+    return folder.joinpath(wanted).exists()
 
 
 async def _follow(handle: Handle, running: helper.RunningHelper) -> list[Image]:

@@ -78,17 +78,20 @@ class Lifecycle:
         live = self._table.live(instance)
         if live.stale:
             await self.forget(instance)
-        properties = await self._prepare(instance)
+        units = await self._prepare(instance)
         # How long memory takes to read is for its user to judge.
         limit = None if runtime.is_kept(instance) else LAUNCH_TIMEOUT
         # Before systemd's own word for it can come, which it does while its reply is on the way.
         launched = self._guests.expect(instance)
         try:
-            job = await self._ask_systemd(instance, live, properties)
+            job = await self._ask_systemd(instance, live, units)
             await self._wait_for_launch(instance, job, launched, limit)
             return job
         except BusError as error:
             raise FailedError(f"{instance.name} can't be started: {error.message}") from error
+        except FailedError as error:
+            more = await self._runtimes[instance.kind].why(instance)
+            raise FailedError(f"{error.message}: {more}" if more else error.message, error.hint) from None
         except TimeoutError:
             await self._give_up(instance)
             raise FailedError(f"{instance.name} was not launched within {LAUNCH_TIMEOUT} seconds") from None
@@ -100,12 +103,12 @@ class Lifecycle:
             if not launched.done() or launched.exception():
                 await self._guests.refresh(instance)
 
-    async def _ask_systemd(self, instance: Instance, live: Live, properties: Properties) -> str:
+    async def _ask_systemd(self, instance: Instance, live: Live, units: dict[str, Properties]) -> str:
         """The job that starts the unit. machined stops the unit of a machine whose leader has ended: a start soon
         after a kill may find that job in its way, and waits for it."""
         for attempt in range(1, STARTS + 1):
             try:
-                return await self._start_unit(instance, live, properties)
+                return await self._start_unit(instance, live, units)
             except BusError as error:
                 if attempt == STARTS or not error.name.endswith(".TransactionIsDestructive"):
                     raise
@@ -113,11 +116,12 @@ class Lifecycle:
                     await self._systemd.wait_job(job)
         raise AssertionError("unreachable")
 
-    async def _start_unit(self, instance: Instance, live: Live, properties: Properties) -> str:
+    async def _start_unit(self, instance: Instance, live: Live, units: dict[str, Properties]) -> str:
         if live.loaded:
             await self._systemd.reset_failed(instance.unit)
             return await self._systemd.start_unit(instance.unit)
-        job = await self._systemd.start_transient(instance.unit, properties)
+        others = {name: properties for name, properties in units.items() if name != instance.unit}
+        job = await self._systemd.start_transient(instance.unit, units[instance.unit], auxiliary=others)
         live.loaded = True
         return job
 
@@ -125,6 +129,11 @@ class Lifecycle:
         """The job under way for an instance that starts, or that it is started by systemctl; empty if there is none."""
         number, path = await self._systemd.unit_property(instance.unit, UNIT, "Job")
         return str(path) if number else ""
+
+    def warning(self, instance: Instance) -> str:
+        """What is to be said of how it runs; mostly nothing."""
+        guest = self._table.live(instance).guest
+        return guest.warning if guest else ""
 
     async def wait_for_boot(self, instance: Instance, job: str) -> None:
         """Until the guest has booted. Not to be called with the instance's lock held: it may take for ever."""
@@ -147,8 +156,8 @@ class Lifecycle:
                     return str(said)
         return ""
 
-    async def _prepare(self, instance: Instance) -> Properties:
-        """Write what the launcher needs; returns the properties of the instance's unit."""
+    async def _prepare(self, instance: Instance) -> dict[str, Properties]:
+        """Write what the launcher needs; returns the properties of the instance's unit, and of those it pulls in."""
         given = self._ids.give(instance)
         if given is not instance:
             self._register.commit((given,))
@@ -163,7 +172,7 @@ class Lifecycle:
         wanted = [instance for instance in instances if not self._table.live(instance).loaded]
         for instance in wanted:
             try:
-                units[instance.unit] = await self._prepare(instance)
+                units |= await self._prepare(instance)
             except (SyscontError, OSError) as error:
                 log.warning("%s can't be prepared for systemctl: %s", instance.name, error)
         names = list(units)
@@ -349,8 +358,11 @@ class Lifecycle:
 
     async def apply_devices(self, instance: Instance) -> None:
         """Give a running instance the devices of its changed configuration, or leave it as it was: FailedError."""
-        if self._table.status(instance).state not in STOPPED:
-            await self._runtimes[instance.kind].change_devices(instance)
+        runtime = self._runtimes[instance.kind]
+        if self._table.status(instance).state in STOPPED:
+            await runtime.change_stopped(self._table.expand(instance))
+        else:
+            await runtime.change_devices(instance)
 
     async def forget(self, instance: Instance) -> None:
         """Free the name of a stopped instance's unit, and remove what its last run left in /run."""

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from sysd.manager.beside import Beside
 from sysd.manager.filters import Filters
 from sysd.manager.images import Images
 from sysd.manager.interfaces import FindUplink, links_of
@@ -26,16 +27,20 @@ from sysd.model.sizes import format_size
 from sysd.network.replay import open_tap, replay
 from sysd.runtime.files.run import watching
 from sysd.runtime.spec import Plugged
-from sysd.runtime.vm import keys, kvm, parts, plugging, resize, spec, state, unit
+from sysd.runtime.vm import helpers, keys, mounts, parts, plugging, resize, spec, state, tpm, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
-from sysd.storage import qcow2
+from sysd.runtime.vm.parts import SEED_NAME
+from sysd.storage import growing, qcow2
+from sysd.units.answers import clean
+from sysd.units.journal import last_words
 from sysd.units.systemd import Properties, Systemd
 
 log = logging.getLogger(__name__)
 
 ENDING = 10.0
 """Seconds that QEMU has to end by itself."""
+LAST_WORDS = 0.1
 PRESS_AGAIN = 1.0
 """Seconds: a guest that is about to boot may not see the power button at first."""
 
@@ -49,6 +54,7 @@ class Machines:
         self._systemd = systemd
         self._filters = filters
         self._find_uplink = find_uplink
+        self._beside = Beside(systemd)
 
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """A disk of the size that is asked for, with nothing on it yet that its image has not."""
@@ -60,14 +66,15 @@ class Machines:
         with (upper / unit.DISK).open("xb") as stream:
             stream.write(qcow2.empty(size))
 
-    async def prepare(self, expanded: Instance) -> Properties:
-        if why := kvm.refusal():
-            log.warning("%s will be emulated, which is slow: %s", expanded.reference, why)
+    async def prepare(self, expanded: Instance) -> dict[str, Properties]:
         kept, written = state.read(unit.folder_of(expanded)), spec.read(expanded.uuid)
         had = kept.parts if kept else written["parts"] if written else {}
         made = await self._make_spec(expanded, parts.load(had), kept)
         made.write()
-        return unit.unit_properties(expanded, made)
+        found = parts.load(made.parts)
+        if any(part.tpm for part in found.values()):
+            await asyncio.to_thread(tpm.make_folder, expanded)
+        return {expanded.unit: unit.unit_properties(expanded, made), **helpers.of_instance(expanded, found)}
 
     async def _make_spec(
         self, expanded: Instance, had: Mapping[str, Part], kept: state.Kept | None = None
@@ -107,24 +114,47 @@ class Machines:
         had = parts.load(machine.spec["parts"])
         made = await self._make_spec(expanded, had)
         wanted = parts.load(made.parts)
-        gone = {name: part for name, part in had.items() if not part.same(wanted.get(name))}
-        new = {name: part for name, part in wanted.items() if not part.same(had.get(name))}
+        gone = {name: part for name, part in had.items() if name != SEED_NAME and not part.same(wanted.get(name))}
+        new = {name: part for name, part in wanted.items() if name != SEED_NAME and not part.same(had.get(name))}
         if any(is_root(expanded.devices.get(name, {})) for name in (*gone, *new)):
             raise FailedError(f"{instance.name} runs", "stop it before its root disk is changed")
+        if any(part.tpm for part in (*gone.values(), *new.values())):
+            raise FailedError(f"{instance.name} runs", "stop it before it is given or loses a TPM")
+        if size := self._growth(expanded):
+            await machine.execute("block_resize", {"node-name": "root", "size": size})
         nics = (await links_of(expanded, self._find_uplink)).nics
         there = dict(had)
         try:
             for name, part in gone.items():
+                await mounts.leave(machine, part)
                 await plugging.unplug(machine, part)
                 del there[name]
+                await self._beside.stop(expanded, name, part)
             for name, part in new.items():
+                await self._beside.start(expanded, name, part)
                 await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
                 there[name] = part
+                await mounts.enter(machine, part)
         finally:
             machine.keep_parts({name: asdict(part) for name, part in there.items()})
         for name, nic in nics.items():
             if name not in new:
                 replay([request for _, request in nic.tune])
+
+    async def change_stopped(self, expanded: Instance) -> None:
+        if size := self._growth(expanded):
+            await growing.grow(unit.disk_path(expanded), size)
+
+    def _growth(self, expanded: Instance) -> int:
+        """The size that its disk has to get, 0 for none. The guest's partitions follow at its next boot. Raises
+        InvalidError for less than it has: what is at its end would be lost."""
+        wanted = root_size(expanded.devices)
+        with unit.disk_path(expanded).open("rb") as stream:
+            has = qcow2.inspect(stream.fileno()).size
+        if 0 < wanted < has:
+            what = f"size of {expanded.reference}: its disk has {format_size(has)} already"
+            raise InvalidError(what, "a disk can't be made smaller")
+        return wanted if wanted > has else 0
 
     async def freeze(self, instance: Instance) -> None:
         await self.running(instance).execute("stop")
@@ -173,6 +203,12 @@ class Machines:
     def drop_kept(self, instance: Instance) -> None:
         state.drop(unit.folder_of(instance))
 
+    async def why(self, instance: Instance) -> str:
+        """QEMU's last words, which are on their way to the journal."""
+        await asyncio.sleep(LAST_WORDS)
+        said = await asyncio.to_thread(last_words, instance.unit, "qemu")
+        return clean(said.partition(": ")[2])[:500]
+
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         """Of one that has not booted systemd would just end QEMU, and does not run what presses the button."""
         if self._table.status(instance).state is not State.STARTING:
@@ -196,6 +232,7 @@ class Machines:
     async def forget(self, instance: Instance) -> None:
         for path in spec.sockets_of(instance.uuid):
             path.unlink(missing_ok=True)
+        await self._beside.forget(instance)
 
 
 def _send(nic: Plugged | None) -> None:

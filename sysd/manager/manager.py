@@ -48,6 +48,7 @@ from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import Trees
 from sysd.manager.uplinks import Uplinks
+from sysd.manager.usage import Usages
 from sysd.manager.zones import Zones
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import InvalidError, SyscontError
@@ -57,6 +58,7 @@ from sysd.model.server import proxies
 from sysd.network.ruleset import Watch
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SOCKET_DIR, SPEC_DIR
+from sysd.runtime.vm import notify
 from sysd.runtime.vm.spec import VM_DIR
 from sysd.storage.dir import Dir
 from sysd.store.database import Store
@@ -166,6 +168,7 @@ class Manager:
         )
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
+        self.usages = Usages(self.table, self.systemd, self.quotas)
         layers = Layers(driver)
         stillness = Stillness(store, self.table, self.lifecycle)
         self.states = States(self.table, self.lifecycle, stillness, machines)
@@ -215,6 +218,7 @@ class Manager:
             self.table.add(instance)
         await self.images.sweep()
         await self.guests.find_running(stored)
+        notify.open(self.guests.told)
         await self._finish_interrupted()
         await self.snapshots.finish_interrupted()
         await self.ephemeral.finish({o.target.partition("/")[0] for o in interrupted if o.kind in STOPS_FOR_A_WHILE})
@@ -326,6 +330,7 @@ class Manager:
                         await self.lifecycle.stop(instance, force=force, timeout=timeout)
                 if verb in ("start", "restart"):
                     job = await self.lifecycle.start(instance, stateless=stateless)
+                    handle.warn(self.lifecycle.warning(instance))
             if wait:
                 await self.lifecycle.wait_for_boot(instance, job)
 
@@ -367,8 +372,11 @@ def make_directories() -> None:
     """Guests' files are unshifted on disk, setuid bits and all: no host user may reach them (mode 0700)."""
     STATE_ROOT.mkdir(mode=0o711, exist_ok=True)
     ours = (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks")
-    for path in (*ours, SPEC_DIR, PIN_DIR, SOCKET_DIR, VM_DIR):
+    for path in (*ours, SPEC_DIR, PIN_DIR, SOCKET_DIR):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Whoever runs ssh for us knows the names of the sockets that it is to use there.
+    VM_DIR.mkdir(exist_ok=True)
+    os.chmod(VM_DIR, 0o711)
     for name in ("image", "state", "root", "devices"):
         (LAUNCH_DIR / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     os.chmod(LAUNCH_DIR, 0o755)

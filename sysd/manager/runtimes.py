@@ -16,8 +16,9 @@ class Runtime(Protocol):
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """Put into the folder of a new one what its first start finds there. Raises OSError or FailedError."""
 
-    async def prepare(self, expanded: Instance) -> Properties:
-        """Write what the launcher needs; the properties of the unit. Nothing of it needs the daemon later."""
+    async def prepare(self, expanded: Instance) -> dict[str, Properties]:
+        """Write what the launcher needs; properties of the unit, and of those that it pulls in. Nothing of it needs the
+        daemon later."""
 
     def live_properties(self, expanded: Instance) -> Properties:
         """What its limits are as properties of its unit, running or not."""
@@ -28,11 +29,18 @@ class Runtime(Protocol):
     async def change_devices(self, instance: Instance) -> None:
         """Give a running one the devices of its changed configuration, or leave it as it was: FailedError."""
 
+    async def change_stopped(self, expanded: Instance) -> None:
+        """Let what a stopped one has on disk be what its changed configuration says. Raises FailedError or
+        InvalidError."""
+
     async def freeze(self, instance: Instance) -> None:
         """Raises BusError or FailedError."""
 
     async def thaw(self, instance: Instance) -> None:
         """Raises BusError or FailedError."""
+
+    async def why(self, instance: Instance) -> str:
+        """More about a launch that has just failed; empty when there is nothing to add."""
 
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         """Before its unit is stopped: what systemd would not do by itself. Returns when the guest has gone, when it is

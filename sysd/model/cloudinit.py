@@ -11,9 +11,11 @@ import json
 import uuid
 from collections.abc import Mapping
 
-from sysd.model.instance import Instance
+from sysd.model.devices.disk import is_seed
+from sysd.model.instance import Instance, Kind, hardware_address
 
 SEED = "/var/lib/cloud/seed/nocloud-net/"
+_TOLD = ("user.user-data", "user.vendor-data", "user.network-config", "user.meta-data", "user.network_mode")
 EMPTY = "#cloud-config\n{}\n"
 
 
@@ -37,15 +39,24 @@ def meta_data(instance: Instance) -> str:
 
 
 def network_config(instance: Instance) -> str:
+    """Interfaces of a virtual machine are found by their addresses, and given the names that they have here: how its
+    kernel calls them is not known."""
     if given := data(instance.config, "network-config"):
         return given
     kind = "manual" if instance.config.get("user.network_mode") == "link-local" else "dhcp"
     interfaces = [
         {"type": "physical", "name": device.get("name", name), "subnets": [{"type": kind, "control": "auto"}]}
+        | ({"mac_address": hardware_address(instance, name)} if instance.kind is Kind.VM else {})
         for name, device in instance.devices.items()
         if device["type"] == "nic"
     ]
     return json.dumps({"version": 1, "config": interfaces}) + "\n"
+
+
+def wants_disk(instance: Instance) -> bool:
+    """Whether a virtual machine is told anything, or is to have the disk on which it would be."""
+    told = any(key.startswith("cloud-init.") or key in _TOLD for key in instance.config)
+    return told or any(map(is_seed, instance.devices.values()))
 
 
 def seed(instance: Instance) -> dict[str, str]:

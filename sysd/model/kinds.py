@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sysd.model.config import SCHEMA
 from sysd.model.devices import nic, proxy
-from sysd.model.devices.disk import is_root
+from sysd.model.devices.disk import SEED, is_root, is_seed
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.instance import Instance, Kind
 
@@ -17,11 +17,11 @@ _REFUSED = {
     "unix-char": _NODES,
     "unix-block": "a device of type disk with the node as source gives it a disk",
     "unix-hotplug": _NODES,
-    "usb": "USB devices can't be given to virtual machines yet",
     "gpu": "graphics cards can't be given to virtual machines yet",
 }
 _NICTYPES = ("bridged", "p2p")
-_DISK_ONLY_FOLDERS = ("recursive", "propagation", "shift", "raw.mount.options")
+_DISK_OF_CONTAINERS = ("propagation", "shift", "raw.mount.options")
+_NODES_OWNER = ("uid", "gid", "mode")
 
 
 def check(instance: Instance, expanded: Instance) -> None:
@@ -34,8 +34,17 @@ def check(instance: Instance, expanded: Instance) -> None:
     for name, options in expanded.devices.items():
         if expanded.kind is Kind.VM:
             _check_device(name, options)
-        elif "boot.priority" in options:
-            raise UnsupportedError(f"device {name}: boot.priority is for virtual machines")
+        else:
+            _check_device_of_container(name, options)
+
+
+def _check_device_of_container(name: str, options: Mapping[str, str]) -> None:
+    if "boot.priority" in options:
+        raise UnsupportedError(f"device {name}: boot.priority is for virtual machines")
+    if is_seed(options):
+        raise UnsupportedError(f"device {name}: {SEED} is for virtual machines", "containers have their seed in place")
+    if options["type"] == "tpm":
+        raise UnsupportedError(f"device {name}: a TPM is for virtual machines", "containers have the host's kernel")
 
 
 def _check_device(name: str, options: Mapping[str, str]) -> None:
@@ -50,6 +59,12 @@ def _check_device(name: str, options: Mapping[str, str]) -> None:
             why = f"one of {', '.join(_NICTYPES)}, or network"
             raise UnsupportedError(f"device {name}: nictype {nictype} is not for virtual machines", why)
     if kind == "disk" and not is_root(options):
-        for key in _DISK_ONLY_FOLDERS:
-            if key in options:
-                raise UnsupportedError(f"device {name}: {key} is not for disks of virtual machines")
+        _refuse(name, options, _DISK_OF_CONTAINERS, "disks of virtual machines")
+    if kind == "usb":
+        _refuse(name, options, _NODES_OWNER, "virtual machines, which have the device and no node of the host's")
+
+
+def _refuse(name: str, options: Mapping[str, str], keys: Sequence[str], what: str) -> None:
+    for key in keys:
+        if key in options:
+            raise UnsupportedError(f"device {name}: {key} is not for {what}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from sysd.model.config import KEYS
-from sysd.model.devices.disk import root_size
+from sysd.model.devices.disk import is_seed, root_size
 from sysd.model.devices.nic import NOT_MANAGED
 from sysd.model.errors import DeniedError, InvalidError
 from sysd.model.instance import Instance, Kind
@@ -34,7 +34,7 @@ LOWLEVEL = frozenset(
 )
 # LXD lets security.syscalls.allow and its like pass. They can undo the default filter, as its raw.seccomp can.
 LOWLEVEL_FAMILIES = ("raw.", "security.syscalls.")
-HARMLESS_DEVICES = frozenset({"none"})
+HARMLESS_DEVICES = frozenset({"none", "tpm"})
 BLOCKABLE_DEVICES = frozenset({"unix-char", "unix-block", "unix-hotplug", "infiniband", "gpu", "usb", "pci", "proxy"})
 _DEFAULTS = {key.name: key.default for key in KEYS if key.prefix is None}
 
@@ -97,7 +97,7 @@ def _device_refusal(project: Project, device: Mapping[str, str]) -> str:
 
 
 def _disk_refusal(allowed: str, device: Mapping[str, str]) -> str:
-    if is_root(device) or allowed == "allow":
+    if is_root(device) or is_seed(device) or allowed == "allow":
         return ""
     if allowed == "managed" and device.get("pool"):
         return ""

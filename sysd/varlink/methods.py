@@ -7,9 +7,9 @@ import asyncio
 
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
-from sysd.manager.images import Upload
 from sysd.manager.instances import NewInstance, StartOptions, Update
 from sysd.manager.manager import Manager
+from sysd.manager.uploads import Upload
 from sysd.model.instance import Kind
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
@@ -43,6 +43,7 @@ class Methods:
             Method("UpdateServerConfig", self.update_server_config, Action.MANAGE_SERVER),
             Method("ListInstances", self.list_instances),
             Method("GetInstance", self.get_instance),
+            Method("GetInstanceState", self.get_instance_state),
             Method("CreateInstance", self.create_instance, instances),
             Method("StartInstance", self.start_instance, instances),
             Method("StopInstance", self.stop_instance, instances),
@@ -109,6 +110,9 @@ class Methods:
         usage = self._manager.quotas.usage(instance)
         disk = {"used": usage.used, "most": usage.most} if usage else None
         call.reply({"instance": encode.instance(self._manager, instance, call.caller), "disk": disk})
+
+    async def get_instance_state(self, call: Call) -> None:
+        call.reply({"state": encode.usage(await self._manager.usages.of(call.text("name")))})
 
     async def create_instance(self, call: Call) -> None:
         options = StartOptions(start=call.flag("start"), wait=call.flag("wait"))
@@ -248,12 +252,13 @@ class Methods:
         call.reply({"image": encode.image(self._manager, self._manager.images.find(call.text("name")))})
 
     async def build_image(self, call: Call) -> None:
-        operation = self._manager.images.build(call.text("source"), call.texts("aliases"), call.caller.uid)
+        source, vm = call.text("source"), call.flag("vm")
+        operation = self._manager.images.build(source, call.texts("aliases"), call.caller.uid, vm=vm)
         await self._follow(call, operation)
 
     async def import_image(self, call: Call) -> None:
-        aliases = call.texts("aliases")
-        upload = Upload(call.fd("imageFd"), call.fd("metadataFd"), call.fd("rootfsFd"))
+        aliases, vm, form = call.texts("aliases"), call.flag("vm"), call.text("format", "")
+        upload = Upload(call.fd("imageFd"), call.fd("metadataFd"), call.fd("rootfsFd"), vm, form)
         call.hand_over()
         await self._follow(call, self._manager.images.import_image(upload, aliases, call.caller.uid))
 

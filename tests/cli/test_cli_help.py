@@ -13,6 +13,7 @@ import pytest
 
 from sysd.cli import completion, manpage, words
 from sysd.cli.errors import EXIT_STATUSES
+from sysd.cli.examples import EXAMPLES
 from sysd.cli.help import WIDTH, group_help, overview, verb_help
 from sysd.cli.main import find_verb
 from sysd.cli.options import Verb, parse
@@ -42,7 +43,7 @@ def test_help_of_a_verb_is_whole(verb: Verb) -> None:
 
 @each_verb
 def test_examples_are_command_lines_that_are_accepted(verb: Verb) -> None:
-    for command, _ in words.EXAMPLES[verb.name]:
+    for command, _ in EXAMPLES[verb.name]:
         _, syscont, rest = command.partition("syscont ")
         assert syscont
         line = rest.partition(" | ")[0].partition(" && ")[0].partition(" >")[0].partition(" <")[0].rstrip(")")
@@ -53,7 +54,7 @@ def test_examples_are_command_lines_that_are_accepted(verb: Verb) -> None:
 
 
 def test_words_are_about_verbs() -> None:
-    assert set(words.EXAMPLES) == set(VERBS)
+    assert set(EXAMPLES) == set(VERBS)
     assert set(words.DETAILS) <= set(VERBS)
 
 

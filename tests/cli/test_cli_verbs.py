@@ -81,6 +81,7 @@ HANDLERS: dict[str, Handler] = {
     "ListInstances": lambda call: call.reply({"instances": INSTANCES}),
     "ListImages": lambda call: call.reply({"images": IMAGES}),
     "GetInstance": lambda call: call.reply({"instance": INSTANCES[1]}),
+    "GetInstanceState": lambda call: call.reply({"state": {"cpuNSec": 1_500_000_000, "tasks": 3}}),
     "GetConfig": lambda call: call.reply({"config": INSTANCES[1]["config"]}),
     "GetImage": lambda call: call.reply({"image": IMAGES[0]}),
     "GetInfo": lambda call: call.reply(
@@ -329,6 +330,7 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("device remove a data more", [("ChangeDevices", {"name": "a", "unset": ["data", "more"]})]),
     ("image build busybox", [("BuildImage", {"source": "busybox"})]),
     ("image build busybox --alias a --alias b", [("BuildImage", {"source": "busybox", "aliases": ["a", "b"]})]),
+    ("image build debian/trixie --vm", [("BuildImage", {"source": "debian/trixie", "vm": True})]),
     ("image delete a", [("DeleteImage", {"name": "a"})]),
     ("image alias add a i", [("AddImageAlias", {"alias": "a", "image": "i"})]),
     ("image alias remove a b", [("RemoveImageAlias", {"alias": name}) for name in "ab"]),
@@ -427,6 +429,8 @@ def test_info(serve: Serve, syscont: Command) -> None:
     shown = syscont("info", "web1").stdout
     assert "Unit: syscont@web1.service\n" in shown
     assert "user.note=a,b...\n" in shown
+    assert "CPU time: 1.500s\n" in shown
+    assert "Tasks: 3\n" in shown
     assert "Kernel: 6.12\n" in syscont("info").stdout
     assert "Config: core.x=y\n" in syscont("info").stdout
 
@@ -494,6 +498,16 @@ def test_image_files_are_handed_over_open(serve: Serve, syscont: Command, tmp_pa
         b"root",
         {"imageFd": 0},
         b"streamed",
+    ]
+    read.clear()
+    assert syscont("image", "import", "-", "--format", "raw", stdin="disk").returncode == 0
+    assert syscont("image", "import", str(tmp_path / "meta"), str(tmp_path / "root"), "--vm").returncode == 0
+    assert read == [
+        {"imageFd": 0, "format": "raw"},
+        b"disk",
+        {"metadataFd": 0, "rootfsFd": 1, "vm": True},
+        b"meta",
+        b"root",
     ]
 
 

@@ -16,7 +16,8 @@ from dbus_next import Message, MessageFlag, MessageType
 from sysd.dbus.interface import Call, Interface, Method
 from sysd.dbus.service import MAX_CALLS_EACH, ROOT, Service
 from sysd.manager.actions import Action, Caller
-from sysd.manager.images import Images, Upload
+from sysd.manager.images import Images
+from sysd.manager.uploads import Upload
 from sysd.model.errors import BusyError, InvalidError, SyscontError
 from sysd.units.bus import Bus
 

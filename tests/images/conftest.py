@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sysd.images import worker
+from sysd.images.disk import Format
 from sysd.images.stream import Digest
 
 LIMIT = 1 << 26
@@ -34,20 +35,26 @@ class Place:
         with self._worker(limit) as run, spooled(image) as file:
             return run.unified(file)
 
-    def split(self, metadata: bytes, rootfs: bytes, limit: int = LIMIT) -> dict[str, Any]:
-        with self._worker(limit) as run, spooled(metadata) as first, spooled(rootfs) as second:
-            return run.split(first, second)
+    def split(
+        self, metadata: bytes, rootfs: bytes, limit: int = LIMIT, form: Format | None = None, *, vm: bool = False
+    ) -> dict[str, Any]:
+        with self._worker(limit, vm=vm) as run, spooled(metadata) as first, spooled(rootfs) as second:
+            return run.split(first, second, form)
 
-    def built(self, rootfs: bytes, facts: str, limit: int = LIMIT) -> dict[str, Any]:
-        with self._worker(limit) as run, spooled(rootfs) as file:
+    def built(self, rootfs: bytes, facts: str, limit: int = LIMIT, *, vm: bool = False) -> dict[str, Any]:
+        with self._worker(limit, vm=vm) as run, spooled(rootfs) as file:
             return run.built(file, facts)
 
+    def bare(self, disk: bytes, form: Format, facts: str, limit: int = LIMIT) -> dict[str, Any]:
+        with self._worker(limit) as run, spooled(disk) as file:
+            return run.bare(file, form, facts)
+
     @contextmanager
-    def _worker(self, limit: int) -> Iterator[worker.Worker]:
+    def _worker(self, limit: int, *, vm: bool = False) -> Iterator[worker.Worker]:
         self.target = Path(tempfile.mkdtemp(dir=self.base / "store"))
         fd = os.open(self.target, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            yield worker.Worker(fd, limit, Digest())
+            yield worker.Worker(fd, limit, Digest(), vm=vm)
         finally:
             os.close(fd)
 

@@ -11,6 +11,7 @@ import pytest
 from sysd.images import answers, metadata
 from sysd.model.errors import FailedError, InvalidError
 from sysd.model.image import Image, Init
+from sysd.model.instance import Kind
 from sysd.units import helper
 from sysd.units.answers import MAX_TEXT
 
@@ -22,13 +23,24 @@ GOOD: dict[str, Any] = {
     "properties": {"description": "Ünï", "os": "x"},
     "created": 1,
     "templates": [],
+    "kind": "container",
+    "disk_size": 0,
+    "kernel_command": "",
 }
+MACHINE = {"kind": "virtual-machine", "disk_size": 1 << 30, "kernel_command": "root=PARTUUID=x quiet"}
 
 
 def test_a_good_result() -> None:
     image = answers.parse(json.dumps({"result": GOOD}))
     assert isinstance(image, Image)
     assert (image.fingerprint, image.init, image.description) == ("0f" * 32, Init.SYSTEMD, "Ünï")
+    assert (image.kind, image.disk_size, image.kernel_command) == (Kind.CONTAINER, 0, "")
+
+
+def test_a_virtual_machine() -> None:
+    image = answers.parse(json.dumps({"result": GOOD | MACHINE}))
+    assert isinstance(image, Image)
+    assert (image.kind, image.disk_size, image.kernel_command) == (Kind.VM, 1 << 30, "root=PARTUUID=x quiet")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +65,17 @@ def test_a_good_result() -> None:
         {"created": None},
         {"created": 1 << 62},
         {"imported": 5},
+        {"kind": "vm"},
+        {"kind": None},
+        {"disk_size": 512},
+        {"kernel_command": "quiet"},
+        MACHINE | {"disk_size": 0},
+        MACHINE | {"disk_size": 1000},
+        MACHINE | {"disk_size": 1 << 45},
+        MACHINE | {"kernel_command": "a\nb"},
+        MACHINE | {"kernel_command": "ü"},
+        MACHINE | {"kernel_command": "x" * 1025},
+        MACHINE | {"kernel_command": ["quiet"]},
     ],
     ids=repr,
 )

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sysd.images import apt, busybox, debian, sources
+from sysd.images import apt, busybox, debian, debian_vm, sources
+from sysd.model import names
 from sysd.model.errors import InvalidError, NotFoundError, UnsupportedError
 from tests.images.conftest import Place
 
@@ -138,6 +139,41 @@ def test_debian_source(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(json.dumps(found.facts)) == found.facts
 
 
+def test_debian_vm_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, path="": f"/usr/bin/{name}")
+    monkeypatch.setattr(debian_vm, "host_architecture", lambda: "x86_64")
+    monkeypatch.setattr(apt, "debian_lines", lambda suite: [f"deb http://mirror.example {suite} main"])
+    found = sources.parse_source("debian/trixie", vm=True)
+    assert found.name == "debian/trixie/vm"
+    names.check_alias(found.name)
+    (include,) = (word for word in found.argv if word.startswith("--include="))
+    packages = set(include.removeprefix("--include=").split(","))
+    assert set(debian.PACKAGES) < packages
+    assert {"linux-image-cloud-amd64", "shim-signed", "systemd-boot-efi-amd64-signed", "systemd-repart"} < packages
+    assert found.argv[-3:] == ("trixie", "-", "deb http://mirror.example trixie main")
+
+
+def test_what_debian_has_no_virtual_machine_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian_vm, "host_architecture", lambda: "x86_64")
+    assert not [word for word in debian_vm.argv("bookworm", []) if "systemd-repart" in word or "signed" in word]
+    with pytest.raises(UnsupportedError, match="Debian bullseye"):
+        debian_vm.argv("bullseye", [])
+    monkeypatch.setattr(debian_vm, "host_architecture", lambda: "s390x")
+    with pytest.raises(UnsupportedError, match="for s390x"):
+        debian_vm.argv("trixie", [])
+    with pytest.raises(InvalidError, match="it has no kernel"):
+        sources.parse_source("busybox", vm=True)
+    with pytest.raises(InvalidError, match="no image source"):
+        sources.parse_source("ubuntu/noble", vm=True)
+
+
+def test_vm_sources_need_what_makes_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, path="": None if name == "mkfs.vfat" else f"/usr/bin/{name}")
+    with pytest.raises(UnsupportedError, match=r"mkfs\.vfat is missing") as caught:
+        sources.parse_source("debian/trixie", vm=True)
+    assert caught.value.hint == "apt install dosfstools"
+
+
 def test_missing_mmdebstrap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UnsupportedError, match="mmdebstrap is missing") as caught:
@@ -152,7 +188,8 @@ def test_resolved_is_a_package_of_its_own_from_bookworm(suite: str, separate: bo
 
 
 def test_hooks_are_shell() -> None:
-    for hook in (*debian.HOOKS, busybox.START, busybox.STOP, busybox.DHCP):
+    hooks = (*debian.HOOKS, *debian_vm.HOOKS, debian_vm.INITRD)
+    for hook in (*hooks, busybox.START, busybox.STOP, busybox.DHCP):
         subprocess.run(["sh", "-n", "-c", hook], check=True)
     assert not [word for word in debian.argv("sid", []) if word.endswith("\n")]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Debian image as `syscont image build` makes it, built once on the machine and kept.
+"""Debian images as `syscont image build` makes them, built once on the machine and kept.
 
 In a host it would go with the host, and be built anew each time.
 """
@@ -23,13 +23,26 @@ SUITE = "debian/trixie"
 def debian(*packages: str) -> tuple[Path, Path]:
     """Metadata archive and root file system archive, LXD's split form; with packages beside those it always has."""
     apt.ensure("mmdebstrap")
-    source = parse_source(SUITE)
-    if packages:
-        command, *options = source.argv
-        source = replace(source, argv=(command, f"--include={','.join(packages)}", *options))
+    return _made("debian", _with(parse_source(SUITE), packages))
+
+
+def debian_vm(*packages: str) -> tuple[Path, Path]:
+    """The same of a virtual machine: `syscont image import METADATA ROOTFS --vm` makes a disk of it."""
+    apt.ensure("mmdebstrap", "mtools", "dosfstools", "e2fsprogs")
+    return _made("debian-vm", _with(parse_source(SUITE, vm=True), packages))
+
+
+def _with(source: Source, packages: tuple[str, ...]) -> Source:
+    if not packages:
+        return source
+    command, *options = source.argv
+    return replace(source, argv=(command, f"--include={','.join(packages)}", *options))
+
+
+def _made(name: str, source: Source) -> tuple[Path, Path]:
     # Still where the demo has always kept it.
-    rootfs = cache_dir("demo") / f"debian-{key_of(source.argv)}.tar"
-    made(rootfs, lambda path: _build(source, path), f"building {SUITE}, kept for the next time")
+    rootfs = cache_dir("demo") / f"{name}-{key_of(source.argv)}.tar"
+    made(rootfs, lambda path: _build(source, path), f"building {source.name}, kept for the next time")
     metadata = rootfs.with_suffix(".metadata.tar")
     made(metadata, lambda path: _describe(source, path), "describing it")
     return metadata, rootfs

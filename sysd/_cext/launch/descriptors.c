@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -114,14 +115,17 @@ static int open_stream(json wanted, struct sockets *sockets)
 static int open_memory(json wanted, struct sockets *unused)
 {
     (void)unused;
+    char path[64];
     size_t size;
     unsigned char *data = from_hex(text(wanted, "data"), &size);
     int fd = must(memfd_create("syscont", MFD_CLOEXEC), "memory");
     for (size_t done = 0; done < size;)
         done += must(write(fd, data + done, size - done), "memory");
-    must(lseek(fd, 0, SEEK_SET), "memory");
     free(data);
-    return fd;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int again = must(open(path, O_RDONLY | O_CLOEXEC), "memory");
+    close(fd);
+    return again;
 }
 
 static const struct { const char *name; int (*open)(json wanted, struct sockets *sockets); } KINDS[] = {

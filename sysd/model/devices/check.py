@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sysd.model.devices import disk, nic, proxy, unix
+from sysd.model.devices import disk, nic, proxy, tpm, unix
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key, Schema
 from sysd.model.values import anything, one_of
@@ -37,11 +37,11 @@ TYPES = {
     "usb": Type(unix.USB_OPTIONS),
     "gpu": Type(unix.GPU_OPTIONS, unix.check_gpu),
     "proxy": Type(proxy.OPTIONS, proxy.check),
+    "tpm": Type(tpm.OPTIONS),
 }
 REFUSED = {
     "infiniband": "InfiniBand interfaces can't be given to instances",
-    "tpm": "a TPM is for virtual machines",
-    "pci": "PCI devices are for virtual machines",
+    "pci": "PCI devices can't be given to instances yet",
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -80,10 +80,13 @@ def check_together(devices: Mapping[str, Mapping[str, str]]) -> None:
     """What an instance's devices, with those of its profiles, must be among themselves. Raises InvalidError."""
     names: dict[str, str] = {}
     paths: dict[str, str] = {}
+    tpms: dict[str, str] = {}
     for name, each in devices.items():
         if each.get("type") == "nic" and "name" in each:
             _once(names, each["name"], name, "interface")
-        if each.get("type") == "disk":
+        if each.get("type") == "tpm":
+            _once(tpms, "tpm", name, "type")
+        if each.get("type") == "disk" and not disk.is_seed(each):
             _once(paths, "/" + each.get("path", "").strip("/"), name, "path")
         if each.get("type") == "proxy" and proxy.translates(each):
             _translated(name, each, devices)

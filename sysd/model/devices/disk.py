@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disks: the root file system, and folders and files of the host that are mounted below it."""
+"""Disks: the root file system, folders and files of the host that are mounted below it, and cloud-init's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from sysd.model.sizes import parse_size
 from sysd.model.values import anything, boolean, one_of, size
 
 ROOT = "/"
+SEED = "cloud-init:config"
+"""As source: what cloud-init is told, on a disk of its own."""
 LEAST_SIZE = 1 << 20
 """What a container needs to start, with nothing of its own written, is far less."""
 OWNED_BY_US = ("/dev", "/proc", "/sys", "/run/host")
@@ -64,9 +66,7 @@ def mount_options(text: str) -> list[str]:
 def _source(text: str) -> str:
     if text.startswith(("ceph:", "cephfs:")):
         raise UnsupportedError("Ceph is mounted on the host first, and the mount point is the source")
-    if text == "cloud-init:config":
-        raise UnsupportedError("cloud-init:config is for virtual machines; containers have their seed in place")
-    return absolute_path(text)
+    return text if text == SEED else absolute_path(text)
 
 
 def _propagation(text: str) -> str:
@@ -76,7 +76,13 @@ def _propagation(text: str) -> str:
 
 OPTIONS = (
     Key("path", absolute_path, "", "Where in the guest it is mounted; / is the root file system."),
-    Key("source", _source, "", "Folder or file of the host."),
+    Key(
+        "source",
+        _source,
+        "",
+        "Folder or file of the host; for virtual machines also a block device, and cloud-init:config for a disk of what"
+        " cloud-init is told.",
+    ),
     Key("pool", one_of("default"), "", "Storage pool of the root file system."),
     Key("required", boolean, "true", "Refuse to start when the source is not there."),
     Key("optional", boolean, "false", "LXD's older word for required=false."),
@@ -111,6 +117,10 @@ OPTIONS = (
 
 
 def check(options: Mapping[str, str]) -> None:
+    if is_seed(options):
+        if more := set(options) - {"type", "source"}:
+            raise InvalidError(f"{min(more)} is not for {SEED}", "it is a disk of its own, which nobody can write to")
+        return
     path = options.get("path", "")
     if not path:
         raise InvalidError("path is missing", "where in the guest it is mounted")
@@ -129,7 +139,11 @@ def check(options: Mapping[str, str]) -> None:
 
 
 def is_root(options: Mapping[str, str]) -> bool:
-    return options.get("type") == "disk" and not options.get("path", "").strip("/")
+    return options.get("type") == "disk" and not is_seed(options) and not options.get("path", "").strip("/")
+
+
+def is_seed(options: Mapping[str, str]) -> bool:
+    return options.get("type") == "disk" and options.get("source") == SEED
 
 
 def root_size(devices: Mapping[str, Mapping[str, str]]) -> int:

@@ -9,7 +9,7 @@ from dbus_next import Variant
 
 from sysd import _cext as c
 from sysd.model.devices.check import SCHEMAS
-from sysd.model.devices.disk import io_limit, is_root, mount_options
+from sysd.model.devices.disk import io_limit, is_root, is_seed, mount_options
 from sysd.runtime.spec import Share
 from sysd.units.systemd import Properties
 
@@ -61,7 +61,7 @@ def io_properties(devices: Mapping[str, Mapping[str, str]]) -> Properties:
     """Limits of disks as unit properties. systemd finds the block device below each path by itself."""
     rows: dict[str, list[list[object]]] = {name: [] for name in _LIMITS.values()}
     for options in devices.values():
-        if options["type"] != "disk":
+        if options["type"] != "disk" or is_seed(options):
             continue
         source = ROOT_SOURCE if is_root(options) else options["source"]
         for key in ("limits.read", "limits.write"):

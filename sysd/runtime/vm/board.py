@@ -31,7 +31,13 @@ class Board:
 
     def file(self, path: str, *, write: bool = False) -> str:
         """The name under which QEMU opens a file, with the rights of who opened it for QEMU."""
-        number = self.hold("file", path=path, write=write)
+        return self._set(self.hold("file", path=path, write=write))
+
+    def memory(self, data: str) -> str:
+        """The same of a file that is nowhere, and can only be read; data is hex."""
+        return self._set(self.hold("memory", data=data))
+
+    def _set(self, number: int) -> str:
         self.add("add-fd", f"fd={number},set={number}")
         return fdset(number)
 

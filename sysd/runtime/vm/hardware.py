@@ -17,8 +17,12 @@ from sysd.runtime.vm.spec import sockets_of
 PORTS = 24
 """Devices that can come and go."""
 _PORTS_AT = 0x10
+USB = "usb0"
 AGENT_PORT = "org.qemu.guest_agent.0"
-_PLACES = {name: f"0x{number:x}" for number, name in enumerate(("serial0", "rng0", "balloon0", "vsock0", "mem0"), 4)}
+_FIXED = ("serial0", "rng0", "balloon0", "vsock0", "mem0", USB)
+_PLACES = {name: f"0x{number:x}" for number, name in enumerate(_FIXED, 4)}
+_USB_PORTS = 8
+"""Of each of the two speeds, as LXD has them."""
 MIB = 1 << 20
 MODEL = "q35"
 
@@ -66,8 +70,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one device of an instance's is made of, as QMP's blockdev-add, netdev_add and device_add take it. files are
-    nodes' names, and what the launcher opens for them. index: of the order in which firmware tries to boot from it."""
+    """What one device of an instance's is made of, as QMP's blockdev-add, netdev_add and device_add take it. port: from
+    PORTS on it is on none. files, by name of a node or of a property of the device's: what is opened for it, and
+    whether to write; memory: the same of data, in hex, that only QEMU is to see. sockets are character devices and
+    what they are connected to. tpm: the one of them behind a TPM. served: of what a unit beside the machine has for
+    it (sysd.runtime.vm.helpers)."""
 
     port: int
     device: dict[str, Any]
@@ -75,14 +82,21 @@ class Part:
     netdev: dict[str, Any] = field(default_factory=dict)
     files: dict[str, tuple[str, bool]] = field(default_factory=dict)
     sockets: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, str] = field(default_factory=dict)
+    tpm: str = ""
+    served: dict[str, str] = field(default_factory=dict)
 
     def same(self, other: Part | None) -> bool:
-        """Whether both are of one device; when firmware tries it counts at the next start."""
-        return other is not None and _without_order(self) == _without_order(other)
+        """Whether both are of one device; when firmware tries it, and what is in memory, counts at the next start."""
+        return other is not None and _lasting(self) == _lasting(other)
+
+    def place(self) -> dict[str, Any]:
+        """The device where it is."""
+        return self.device | ({"bus": port(self.port)} if self.port < PORTS else {})
 
 
-def _without_order(part: Part) -> Part:
-    return replace(part, device={key: value for key, value in part.device.items() if key != "bootindex"})
+def _lasting(part: Part) -> Part:
+    return replace(part, device={key: value for key, value in part.device.items() if key != "bootindex"}, memory={})
 
 
 def build(machine: Machine, parts: Mapping[str, Part]) -> Board:
@@ -139,7 +153,7 @@ def _channels(board: Board, machine: Machine) -> None:
         board.add("mon", f"chardev={name},mode=control")
     board.add("chardev", f"socket,id=console,fd={board.hold('stream', hand='console')}")
     board.add("serial", "chardev:console")
-    board.add("device", _fixed("virtio-serial-pci", "serial0"))
+    board.add("device", {**_fixed("virtio-serial-pci", "serial0"), "max_ports": 31})
     board.listen("agent", agent)
     board.add("device", {"driver": "virtserialport", "bus": "serial0.0", "chardev": "agent", "id": "agent0",
                          "name": AGENT_PORT})  # fmt: skip
@@ -168,6 +182,7 @@ def _virtio(board: Board, machine: Machine) -> None:
     board.add("device", {**_fixed("virtio-rng-pci", "rng0"), "rng": "random"})
     board.add("device", {**_fixed("virtio-balloon-pci", "balloon0"), "deflate-on-oom": True,
                          "free-page-reporting": True})  # fmt: skip
+    board.add("device", _fixed("qemu-xhci", USB) | {"p2": _USB_PORTS, "p3": _USB_PORTS})
     if machine.cid:
         number = board.hold("file", path="/dev/vhost-vsock", write=True)
         board.add("device", {**_fixed("vhost-vsock-pci", "vsock0"), "guest-cid": machine.cid, "vhostfd": str(number)})
@@ -195,14 +210,18 @@ def port(number: int) -> str:
 
 
 def _part(board: Board, part: Part, vhost_net: bool) -> None:
-    opened = {node: board.file(path, write=write) for node, (path, write) in part.files.items()}
+    opened = {name: board.file(path, write=write) for name, (path, write) in part.files.items()}
+    opened |= {name: board.memory(data) for name, data in part.memory.items()}
     for node in part.nodes:
-        board.add("blockdev", node | ({"filename": opened[node["node-name"]]} if node["node-name"] in opened else {}))
+        file = opened.pop(node["node-name"], "")
+        board.add("blockdev", node | ({"filename": file} if file else {}))
     if part.netdev:
         board.add("netdev", _netdev(board, part.netdev, vhost_net))
     for name, path in part.sockets.items():
         board.add("chardev", f"socket,id={name},fd={board.hold('connect', path=path)}")
-    board.add("device", {**part.device, "bus": port(part.port)})
+    if part.tpm:
+        board.add("tpmdev", f"emulator,id={part.tpm},chardev={part.tpm}")
+    board.add("device", part.place() | opened)
 
 
 def _netdev(board: Board, netdev: Mapping[str, Any], vhost_net: bool) -> dict[str, Any]:

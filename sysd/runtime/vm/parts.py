@@ -10,10 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sysd.model.devices.check import SCHEMAS
-from sysd.model.devices.disk import is_root
-from sysd.model.errors import FailedError, UnsupportedError
+from sysd.model.devices.disk import SEED, is_root, is_seed
+from sysd.model.errors import FailedError, InvalidError, UnsupportedError
+from sysd.runtime.vm import helpers, usb
 from sysd.runtime.vm.hardware import PORTS, Part
 
+SEED_NAME = ":cloud-init"
+"""Of the part that no device stands for: none has such a name."""
+MOST_OTHERS = 64
+"""Parts that need no place."""
+_TPM = "tpm0"
+_TAG = 36
+"""Bytes of a tag of virtiofs (virtio 1.2, 5.11.4)."""
 _SERIAL = 20
 """Bytes that a virtio disk's serial number may have (virtio 1.2, 5.2.6.1)."""
 _NO_ROM = {"romfile": ""}
@@ -28,6 +36,16 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """What an instance's devices are made of, beside what they say: links by device, seed for cloud-init, if any."""
+
+    uuid: str
+    root: Root
+    links: Mapping[str, Link]
+    seed: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """An interface: the host's end of it, a tap, and what the guest has of it."""
 
@@ -36,26 +54,37 @@ class Link:
     mtu: int
 
 
-def build(
-    devices: Mapping[str, Mapping[str, str]], root: Root, links: Mapping[str, Link], had: Mapping[str, Part]
-) -> dict[str, Part]:
-    """By device. One of those that the machine had stays at its port. Raises FailedError for what is required and not
-    there."""
-    taken = {part.port for name, part in had.items() if name in devices}
+def build(devices: Mapping[str, Mapping[str, str]], given: Given, had: Mapping[str, Part]) -> dict[str, Part]:
+    """By device; of USB as usb.nodes has them. One of those that the machine had stays at its port. Raises FailedError
+    for what is required and not there."""
+    wanted = _wanted(devices, given)
+    taken = {part.port for name, part in had.items() if name in wanted}
     free = iter([number for number in range(PORTS) if number not in taken])
+    no_place = iter([number for number in range(PORTS, PORTS + MOST_OTHERS) if number not in taken])
     order = _boot_order(devices)
     found: dict[str, Part] = {}
-    for name in sorted(devices, key=lambda name: (not is_root(devices[name]), name)):
-        options = devices[name]
-        if options["type"] not in _MAKERS or (options["type"] == "disk" and _is_left_out(name, options)):
-            continue
-        port = had[name].port if name in had else next(free, None)
+    for name in sorted(wanted, key=lambda name: (not is_root(wanted[name]), name)):
+        options = wanted[name]
+        port = had[name].port if name in had else next(no_place if options["type"] in _NO_PLACE else free, None)
         if port is None:
             raise FailedError(f"device {name}: the machine has {PORTS} places for devices, and no more")
-        made = _MAKERS[options["type"]](name, options, port, root, links)
+        made = _MAKERS[options["type"]](name, options, port, given)
         if name in order:
             made.device["bootindex"] = order[name]
         found[name] = made
+    return found
+
+
+def _wanted(devices: Mapping[str, Mapping[str, str]], given: Given) -> dict[str, Mapping[str, str]]:
+    """Options of what the machine is to have, by the names of its parts."""
+    found = {
+        name: options
+        for name, options in devices.items()
+        if options["type"] in _MAKERS and options["type"] != "usb" and not _is_left_out(name, options)
+    }
+    found |= {name: {"type": "usb", "source": node} for name, node in usb.nodes(devices).items()}
+    if given.seed and not any(map(is_seed, found.values())):
+        found[SEED_NAME] = {"type": "disk", "source": SEED}
     return found
 
 
@@ -69,7 +98,7 @@ def _boot_order(devices: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
 
 def _is_left_out(name: str, options: Mapping[str, str]) -> bool:
     """A source that is not there and need not be."""
-    if is_root(options) or os.path.exists(options["source"]):
+    if options["type"] != "disk" or is_root(options) or is_seed(options) or os.path.exists(options["source"]):
         return False
     schema = SCHEMAS["disk"]
     if schema.boolean(options, "required") and not schema.boolean(options, "optional"):
@@ -77,12 +106,18 @@ def _is_left_out(name: str, options: Mapping[str, str]) -> bool:
     return True
 
 
-def _disk(name: str, options: Mapping[str, str], port: int, root: Root, links: Mapping[str, Link]) -> Part:
+def _disk(name: str, options: Mapping[str, str], port: int, given: Given) -> Part:
     if is_root(options):
-        return _root(name, port, root)
+        return _root(name, port, given.root)
+    if is_seed(options):
+        return _seed(name, port, given.seed)
     source, readonly = options["source"], SCHEMAS["disk"].boolean(options, "readonly")
+    if os.path.isdir(source):
+        return _folder(name, options, port, given)
     if not _is_disk(source):
-        raise UnsupportedError(f"device {name}: {source} is neither a block device nor a file")
+        raise UnsupportedError(f"device {name}: {source} is neither a block device, nor a file, nor a folder")
+    if "recursive" in options:
+        raise UnsupportedError(f"device {name}: recursive is for folders, and {source} is none")
     node = f"disk{port}"
     nodes = [_file(f"{node}-file", readonly), {"driver": "raw", "node-name": node, "file": f"{node}-file",
                                               "read-only": readonly}]  # fmt: skip
@@ -102,6 +137,38 @@ def _root(name: str, port: int, root: Root) -> Part:
     return Part(port, _drive(name, "root"), nodes, files=files)
 
 
+def _seed(name: str, port: int, seed: bytes) -> Part:
+    node = f"disk{port}"
+    nodes = [_file(f"{node}-file", True), {"driver": "raw", "node-name": node, "file": f"{node}-file",
+                                          "read-only": True}]  # fmt: skip
+    drive = _drive("cloud-init" if name == SEED_NAME else name, node)
+    return Part(port, drive, nodes, memory={f"{node}-file": seed.hex()})
+
+
+def _folder(name: str, options: Mapping[str, str], port: int, given: Given) -> Part:
+    if len(name) > _TAG:
+        raise InvalidError(f"device {name}: guests know folders by names of {_TAG} letters at most", "a shorter name")
+    if not os.path.exists(helpers.VIRTIOFSD):
+        raise FailedError(f"device {name}: the host has no virtiofsd, which serves folders", "apt install virtiofsd")
+    schema, tag = SCHEMAS["disk"], f"fs{port}"
+    served = {"source": options["source"], "path": options["path"]}
+    served |= {key: "true" for key in ("readonly", "recursive") if schema.boolean(options, key)}
+    device = {"driver": "vhost-user-fs-pci", "id": f"dev-{name}", "chardev": tag, "tag": name}
+    return Part(port, device, sockets={tag: helpers.socket_of(given.uuid, name)}, served=served)
+
+
+def _tpm(name: str, options: Mapping[str, str], port: int, given: Given) -> Part:
+    if not os.path.exists(helpers.SWTPM):
+        raise FailedError(f"device {name}: the host has no swtpm, which makes TPMs", "apt install swtpm")
+    device = {"driver": "tpm-crb", "id": f"dev-{name}", "tpmdev": _TPM}
+    sockets = {_TPM: helpers.socket_of(given.uuid, helpers.TPM)}
+    return Part(port, device, sockets=sockets, tpm=_TPM, served={"version": "2.0"})
+
+
+def _usb(name: str, options: Mapping[str, str], port: int, given: Given) -> Part:
+    return usb.part(name, options["source"], port)
+
+
 def _file(node: str, readonly: bool) -> dict[str, Any]:
     return {"driver": "file", "node-name": node, "read-only": readonly, "discard": "unmap"}
 
@@ -110,8 +177,8 @@ def _drive(name: str, node: str) -> dict[str, Any]:
     return {"driver": "virtio-blk-pci", "id": f"dev-{name}", "drive": node, "serial": name[:_SERIAL]}
 
 
-def _nic(name: str, options: Mapping[str, str], port: int, root: Root, links: Mapping[str, Link]) -> Part:
-    link = links[name]
+def _nic(name: str, options: Mapping[str, str], port: int, given: Given) -> Part:
+    link = given.links[name]
     netdev = {"type": "tap", "id": f"net{port}", "ifname": link.tap}
     device: dict[str, Any] = {"driver": "virtio-net-pci", "id": f"dev-{name}", "netdev": f"net{port}"}
     device["mac"] = link.mac
@@ -121,7 +188,8 @@ def _nic(name: str, options: Mapping[str, str], port: int, root: Root, links: Ma
     return Part(port, device | rom, netdev=netdev)
 
 
-_MAKERS = {"disk": _disk, "nic": _nic}
+_MAKERS = {"disk": _disk, "nic": _nic, "tpm": _tpm, "usb": _usb}
+_NO_PLACE = ("tpm", "usb")
 
 
 def _is_disk(path: str) -> bool:
@@ -129,10 +197,19 @@ def _is_disk(path: str) -> bool:
     return stat.S_ISBLK(mode) or stat.S_ISREG(mode)
 
 
-def block_devices(parts: Iterable[Part]) -> Sequence[str]:
+def device_nodes(parts: Iterable[Part]) -> Sequence[str]:
     """Of the host, that the launcher opens."""
     paths = [path for part in parts for path, _ in part.files.values()]
-    return [path for path in paths if stat.S_ISBLK(os.stat(path).st_mode)]
+    return [path for path in paths if _is_node(path)]
+
+
+def _is_node(path: str) -> bool:
+    """Hardware may go while it is looked at."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
 
 def load(written: Mapping[str, Any]) -> dict[str, Part]:

@@ -6,17 +6,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Callable
+from functools import partial
 
 from sysd.model.errors import FailedError
 from sysd.runtime.vm.board import fdset
-from sysd.runtime.vm.hardware import Part, port
+from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 
 OpenTap = Callable[[str], int]
 SETS_AT = 1000
 """Above the numbers of those that the launcher has made."""
 SETS_EACH = 8
+CONNECT_AGAIN, CONNECTS = 0.05, 100
 LET_GO = 30.0
 """Seconds that a guest has to let go of a device. One that has not booted does not hear of it."""
 
@@ -25,20 +28,23 @@ async def plug(machine: MachineGuest, part: Part, open_tap: OpenTap, ready: Call
     """Or leave the machine as it was: FailedError. ready is called when a tap is there, before the guest sees it."""
     done: list[tuple[str, dict[str, object]]] = []
     try:
-        for number, (node, (path, write)) in enumerate(part.files.items()):
-            await _open(machine, _set(part, number), path, write=write)
+        opened: dict[str, str] = {}
+        for number, (name, open_file) in enumerate(_openers(part).items()):
+            await _give(machine, _set(part, number), open_file())
             done.append(("remove-fd", {"fdset-id": _set(part, number)}))
-            await machine.execute("blockdev-add", _node(part, node) | {"filename": fdset(_set(part, number))})
-            done.append(("blockdev-del", {"node-name": node}))
-        for above in part.nodes:
-            if above["node-name"] not in part.files:
-                await machine.execute("blockdev-add", above)
-                done.append(("blockdev-del", {"node-name": above["node-name"]}))
+            opened[name] = fdset(_set(part, number))
+        for node in part.nodes:
+            file = opened.pop(node["node-name"], "")
+            await machine.execute("blockdev-add", node | ({"filename": file} if file else {}))
+            done.append(("blockdev-del", {"node-name": node["node-name"]}))
+        for name, path in part.sockets.items():
+            await _connect(machine, name, path)
+            done.append(("chardev-remove", {"id": name}))
         if part.netdev:
             await _tap(machine, part, open_tap)
             done.append(("netdev_del", {"id": part.netdev["id"]}))
             ready()
-        await machine.execute("device_add", {**part.device, "bus": port(part.port)})
+        await machine.execute("device_add", part.place() | opened)
     except BaseException:
         for command, arguments in reversed(done):
             with contextlib.suppress(FailedError):
@@ -68,7 +74,9 @@ async def forget(machine: MachineGuest, part: Part) -> None:
         await machine.execute("netdev_del", {"id": part.netdev["id"]})
     for node in reversed(part.nodes):
         await machine.execute("blockdev-del", {"node-name": node["node-name"]})
-    for number in range(len(part.files)):
+    for name in part.sockets:
+        await machine.execute("chardev-remove", {"id": name})
+    for number in range(len(_openers(part))):
         with contextlib.suppress(FailedError):  # one that was there at the start has another number
             await machine.execute("remove-fd", {"fdset-id": _set(part, number)})
 
@@ -77,19 +85,50 @@ def _set(part: Part, number: int) -> int:
     return SETS_AT + part.port * SETS_EACH + number
 
 
-def _node(part: Part, name: str) -> dict[str, object]:
-    return next(node for node in part.nodes if node["node-name"] == name)
+def _openers(part: Part) -> dict[str, Callable[[], int]]:
+    found: dict[str, Callable[[], int]] = {}
+    found |= {name: partial(_open, path, write=write) for name, (path, write) in part.files.items()}
+    return found | {name: partial(_remember, bytes.fromhex(data)) for name, data in part.memory.items()}
 
 
-async def _open(machine: MachineGuest, number: int, path: str, *, write: bool) -> None:
+def _open(path: str, *, write: bool) -> int:
     try:
-        fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
+        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise FailedError(f"{path}: {error.strerror}") from None
+
+
+def _remember(data: bytes) -> int:
+    """As the launcher does it: a file that is nowhere, to read from."""
+    with open(os.memfd_create("syscont"), "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        return os.open(f"/proc/self/fd/{stream.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+async def _give(machine: MachineGuest, number: int, fd: int) -> None:
     try:
         await machine.execute("add-fd", {"fdset-id": number}, fds=[fd])
     finally:
         os.close(fd)
+
+
+async def _connect(machine: MachineGuest, name: str, path: str) -> None:
+    """Of a server that was started just now."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        for _ in range(CONNECTS):
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+                await asyncio.sleep(CONNECT_AGAIN)
+        else:
+            raise FailedError(f"nobody answers at {path}")
+        await machine.execute("getfd", {"fdname": name}, fds=[sock.fileno()])
+    address = {"type": "fd", "data": {"str": name}}
+    data = {"addr": address, "server": False}
+    await machine.execute("chardev-add", {"id": name, "backend": {"type": "socket", "data": data}})
 
 
 async def _tap(machine: MachineGuest, part: Part, open_tap: OpenTap) -> None:

@@ -54,7 +54,8 @@ class MachineSpec:
     it; the daemon has another. incoming: where the memory of a machine that goes on comes from, as QEMU says it;
     prepare are commands before that. resume: what is done in place of these when the machine's memory was kept. nodes:
     devices that QEMU opens by name. host_links: as in LaunchSpec. memory and most_memory, cpus and most_cpus: as in
-    hardware.Machine. parts: what the machine's devices are made of, for later changes."""
+    hardware.Machine. parts: what the machine's devices are made of, for later changes. emulated: why KVM does not run
+    it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot."""
 
     uuid: str
     name: str
@@ -78,6 +79,9 @@ class MachineSpec:
     most_cpus: int = 1
     resume: Resume | None = None
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    emulated: str = ""
+    boot: str = ""
+    secure_boot: bool = False
 
     @property
     def path(self) -> Path:

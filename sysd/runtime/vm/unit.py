@@ -12,13 +12,14 @@ from pathlib import Path
 from dbus_next import Variant
 
 from sysd.model.config import SCHEMA, get_bool, get_int
+from sysd.model.errors import InvalidError
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.vm import firmware, kvm, parts, state
+from sysd.runtime.vm import firmware, helpers, kvm, mounts, notify, parts, seed, state
 from sysd.runtime.vm.hardware import MODEL, Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
@@ -34,14 +35,13 @@ _ABSENT = frozenset({"limits.memory"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a machine is made of: an expanded instance, its image, and how it goes on. notify_port: of vsock, on which
-    its guest says that it has booted; key: that lets us in by ssh. kept: memory from which it is to go on."""
+    """What a machine is made of: an expanded instance, its image, and how it goes on. key: that lets us in by ssh.
+    kept: memory from which it is to go on."""
 
     instance: Instance
     image: Image
     links: container.Links
     had: Mapping[str, Part]
-    notify_port: int = 0
     key: str = ""
     kept: state.Kept | None = None
 
@@ -49,6 +49,10 @@ class Wanted:
 def folder_of(instance: Instance) -> Path:
     """Of what the guest has written."""
     return container.state_dir(instance) / "upper"
+
+
+def disk_path(instance: Instance) -> Path:
+    return folder_of(instance) / DISK
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +76,15 @@ def make_spec(wanted: Wanted) -> MachineSpec:
     instance, image = wanted.instance, wanted.image
     folder = folder_of(instance)
     root = parts.Root(str(container.IMAGE_DIR / image.fingerprint / "disk.img"), str(folder / DISK))
-    found = parts.build(instance.devices, root, links_of(instance, wanted.links), wanted.had)
+    given = parts.Given(instance.uuid, root, links_of(instance, wanted.links), seed.of_instance(instance))
+    found = parts.build(instance.devices, given, wanted.had)
     _, pins = processors_of(instance.config)
     cid, kept = cid_of(instance), wanted.kept
-    accelerated = not kvm.refusal()
+    emulated = kvm.refusal()
     if kept:
-        kept.check(instance, found, accelerated=accelerated, vsock=bool(cid))
+        kept.check(instance, found, accelerated=not emulated, vsock=bool(cid))
         cid = cid if kept.vsock else 0
+    boot = _boot(instance, image, folder)
     size = _Size(kept.memory, kept.most_memory, kept.cpus, kept.most_cpus) if kept else _size(instance)
     board = build(
         Machine(
@@ -89,9 +95,9 @@ def make_spec(wanted: Wanted) -> MachineSpec:
             hugepages=get_bool(instance.config, "limits.memory.hugepages"),
             cpus=size.cpus,
             most_cpus=size.most_cpus,
-            boot=_boot(instance, image, folder),
-            accelerated=accelerated,
-            credentials=credentials(instance, cid, wanted),
+            boot=boot,
+            accelerated=not emulated,
+            credentials=credentials(instance, cid, wanted, found),
             cid=cid,
             vhost_net=os.path.exists(VHOST_NET),
             extra=keys.options(SCHEMA.text(instance.config, "raw.qemu")),
@@ -112,7 +118,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         arguments=board.arguments,
         qmp=str(sockets_of(instance.uuid)[1]),
         descriptors=board.descriptors,
-        nodes=[kvm.DEVICE] if accelerated else [],
+        nodes=[] if emulated else [kvm.DEVICE],
         host_links=wanted.links.host,
         cid=cid,
         memory=size.memory,
@@ -121,6 +127,9 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         most_cpus=size.most_cpus,
         resume=kept.resume() if kept else None,
         parts={name: asdict(part) for name, part in found.items()},
+        emulated=emulated,
+        boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
+        secure_boot=isinstance(boot, Firmware) and boot.secure,
     )
 
 
@@ -143,41 +152,50 @@ def links_of(instance: Instance, links: container.Links) -> dict[str, parts.Link
 def _boot(instance: Instance, image: Image, folder: Path) -> Firmware | Kernel:
     if SCHEMA.text(instance.config, "boot.mode") == keys.DIRECT:
         place = container.IMAGE_DIR / image.fingerprint
+        if not image.kernel_command:
+            hint = "boot.mode=uefi starts from its disk"
+            raise InvalidError(f"boot.mode: the image of {instance.reference} has no kernel beside its disk", hint)
         initrd = place / "initrd"
-        return Kernel(str(place / "kernel"), str(initrd) if initrd.exists() else "", image.kernel_command)
+        command = f"{image.kernel_command} {SCHEMA.text(instance.config, 'boot.kernel_command')}".strip()
+        return Kernel(str(place / "kernel"), str(initrd) if initrd.exists() else "", command)
     secure = get_bool(instance.config, "security.secureboot")
     uefi, variables = firmware.find(secure=secure), firmware.variables(folder, secure=secure)
     firmware.make_variables(uefi, variables)
     return Firmware(str(uefi.code), str(variables), secure)
 
 
-def credentials(instance: Instance, cid: int, wanted: Wanted) -> list[bytes]:
+def credentials(instance: Instance, cid: int, wanted: Wanted, found: Mapping[str, Part]) -> list[bytes]:
     """Texts of SMBIOS type 11, from which the guest's systemd has its credentials (systemd.io VM_INTERFACE)."""
-    found = {
+    given = {
         "system.hostname": instance.name.encode(),
         "system.machine_id": instance.uuid.replace("-", "").encode(),
     }
-    if cid and wanted.notify_port:
-        found["vmm.notify_socket"] = f"vsock-stream:2:{wanted.notify_port}".encode()
+    if cid:
+        given["vmm.notify_socket"] = notify.credential().encode()
     if wanted.key:
-        found["ssh.authorized_keys.root"] = wanted.key.encode()
-    found |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
-    return [
-        f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}".encode()
-        for name, data in found.items()
-    ]
+        given["ssh.authorized_keys.root"] = wanted.key.encode()
+    given |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
+    if lines := mounts.table(found):
+        given[mounts.CREDENTIAL] = given.get(mounts.CREDENTIAL, b"") + lines
+    texts = [f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}" for name, data in given.items()]
+    if more := instance.config.get("boot.kernel_command"):
+        texts += [f"io.systemd.{who}.kernel-cmdline-extra={more}" for who in ("stub", "boot")]
+    return [text.encode() for text in texts]
 
 
 def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
     """QEMU becomes its main process; see the launcher. It is asked to power its guest off before it is told to end."""
     argv = [LAUNCHER, str(spec.path)]
+    found = parts.load(spec.parts)
+    beside = list(helpers.of_instance(instance, found))
     timeout = max(1, get_int(instance.config, "boot.host_shutdown_timeout") * container.SECOND)
     return {
         "Description": Variant("s", f"Virtual machine {instance.name}"),
         "Slice": Variant("s", "syscont.slice"),
         "DefaultDependencies": Variant("b", False),
         "Requires": Variant("as", [container.TARGET]),
-        "After": Variant("as", [container.TARGET]),
+        "Wants": Variant("as", beside),
+        "After": Variant("as", [container.TARGET, *beside]),
         "AddRef": Variant("b", True),
         "Type": Variant("s", "notify"),
         "NotifyAccess": Variant("s", "all"),
@@ -189,7 +207,7 @@ def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
         "TimeoutStopUSec": Variant("t", timeout),
         "KillMode": Variant("s", "mixed"),
         "DevicePolicy": Variant("s", "closed"),
-        **device_policy(parts.load(spec.parts).values()),
+        **device_policy(found.values()),
         **io_properties(instance.devices),
         **limits.start_properties({}),
         **live_properties(instance.config),
@@ -204,5 +222,5 @@ def live_properties(config: Mapping[str, str]) -> Properties:
 
 
 def device_policy(found: Iterable[Part]) -> Properties:
-    allowed = [kvm.DEVICE, "/dev/net/tun", VHOST_NET, VHOST_VSOCK, *parts.block_devices(found)]
+    allowed = [kvm.DEVICE, "/dev/net/tun", VHOST_NET, VHOST_VSOCK, *parts.device_nodes(found)]
     return {"DeviceAllow": Variant("a(ss)", [[path, "rwm"] for path in allowed])}
