@@ -12,7 +12,7 @@ from hosts import Host
 from test_crash import crash
 
 POINTS = int(os.environ.get("CRASH_POINTS", "2"))
-BOOT = 90.0
+BOOT = 300.0
 STATEFUL = ("--vm", "-c", "boot.mode=direct", "-c", "limits.memory=384MiB", "-c", "migration.stateful=true")
 COUNTER = """systemd-run --quiet --unit=counter sh -c '
 i=0; while :; do i=$((i+1)); echo $i >/run/count; echo $i >/root/count; sync /root/count; sleep 0.2; done'
