@@ -198,6 +198,40 @@ def test_only_its_processors_have_a_cookie_and_all_the_same(machines: Host) -> N
     assert {thread for thread, has in cookies.items() if has == cookie} == processors
 
 
+# memory that was kept
+
+KEPT_IN = "/var/tmp/kept"
+RESUME = {
+    "fd": 199,
+    "arguments": ["-incoming", "defer", "-add-fd", "fd=199,set=199"],
+    "prepare": [],
+    "incoming": "file:/dev/fdset/199",
+}
+
+
+@pytest.fixture
+def kept(machines: Host) -> Iterator[str]:
+    """A file with what is no machine's memory."""
+    machines.sh(f"mkdir -p {KEPT_IN}/upper && echo nonsense >{KEPT_IN}/upper/state")
+    yield f"{KEPT_IN}/upper/state"
+    machines.sh(f"rm -r {KEPT_IN}")
+
+
+def test_memory_that_nobody_prepared_for_stays(machines: Host, kept: str) -> None:
+    why = refused(machines, spec(state_dir=KEPT_IN))
+    assert why.startswith("its memory was kept, and it was not prepared to go on from there")
+    assert machines.read_text(kept) == "nonsense\n"
+
+
+def test_memory_that_can_not_be_taken_up_stays(machines: Host, kept: str) -> None:
+    assert "'syscont start --stateless' starts without it" in refused(machines, spec(state_dir=KEPT_IN, resume=RESUME))
+    assert machines.read_text(kept) == "nonsense\n"
+
+
+def test_without_memory_it_starts_as_usual(machines: Host) -> None:
+    assert "leader" in launch(machines, spec(resume=RESUME))["told"]
+
+
 # what goes wrong
 
 NONE = "/run/syscont/none"

@@ -183,9 +183,9 @@ _syscont_verb() {
         'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --project ' kinds=(instance none) ;;
         'move') options='--target-project --project --help' valued=' --target-project --project ' kinds=(instance none) ;;
         'delete') options='--force --project --help' valued=' --project ' kinds=(instance ...) ;;
-        'start') options='--wait --all --project --help' valued=' --project ' kinds=(instance ...) ;;
-        'stop') options='--force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;
-        'restart') options='--wait --force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;
+        'start') options='--wait --stateless --all --project --help' valued=' --project ' kinds=(instance ...) ;;
+        'stop') options='--stateful --force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;
+        'restart') options='--wait --stateless --force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;
         'pause') options='--all --project --help' valued=' --project ' kinds=(instance ...) ;;
         'resume') options='--all --project --help' valued=' --project ' kinds=(instance ...) ;;
         'exec') options='--user --cwd --env --tty --no-tty --no-stdin --project --help' valued=' --user -u --cwd --env --project ' kinds=(instance) ;;
@@ -204,8 +204,8 @@ _syscont_verb() {
         'config keys') options='--device --server --refused --format --no-legend --project --help' valued=' --device --format --project ' kinds=() ;;
         'edit') options='--project --help' valued=' --project ' kinds=(instance) ;;
         'apply') options='--dry-run --yes --restart --exit-code --quiet --format --project --help' valued=' --format --project ' kinds=(file) ;;
-        'snapshot create') options='--reuse --no-expiry --scheduled --project --help' valued=' --project ' kinds=(instance none) ;;
-        'snapshot restore') options='--project --help' valued=' --project ' kinds=(instance none) ;;
+        'snapshot create') options='--stateful --reuse --no-expiry --scheduled --project --help' valued=' --project ' kinds=(instance none) ;;
+        'snapshot restore') options='--stateful --project --help' valued=' --project ' kinds=(instance none) ;;
         'snapshot list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(instance) ;;
         'snapshot show') options='--format --project --help' valued=' --format --project ' kinds=(instance none) ;;
         'snapshot rename') options='--project --help' valued=' --project ' kinds=(instance none) ;;

@@ -21,17 +21,17 @@ FROZEN = ("frozen",)
 
 def start(parsed: Parsed) -> int:
     """``syscont start``"""
-    return _each("StartInstance", _names(parsed, STOPPED), {"wait": _true(parsed, "wait")})
+    return _each("StartInstance", _names(parsed, STOPPED), _starting(parsed))
 
 
 def stop(parsed: Parsed) -> int:
     """``syscont stop``"""
-    return _each("StopInstance", _names(parsed, ALIVE), _stopping(parsed))
+    return _each("StopInstance", _names(parsed, ALIVE), {**_stopping(parsed), "stateful": _true(parsed, "stateful")})
 
 
 def restart(parsed: Parsed) -> int:
     """``syscont restart``"""
-    return _each("RestartInstance", _names(parsed, RUNNING), {**_stopping(parsed), "wait": _true(parsed, "wait")})
+    return _each("RestartInstance", _names(parsed, RUNNING), {**_stopping(parsed), **_starting(parsed)})
 
 
 def pause(parsed: Parsed) -> int:
@@ -71,6 +71,10 @@ def _snapshot(name: str) -> Parameters:
 
 def _true(parsed: Parsed, name: str) -> bool | None:
     return True if parsed.flag(name) else None
+
+
+def _starting(parsed: Parsed) -> Parameters:
+    return {"wait": _true(parsed, "wait"), "stateless": _true(parsed, "stateless")}
 
 
 def _stopping(parsed: Parsed) -> Parameters:

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysd.cli.client import Parameters
     from sysd.cli.options import Parsed
+    from sysd.cli.output import Item
 
 
 def create(parsed: Parsed) -> int:
@@ -24,6 +25,7 @@ def create(parsed: Parsed) -> int:
             "reuse": True if parsed.flag("reuse") else None,
             "expires": 0 if parsed.flag("no-expiry") else None,
             "scheduled": True if parsed.flag("scheduled") else None,
+            "stateful": True if parsed.flag("stateful") else None,
         },
     )
     made = (operation.get("result") or {}).get("snapshot")
@@ -35,7 +37,8 @@ def create(parsed: Parsed) -> int:
 def restore(parsed: Parsed) -> int:
     """``syscont snapshot restore``"""
     name, snapshot = parsed.args
-    client.run_operation("RestoreSnapshot", {"name": name, "snapshot": snapshot})
+    stateful = True if parsed.flag("stateful") else None
+    client.run_operation("RestoreSnapshot", {"name": name, "snapshot": snapshot, "stateful": stateful})
     return 0
 
 
@@ -59,9 +62,14 @@ def list_all(parsed: Parsed) -> int:
 
     found = client.call("ListSnapshots", {"name": parsed.args[0]}).get("snapshots")
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-    columns = (("NAME", text("name")), ("CREATED", time("created")), ("EXPIRES", time("expires")))
+    columns = (("NAME", text("name")), ("CREATED", time("created")), ("EXPIRES", time("expires")),
+               ("STATEFUL", _stateful))  # fmt: skip
     show(items, columns, parsed, "snapshot")
     return 0
+
+
+def _stateful(item: Item) -> str:
+    return "yes" if item.get("stateful") else "no"
 
 
 def show_one(parsed: Parsed) -> int:

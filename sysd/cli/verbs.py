@@ -38,6 +38,7 @@ _VM = Option("vm", "Make it a virtual machine's image.")
 _DISK = Option("format", "It is a virtual machine's disk in this format.", "", VALUE, "FORMAT", ("qcow2", "raw"))
 
 _LIST = (_FORMAT, _NO_LEGEND)
+_STATELESS = Option("stateless", "Give up the memory that was kept of a virtual machine, and let it boot.")
 _STOP = (_FORCE_STOP, _TIMEOUT, _ALL)
 _IMAGE_COLUMNS = Option("columns", "Which columns to print, by letter.", "c", VALUE, "COLUMNS")
 _COLUMNS = Option("columns", "Which columns to print, by letter or configuration key.", "c", VALUE, "COLUMNS")
@@ -59,6 +60,7 @@ _LOGS = (
 _EPHEMERAL = Option("ephemeral", "Delete it by itself once it has stopped.", "e")
 _PROJECT = Option("target-project", "Put it into this project.", "", VALUE, "PROJECT")
 _SNAPSHOT = (
+    Option("stateful", "With a virtual machine's memory."),
     Option("reuse", "Replace the snapshot of that name if there is one."),
     Option("no-expiry", "Keep it, whatever snapshots.expiry says."),
     Option("scheduled", "As the timer of snapshots.schedule does: only if the schedule's keys want it now."),
@@ -265,10 +267,12 @@ _VERBS = (
          (_PROJECT,), ("instance", "")),
     Verb("delete", "lifecycle:delete", "Delete instances and all that is in them", "NAME...", 1, -1,
          (Option("force", "Stop an instance first when it runs.", "f"),), MANY),
-    Verb("start", "lifecycle:start", "Start instances", "NAME...", 0, -1, (_WAIT, _ALL), MANY),
-    Verb("stop", "lifecycle:stop", "Stop instances", "NAME...", 0, -1, _STOP, MANY),
-    Verb("restart", "lifecycle:restart", "Stop instances and start them again", "NAME...", 0, -1, (_WAIT, *_STOP),
+    Verb("start", "lifecycle:start", "Start instances", "NAME...", 0, -1, (_WAIT, _STATELESS, _ALL),
          MANY),
+    Verb("stop", "lifecycle:stop", "Stop instances", "NAME...", 0, -1,
+         (Option("stateful", "Keep a virtual machine's memory, and go on with it at its next start."), *_STOP), MANY),
+    Verb("restart", "lifecycle:restart", "Stop instances and start them again", "NAME...", 0, -1,
+         (_WAIT, _STATELESS, *_STOP), MANY),
     Verb("pause", "lifecycle:pause", "Freeze all that runs in instances", "NAME...", 0, -1, (_ALL,), MANY),
     Verb("resume", "lifecycle:resume", "Let paused instances run on", "NAME...", 0, -1, (_ALL,), MANY),
     Verb("exec", "execute:run", "Run a command in an instance", "NAME [--] COMMAND [ARGUMENT...]", 1, -1, _EXEC, ONE,
@@ -297,8 +301,8 @@ _VERBS = (
     Verb("apply", "apply:run", "Make what there is what a file says", "FILE", 1, 1, _APPLY, ("file",)),
     Verb("snapshot create", "snapshot:create", "Take a snapshot", "NAME [SNAPSHOT]", 1, 2, _SNAPSHOT,
          ("instance", "")),
-    Verb("snapshot restore", "snapshot:restore", "Make an instance what it was", "NAME SNAPSHOT", 2, 2, (),
-         ("instance", "")),
+    Verb("snapshot restore", "snapshot:restore", "Make an instance what it was", "NAME SNAPSHOT", 2, 2,
+         (Option("stateful", "With the memory that a virtual machine had, from which it goes on."),), ("instance", "")),
     Verb("snapshot list", "snapshot:list_all", "List an instance's snapshots", "NAME", 1, 1, _LIST, ONE),
     Verb("snapshot show", "snapshot:show_one", "Show a snapshot", "NAME SNAPSHOT", 2, 2, (_DATA,), ("instance", "")),
     Verb("snapshot rename", "snapshot:rename", "Give a snapshot another name", "NAME SNAPSHOT NEW-NAME", 3, 3, (),

@@ -98,9 +98,10 @@ class InstanceObjects:
 
     async def _start(self, name: str, call: Call) -> list[Any]:
         options = call.options
-        wait = options.flag("wait")
+        wait, stateless = options.flag("wait"), options.flag("stateless")
         options.end()
-        return operation_path(self._manager.change_state(name, "start", call.caller.uid, wait=wait))
+        operation = self._manager.change_state(name, "start", call.caller.uid, wait=wait, stateless=stateless)
+        return operation_path(operation)
 
     async def _stop(self, name: str, call: Call) -> list[Any]:
         return self._stop_or_restart(name, "stop", call)
@@ -111,9 +112,19 @@ class InstanceObjects:
     def _stop_or_restart(self, name: str, verb: str, call: Call) -> list[Any]:
         options = call.options
         force, timeout = options.flag("force"), options.take("timeout", "u", None)
-        wait = verb == "restart" and options.flag("wait")
+        stateful = verb == "stop" and options.flag("stateful")
+        wait, stateless = (verb == "restart" and options.flag(each) for each in ("wait", "stateless"))
         options.end()
-        operation = self._manager.change_state(name, verb, call.caller.uid, force=force, timeout=timeout, wait=wait)
+        operation = self._manager.change_state(
+            name,
+            verb,
+            call.caller.uid,
+            force=force,
+            timeout=timeout,
+            wait=wait,
+            stateful=stateful,
+            stateless=stateless,
+        )
         return operation_path(operation)
 
     async def _pause(self, name: str, call: Call) -> list[Any]:

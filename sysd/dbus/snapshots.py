@@ -26,6 +26,7 @@ class SnapshotMethods:
             Method("ListSnapshots", [], [("a(stt)", "snapshots")], self._list),
             Method("CreateSnapshot", [name, OPTIONS], give, self._create, manage),
             Method("RestoreSnapshot", [name], give, self._restore, manage),
+            Method("RestoreStateful", [name], give, self._restore_stateful, manage),
             Method("RenameSnapshot", [name, ("s", "new_name")], give, self._rename, manage),
             Method("DeleteSnapshot", [name], give, self._delete, manage),
             Method("Export", [("h", "backup"), OPTIONS], give, self._export, manage),
@@ -33,7 +34,10 @@ class SnapshotMethods:
         ]
 
     def properties(self) -> list[Property]:
-        return [Property("Snapshots", "as", lambda name: [each[0] for each in self._rows(name)])]
+        return [
+            Property("Snapshots", "as", lambda name: [each[0] for each in self._rows(name)]),
+            Property("StatefulSnapshots", "as", self._stateful),
+        ]
 
     def manager_methods(self) -> list[Method]:
         takes = [("s", "source"), ("s", "name"), OPTIONS]
@@ -47,21 +51,35 @@ class SnapshotMethods:
         found = self._manager.snapshots.of(self._manager.table.get(name))
         return [[each.name, each.created, each.expires] for each in found]
 
+    def _stateful(self, name: str) -> list[str]:
+        """Those that have the memory of a virtual machine, too."""
+        found = self._manager.snapshots.of(self._manager.table.get(name))
+        return [each.name for each in found if each.stateful]
+
     async def _list(self, name: str, call: Call) -> list[Any]:
         """Name, time of creation and of expiry (0 for never) in microseconds."""
         return [self._rows(name)]
 
     async def _create(self, name: str, call: Call) -> list[Any]:
-        """An empty name is made by snapshots.pattern. Options: reuse (b), expires (t), scheduled (b)."""
+        """An empty name is made by snapshots.pattern. Options: reuse (b), expires (t), scheduled (b),
+        stateful (b)."""
         options = call.options
         wanted = NewSnapshot(
-            call.body[0], options.flag("reuse"), options.take("expires", "t", None), options.flag("scheduled")
+            call.body[0],
+            options.flag("reuse"),
+            options.take("expires", "t", None),
+            options.flag("scheduled"),
+            options.flag("stateful"),
         )
         options.end()
         return operation_path(self._manager.snapshots.create(name, wanted, call.caller.uid))
 
     async def _restore(self, name: str, call: Call) -> list[Any]:
         return operation_path(self._manager.snapshots.restore(name, call.body[0], call.caller.uid))
+
+    async def _restore_stateful(self, name: str, call: Call) -> list[Any]:
+        """A virtual machine goes on with the memory that the snapshot has."""
+        return operation_path(self._manager.snapshots.restore(name, call.body[0], call.caller.uid, stateful=True))
 
     async def _rename(self, name: str, call: Call) -> list[Any]:
         old, new = call.body

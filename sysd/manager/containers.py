@@ -84,6 +84,12 @@ class Containers:
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         return
 
+    def is_kept(self, instance: Instance) -> bool:
+        return False
+
+    def drop_kept(self, instance: Instance) -> None:
+        return
+
     async def forget(self, instance: Instance) -> None:
         own.unload(instance.uuid)
 

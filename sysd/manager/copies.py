@@ -25,6 +25,7 @@ from sysd.model.instance import Instance, Kind, forget, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.snapshot import Snapshot
 from sysd.runtime import container
+from sysd.runtime.vm import state
 
 DEFAULT_POOL = "default"
 
@@ -94,6 +95,8 @@ class Copies:
                     await self._copy(current, instance, folder, with_snapshots=with_snapshots)
             if instance.kind is Kind.CONTAINER:
                 forget_identity(folder / layers.UPPER)
+            else:
+                state.drop(folder / layers.UPPER)  # two can't go on with the memory of one
             with suppress(FileNotFoundError):
                 shutil.copyfile(container.state_dir(source) / container.MADE_FOR, folder / container.MADE_FOR)
 
@@ -111,9 +114,11 @@ class Copies:
             await self._layers.clone(layers.upper(source), folder / layers.UPPER, self._quotas.number(instance))
         made: list[Snapshot] = []
         for each in self._snapshots.of(source) if with_snapshots else ():
-            copied = replace(each, uuid=new_uuid(), instance=instance.uuid, config=forget(each.config))
+            copied = replace(each, uuid=new_uuid(), instance=instance.uuid, config=forget(each.config), stateful=False)
             async with self._layers.draft(folder / layers.SNAPSHOTS / copied.uuid) as place:
                 await self._layers.clone(self._snapshots.layer(source, each), place / layers.UPPER)
+                if each.stateful:
+                    state.drop(place / layers.UPPER)
             made.append(copied)
         await self._layers.settle(folder / layers.UPPER)
         for copied in made:

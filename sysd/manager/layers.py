@@ -21,9 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sysd.model.instance import Instance
+from sysd.model.instance import Instance, Kind
 from sysd.runtime import container
 from sysd.runtime.trees import remove_tree, sync_directory
+from sysd.runtime.vm import state
 from sysd.storage.driver import Driver
 from sysd.units.helper import see_through
 
@@ -103,6 +104,8 @@ class Layers:
             snapshots = []
         left = [folder / SNAPSHOTS / name for name in snapshots if name not in known]
         left += [folder / name for name in (OLD, RESTORING) if (folder / name).exists()]
+        if instance.kind is Kind.VM:
+            state.sweep(folder / UPPER)
         for path in left:
             log.info("removing %s, left by an interrupted operation", path)
             try:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +67,25 @@ class Lifecycle:
 
     # what users ask for; the caller holds the instance's lock
 
-    async def start(self, instance: Instance) -> str:
-        """Start a stopped instance; a running one stays as it is. Returns the job to wait_for_boot with, if any."""
+    async def start(self, instance: Instance, *, stateless: bool = False) -> str:
+        """Start a stopped instance; a running one stays as it is. Returns the job to wait_for_boot with, if any. With
+        stateless it does not go on with memory that was kept, which is given up."""
         if self._table.status(instance).state not in STOPPED:
             return await self._job_of(instance)
+        runtime = self._runtimes[instance.kind]
+        if stateless:
+            runtime.drop_kept(instance)
         live = self._table.live(instance)
         if live.stale:
             await self.forget(instance)
         units = await self._prepare(instance)
+        # How long memory takes to read is for its user to judge.
+        limit = None if runtime.is_kept(instance) else LAUNCH_TIMEOUT
         # Before systemd's own word for it can come, which it does while its reply is on the way.
         launched = self._guests.expect(instance)
         try:
             job = await self._ask_systemd(instance, live, units)
-            await self._wait_for_launch(instance, job, launched)
+            await self._wait_for_launch(instance, job, launched, limit)
             return job
         except BusError as error:
             raise FailedError(f"{instance.name} can't be started: {error.message}") from error
@@ -206,12 +212,14 @@ class Lifecycle:
                 except SyscontError as error:
                     log.warning("%s can't be prepared for systemctl: %s", instance.name, error)
 
-    async def _wait_for_launch(self, instance: Instance, job: str, launched: asyncio.Future[None]) -> None:
+    async def _wait_for_launch(
+        self, instance: Instance, job: str, launched: asyncio.Future[None], limit: float | None
+    ) -> None:
         """Until PID 1 of the guest runs."""
         ended = asyncio.ensure_future(self._systemd.wait_job(job))
         try:
             both: set[asyncio.Future[Any]] = {launched, ended}
-            await asyncio.wait(both, timeout=LAUNCH_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() and not launched.done():
                 # The launcher says why before it fails; its message may still be on the way.
                 await asyncio.wait({launched}, timeout=0.5)
@@ -274,6 +282,20 @@ class Lifecycle:
         except BusError as error:
             if not error.name.endswith(".NoSuchUnit"):
                 raise FailedError(f"{instance.name} can't be stopped: {error.message}") from error
+        await self._see_stopped(instance)
+
+    async def let_end(self, instance: Instance, ending: Awaitable[None]) -> None:
+        """Wait for ending, by which a guest's main process ends by itself, and for its unit."""
+        try:
+            await self._guests.leave_machined(instance)
+            await ending
+            await self._systemd.wait_job(await self._systemd.stop_unit(instance.unit))
+        except BusError as error:
+            if not error.name.endswith(".NoSuchUnit"):
+                raise FailedError(f"{instance.name} can't be stopped: {error.message}") from error
+        await self._see_stopped(instance)
+
+    async def _see_stopped(self, instance: Instance) -> None:
         # A guest that had to be killed did not fail: it was stopped, as asked.
         await self._systemd.reset_failed(instance.unit)
         await self._guests.refresh(instance)

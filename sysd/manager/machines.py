@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -23,8 +25,9 @@ from sysd.model.instance import Instance, State
 from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
 from sysd.model.sizes import format_size
 from sysd.network.replay import open_tap, replay
+from sysd.runtime.files.run import watching
 from sysd.runtime.spec import Plugged
-from sysd.runtime.vm import helpers, keys, mounts, parts, plugging, resize, spec, tpm, unit
+from sysd.runtime.vm import helpers, keys, mounts, parts, plugging, resize, spec, state, tpm, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.runtime.vm.parts import SEED_NAME
@@ -35,6 +38,8 @@ from sysd.units.systemd import Properties, Systemd
 
 log = logging.getLogger(__name__)
 
+ENDING = 10.0
+"""Seconds that QEMU has to end by itself."""
 LAST_WORDS = 0.1
 PRESS_AGAIN = 1.0
 """Seconds: a guest that is about to boot may not see the power button at first."""
@@ -62,19 +67,22 @@ class Machines:
             stream.write(qcow2.empty(size))
 
     async def prepare(self, expanded: Instance) -> dict[str, Properties]:
-        written = spec.read(expanded.uuid)
-        made = await self._make_spec(expanded, parts.load(written["parts"]) if written else {})
+        kept, written = state.read(unit.folder_of(expanded)), spec.read(expanded.uuid)
+        had = kept.parts if kept else written["parts"] if written else {}
+        made = await self._make_spec(expanded, parts.load(had), kept)
         made.write()
         found = parts.load(made.parts)
         if any(part.tpm for part in found.values()):
             await asyncio.to_thread(tpm.make_folder, expanded)
         return {expanded.unit: unit.unit_properties(expanded, made), **helpers.of_instance(expanded, found)}
 
-    async def _make_spec(self, expanded: Instance, had: Mapping[str, Part]) -> spec.MachineSpec:
+    async def _make_spec(
+        self, expanded: Instance, had: Mapping[str, Part], kept: state.Kept | None = None
+    ) -> spec.MachineSpec:
         links = await links_of(expanded, self._find_uplink)
         await self._filters.put(expanded)
         image = self._images.find(expanded.image)
-        return unit.make_spec(unit.Wanted(expanded, image, links, had, key=await self._key()))
+        return unit.make_spec(unit.Wanted(expanded, image, links, had, key=await self._key(), kept=kept))
 
     async def _key(self) -> str:
         """That lets us into guests by ssh; without it, there is the agent."""
@@ -130,8 +138,7 @@ class Machines:
         except BaseException:
             machine.keep_parts({name: asdict(part) for name, part in there.items()})
             raise
-        made.write()  # for a next start by systemd alone
-        machine.keep_parts(made.parts)
+        machine.keep(made)
         for name, nic in nics.items():
             if name not in new:
                 replay([request for _, request in nic.tune])
@@ -155,7 +162,48 @@ class Machines:
         await self.running(instance).execute("stop")
 
     async def thaw(self, instance: Instance) -> None:
-        await self.running(instance).execute("cont")
+        """Memory that is kept, or being kept, is no longer that of its disk then."""
+        machine = self.running(instance)
+        await state.cancel(machine)
+        state.drop(unit.folder_of(instance))
+        await machine.execute("cont")
+
+    async def keep(self, instance: Instance, show: state.Show) -> None:
+        """Have one that stands still go on from here at its next start. What that needs is written first."""
+        machine, expanded, folder = self.running(instance), self._table.expanded(instance), unit.folder_of(instance)
+        kept = await state.save(machine, expanded, folder, show)
+        try:
+            made = await self._make_spec(expanded, parts.load(kept.parts), kept)
+            made.write()
+            await asyncio.to_thread(state.commit, folder, kept)
+        except BaseException:
+            state.drop(folder)
+            raise
+
+    async def save(self, instance: Instance, folder: Path, show: state.Show) -> None:
+        """Write the memory of one that stands still into another folder."""
+        kept = await state.save(self.running(instance), self._table.expanded(instance), folder, show)
+        await asyncio.to_thread(state.commit, folder, kept)
+
+    async def end(self, instance: Instance) -> None:
+        """Of one that stands still, and whose memory is kept. Its processors run no more."""
+        machine = self.running(instance)
+        pidfd = os.dup(machine.pidfd)
+        try:
+            with watching(pidfd) as ended:
+                await state.end(machine)
+                await asyncio.wait([ended], timeout=ENDING)
+                if not ended.done():
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    await ended
+        finally:
+            os.close(pidfd)
+
+    def is_kept(self, instance: Instance) -> bool:
+        return state.is_kept(unit.folder_of(instance))
+
+    def drop_kept(self, instance: Instance) -> None:
+        state.drop(unit.folder_of(instance))
 
     async def why(self, instance: Instance) -> str:
         """QEMU's last words, which are on their way to the journal."""

@@ -43,6 +43,7 @@ from sysd.manager.schedules import Schedules
 from sysd.manager.server import Server
 from sysd.manager.sessions import Sessions
 from sysd.manager.snapshots import Snapshots
+from sysd.manager.states import States
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import Trees
@@ -50,7 +51,7 @@ from sysd.manager.uplinks import Uplinks
 from sysd.manager.usage import Usages
 from sysd.manager.zones import Zones
 from sysd.model.config import get_bool, get_int
-from sysd.model.errors import SyscontError
+from sysd.model.errors import InvalidError, SyscontError
 from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.operation import Operation
 from sysd.model.server import proxies
@@ -103,6 +104,7 @@ class Manager:
         self.guests.on_start(self.proxies.started)
         self.filters = Filters(self.table)
         self._ruleset = Watch(self._table_gone)
+        machines = Machines(self.table, self.images, self.systemd, self.filters, self.uplinks.uplink)
         self.lifecycle = Lifecycle(
             self.table,
             self.systemd,
@@ -115,7 +117,7 @@ class Manager:
                 Kind.CONTAINER: Containers(
                     self.table, self.images, self.systemd, self.proxies, self.filters, self.uplinks.uplink
                 ),
-                Kind.VM: Machines(self.table, self.images, self.systemd, self.filters, self.uplinks.uplink),
+                Kind.VM: machines,
             },
             self.uplinks.hosts_changed,
         )
@@ -169,6 +171,7 @@ class Manager:
         self.usages = Usages(self.table, self.systemd, self.quotas)
         layers = Layers(driver)
         stillness = Stillness(store, self.table, self.lifecycle)
+        self.states = States(self.table, self.lifecycle, stillness, machines)
         self.snapshots = Snapshots(
             store,
             self.events,
@@ -178,6 +181,7 @@ class Manager:
             self.register,
             self.lifecycle,
             stillness,
+            self.states,
             layers,
             self.quotas,
             self.kept,
@@ -292,10 +296,24 @@ class Manager:
     # single steps of a lifecycle, as operations
 
     def change_state(
-        self, name: str, verb: str, owner: int, *, wait: bool = False, force: bool = False, timeout: float | None = None
+        self,
+        name: str,
+        verb: str,
+        owner: int,
+        *,
+        wait: bool = False,
+        force: bool = False,
+        timeout: float | None = None,
+        stateful: bool = False,
+        stateless: bool = False,
     ) -> Operation:
-        """verb: start, stop, restart, pause or resume."""
+        """verb: start, stop, restart, pause or resume. stateful: stop it with its memory kept; stateless: start it
+        without memory that was kept."""
         uuid = self.table.get(name).uuid
+        if stateful:
+            if force or timeout is not None:
+                raise InvalidError("what is stopped with its memory is not asked, nor killed", "leave --stateful out")
+            self.states.check(self.table.by_uuid(uuid))
 
         async def work(handle: Handle) -> None:
             if force:
@@ -306,10 +324,12 @@ class Manager:
                 match verb:
                     case "pause" | "resume":
                         await self.lifecycle.freeze(instance, freeze=verb == "pause")
+                    case "stop" if stateful:
+                        await self.states.stop(handle, instance)
                     case "stop" | "restart":
                         await self.lifecycle.stop(instance, force=force, timeout=timeout)
                 if verb in ("start", "restart"):
-                    job = await self.lifecycle.start(instance)
+                    job = await self.lifecycle.start(instance, stateless=stateless)
                     handle.warn(self.lifecycle.warning(instance))
             if wait:
                 await self.lifecycle.wait_for_boot(instance, job)

@@ -46,5 +46,11 @@ class Runtime(Protocol):
         """Before its unit is stopped: what systemd would not do by itself. Returns when the guest has gone, when it is
         systemd's turn, or after timeout seconds; None for as long as the configuration gives it."""
 
+    def is_kept(self, instance: Instance) -> bool:
+        """Whether the memory of a stopped one is kept, with which its next start goes on."""
+
+    def drop_kept(self, instance: Instance) -> None:
+        """Have the next start of a stopped one be without it. Raises OSError."""
+
     async def forget(self, instance: Instance) -> None:
         """Remove what the last run of a stopped one left in /run."""

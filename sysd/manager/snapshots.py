@@ -22,12 +22,13 @@ from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.quotas import Quotas
 from sysd.manager.register import Register
+from sysd.manager.states import States
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import exclusive_layers
 from sysd.model import names, snapshot
 from sysd.model.config import SCHEMA, get_bool
-from sysd.model.errors import ExistsError, NotFoundError, SyscontError
+from sysd.model.errors import ExistsError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import VOLATILE, Instance, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.restrictions import check_allowed
@@ -49,12 +50,14 @@ RESTORING = "restore-snapshot"
 @dataclass(frozen=True, slots=True)
 class NewSnapshot:
     """name: by snapshots.pattern when empty. reuse: take the place of one of that name. expires: microseconds since
-    the epoch, 0 for never, None for what snapshots.expiry says. scheduled: only if the schedule's keys want it now."""
+    the epoch, 0 for never, None for what snapshots.expiry says. scheduled: only if the schedule's keys want it now.
+    stateful: with the memory of a virtual machine."""
 
     name: str = ""
     reuse: bool = False
     expires: int | None = None
     scheduled: bool = False
+    stateful: bool = False
 
 
 class Snapshots:
@@ -68,6 +71,7 @@ class Snapshots:
         register: Register,
         lifecycle: Lifecycle,
         stillness: Stillness,
+        states: States,
         work: Layers,
         quotas: Quotas,
         kept: Kept,
@@ -81,6 +85,7 @@ class Snapshots:
         self._register = register
         self._lifecycle = lifecycle
         self._stillness = stillness
+        self._states = states
         self._layers = work
         self._quotas = quotas
         self._all: dict[str, dict[str, Snapshot]] = {}
@@ -130,6 +135,8 @@ class Snapshots:
         """The operation's result has the name (snapshot), unless a scheduled one was not to be taken."""
         instance = self._table.get(reference)
         check_allowed(self._catalog.project(instance.project), "snapshots", "a snapshot")
+        if wanted.stateful:
+            self._states.check_snapshot(instance)
         if wanted.name:
             names.check_snapshot_name(wanted.name)
             self._check_free(instance, wanted)
@@ -139,6 +146,8 @@ class Snapshots:
                 current = self._table.ready(instance.uuid)
                 if wanted.scheduled and not self._is_due(current):
                     return
+                if wanted.stateful:
+                    self._states.check_snapshot(current)
                 made = self._plan(current, wanted)
                 await self._take(handle, current, made)
             handle.set_result("snapshot", made.name)
@@ -160,17 +169,24 @@ class Snapshots:
         expires = wanted.expires
         if expires is None:
             expires = snapshot.microseconds(snapshot.expiry(SCHEMA.text(config, "snapshots.expiry"), now))
-        return snapshot.take(instance, new_uuid(), name, expires)
+        return snapshot.take(instance, new_uuid(), name, expires, stateful=wanted.stateful)
 
     def _check_free(self, instance: Instance, wanted: NewSnapshot) -> None:
         if not wanted.reuse and wanted.name in self._all.get(instance.uuid, {}):
             raise ExistsError(f"{instance.reference} has a snapshot {wanted.name} already", "--reuse replaces it")
 
     async def _take(self, handle: Handle, instance: Instance, made: Snapshot) -> None:
-        handle.progress("copy")
         async with self._layers.draft(layers.snapshots_folder(instance) / made.uuid) as folder:
             async with self._stillness.still(instance):
+                saved = made.stateful and not self._states.is_kept(instance)
+                if saved:
+                    await self._states.save(handle, instance, folder)
+                handle.progress("copy")
                 await self._layers.clone(layers.upper(instance), folder / layers.UPPER)
+            if saved:
+                self._states.move(folder, folder / layers.UPPER)
+            elif not made.stateful:
+                self._states.leave_out(instance, folder / layers.UPPER)
             await self._layers.settle(folder / layers.UPPER)
             replaced = self._all.get(instance.uuid, {}).get(made.name)
             self.put(made, instead_of=replaced)
@@ -185,15 +201,17 @@ class Snapshots:
 
     # restoring
 
-    def restore(self, reference: str, name: str, owner: int) -> Operation:
-        """Make the instance what it was. One that runs is stopped, and started again afterwards."""
+    def restore(self, reference: str, name: str, owner: int, *, stateful: bool = False) -> Operation:
+        """Make the instance what it was. One that runs is stopped, and started again afterwards. stateful: it goes on
+        with the memory that it had."""
         instance = self._table.get(reference)
-        self.get(instance, name)
+        _check_memory(instance, self.get(instance, name), stateful=stateful)
 
         async def work(handle: Handle) -> None:
             async with self._table.lock(instance.uuid):
                 current = self._table.ready(instance.uuid)
                 found = self.get(current, name)
+                _check_memory(current, found, stateful=stateful)
                 self._register.check(found.applied(current))
                 running = await self._lifecycle.refresh(current) not in STOPPED
                 if running:
@@ -202,9 +220,9 @@ class Snapshots:
                 await self._lifecycle.forget(current)
                 try:
                     async with exclusive_layers(current), self._quotas.lifted(current):
-                        await self._restore(handle, current, found)
+                        await self._restore(handle, current, found, stateful=stateful)
                 finally:
-                    await see_through(self._go_on(current.uuid, start=running))
+                    await see_through(self._go_on(current.uuid, start=running or stateful))
 
         return self._operations.begin(RESTORING, f"{reference}/{name}", work, owner)
 
@@ -217,10 +235,12 @@ class Snapshots:
         else:
             await self._lifecycle.load([instance])
 
-    async def _restore(self, handle: Handle, instance: Instance, found: Snapshot) -> None:
+    async def _restore(self, handle: Handle, instance: Instance, found: Snapshot, *, stateful: bool) -> None:
         handle.progress("copy")
         async with self._layers.draft(container.state_dir(instance) / layers.RESTORING) as place:
             await self._layers.clone(self.layer(instance, found), place / layers.UPPER, self._quotas.number(instance))
+            if not stateful:
+                self._states.leave_out(instance, place / layers.UPPER)
             await self._layers.settle(place / layers.UPPER)
             restored = found.applied(instance)
             restored = replace(restored, config=restored.config | {RESTORE: found.name})
@@ -285,7 +305,8 @@ class Snapshots:
 
     def _changed(self, uuid: str) -> None:
         if instance := self._table.find_uuid(uuid):
-            self._events.publish(Event(Kind.INSTANCE_CHANGED, instance.name, instance.project, ("Snapshots",)))
+            changed = ("Snapshots", "StatefulSnapshots")
+            self._events.publish(Event(Kind.INSTANCE_CHANGED, instance.name, instance.project, changed))
 
     def _instance_removed(self, event: Event) -> None:
         if event.kind is Kind.INSTANCE_REMOVED:
@@ -307,6 +328,12 @@ class Snapshots:
                 await self._layers.sweep(self._table.by_uuid(instance.uuid), known)
             except (SyscontError, OSError) as error:
                 log.error("what is left of an operation on %s can't be put right: %s", instance.name, error)
+
+
+def _check_memory(instance: Instance, found: Snapshot, *, stateful: bool) -> None:
+    if stateful and not found.stateful:
+        why = f"snapshot {found.name} of {instance.reference} has no memory"
+        raise InvalidError(why, "restore it without --stateful")
 
 
 _RESTORED = ("Config", "Devices", "ExpandedConfig", "ExpandedDevices", "Profiles", "Description", "Ephemeral")

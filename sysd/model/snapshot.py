@@ -41,7 +41,7 @@ _LAST_YEAR = 9000
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """instance is the UUID of whose it is; image to ephemeral are that instance's at the time. expires: microseconds
-    since the epoch, 0 for never."""
+    since the epoch, 0 for never. stateful: it has the memory of a virtual machine, too."""
 
     uuid: str
     instance: str
@@ -54,6 +54,7 @@ class Snapshot:
     ephemeral: bool = False
     created: int = field(default_factory=lambda: time.time_ns() // 1000)
     expires: int = 0
+    stateful: bool = False
 
     def applied(self, instance: Instance) -> Instance:
         """The instance as it was then; its identity stays, and what is remembered of it for as long as it is there."""
@@ -69,7 +70,7 @@ class Snapshot:
         )
 
 
-def take(instance: Instance, uuid: str, name: str, expires: int = 0) -> Snapshot:
+def take(instance: Instance, uuid: str, name: str, expires: int = 0, *, stateful: bool = False) -> Snapshot:
     """The record of a snapshot that is about to be made."""
     return Snapshot(
         uuid,
@@ -82,6 +83,7 @@ def take(instance: Instance, uuid: str, name: str, expires: int = 0) -> Snapshot
         description=instance.description,
         ephemeral=instance.ephemeral,
         expires=expires,
+        stateful=stateful,
     )
 
 

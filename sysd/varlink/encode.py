@@ -57,6 +57,7 @@ def snapshot(value: Snapshot, caller: Caller) -> dict[str, Any]:
         "profiles": value.profiles,
         "description": value.description,
         "ephemeral": value.ephemeral,
+        "stateful": value.stateful,
     }
 
 

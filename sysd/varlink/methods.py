@@ -152,6 +152,8 @@ class Methods:
             wait=call.flag("wait"),
             force=call.flag("force"),
             timeout=None if timeout < 0 else timeout,
+            stateful=verb == "stop" and call.flag("stateful"),
+            stateless=verb in ("start", "restart") and call.flag("stateless"),
         )
         await self._follow(call, operation)
 

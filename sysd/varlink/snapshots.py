@@ -46,12 +46,18 @@ class SnapshotMethods:
     async def create(self, call: Call) -> None:
         expires = call.number("expires", -1)
         wanted = NewSnapshot(
-            call.text("snapshot", ""), call.flag("reuse"), None if expires < 0 else expires, call.flag("scheduled")
+            call.text("snapshot", ""),
+            call.flag("reuse"),
+            None if expires < 0 else expires,
+            call.flag("scheduled"),
+            call.flag("stateful"),
         )
         await follow(self._manager, call, self._manager.snapshots.create(call.text("name"), wanted, call.caller.uid))
 
     async def restore(self, call: Call) -> None:
-        operation = self._manager.snapshots.restore(call.text("name"), call.text("snapshot"), call.caller.uid)
+        operation = self._manager.snapshots.restore(
+            call.text("name"), call.text("snapshot"), call.caller.uid, stateful=call.flag("stateful")
+        )
         await follow(self._manager, call, operation)
 
     async def rename(self, call: Call) -> None:

@@ -136,6 +136,7 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(
         (
             "CreateInstance StartInstance StopInstance RestartInstance PauseInstance ResumeInstance DeleteInstance "
+            "CreateSnapshot RestoreSnapshot "
             "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
             "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
             "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig "
@@ -164,6 +165,12 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("start a", [("StartInstance", {"name": "a"})]),
     ("start a b a -w", [("StartInstance", {"name": name, "wait": True}) for name in "ab"]),
     ("stop a -f --timeout 3", [("StopInstance", {"name": "a", "timeout": 3, "force": True})]),
+    ("stop --stateful a", [("StopInstance", {"name": "a", "stateful": True})]),
+    ("start --stateless a", [("StartInstance", {"name": "a", "stateless": True})]),
+    ("restart --stateless a", [("RestartInstance", {"name": "a", "stateless": True})]),
+    ("snapshot restore a s", [("RestoreSnapshot", {"name": "a", "snapshot": "s"})]),
+    ("snapshot restore --stateful a s", [("RestoreSnapshot", {"name": "a", "snapshot": "s", "stateful": True})]),
+    ("snapshot create --stateful a s", [("CreateSnapshot", {"name": "a", "snapshot": "s", "stateful": True})]),
     ("stop --all", [("ListInstances", {}), *[("StopInstance", {"name": name}) for name in ("web1", "db1")]]),
     ("start --all", [("ListInstances", {}), ("StartInstance", {"name": "web2"})]),
     ("start --all --project lab", [("ListInstances", {}), ("StartInstance", {"name": "lab:web1"})]),

@@ -167,6 +167,17 @@ def test_a_field_of_another_type_makes_a_row_unreadable(path: Path, wrong: dict[
     assert list(store.instances()) == []
 
 
+def test_snapshots_from_before_there_was_memory_in_them(path: Path) -> None:
+    store = Store(path)
+    store.put_instance(WEB1)
+    store.put_snapshot(snapshot.take(WEB1, "s1", "with", stateful=True))
+    assert [each.stateful for each in store.snapshots()] == [True]
+    (body,) = store._db.execute("SELECT body FROM snapshots").fetchone()
+    older = {key: value for key, value in json.loads(body).items() if key != "stateful"}
+    store._db.execute("UPDATE snapshots SET body=?", (json.dumps(older),))
+    assert [each.stateful for each in store.snapshots()] == [False]
+
+
 def test_the_image_of_what_can_not_be_read_is_in_use(path: Path) -> None:
     store = Store(path)
     whole, lost = replace(WEB1, uuid="u1", name="whole", image="a"), replace(WEB1, uuid="u2", name="lost", image="b")

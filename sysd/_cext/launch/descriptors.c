@@ -142,14 +142,18 @@ static int open_one(json wanted, struct sockets *sockets)
     give_up("'%s' is no kind of descriptor", kind);
 }
 
+void hold_descriptor(int64_t at, int fd)
+{
+    if (at < FIRST || at > LAST || held[at])
+        give_up("descriptor %lld: not from %d to %d, or taken", (long long)at, FIRST, LAST);
+    held[at] = aside(fd);
+}
+
 void open_descriptors(json wanted, struct sockets *sockets)
 {
     for (size_t i = 0; i < json_object_array_length(wanted); i++) {
         json one = json_object_array_get_idx(wanted, i);
-        int64_t at = number(one, "fd");
-        if (at < FIRST || at > LAST || held[at])
-            give_up("descriptor %lld: not from %d to %d, or taken", (long long)at, FIRST, LAST);
-        held[at] = aside(open_one(one, sockets));
+        hold_descriptor(number(one, "fd"), open_one(one, sockets));
     }
 }
 

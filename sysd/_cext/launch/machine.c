@@ -63,11 +63,12 @@ int main(int argc, char **argv)
 
     hold_layers(text(spec, "state_dir"));
     open_descriptors(member(spec, "descriptors", json_type_array), &sockets);
+    bool kept = take_kept(spec);
     int netlink = open_netlink();
     replay_all(netlink, member(spec, "host_links", json_type_array));
     close(netlink);
     must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "pipe");
-    struct qemu qemu = { .pid = getpid() };
+    struct qemu qemu = { .pid = getpid(), .kept = kept };
     qemu.pidfd = aside(must(syscall(SYS_pidfd_open, qemu.pid, 0), "pidfd"));
     qemu.launcher = aside(ends[0]);
     pipe_to_starter = aside(ends[1]);

@@ -13,6 +13,8 @@ int aside(int fd);
 void open_descriptors(json wanted, struct sockets *sockets);
 /* For the process that executes QEMU: each to its number, and nothing else but stdio survives the exec. */
 void place_descriptors(void);
+/* A further one, at its number. */
+void hold_descriptor(int64_t at, int fd);
 /* For the one that does not. */
 void close_descriptors(void);
 
@@ -37,13 +39,20 @@ json qmp_call(const char *name, json arguments);
 /* A part of what QEMU has said. */
 json qmp_part(json answer, const char *name, json_type type);
 
+/* --- kept.c: the memory of a machine that was stopped with it --- */
+
+/* Make of a start that the machine goes on, if its memory was kept; whether that is so. */
+bool take_kept(json spec);
+/* Its processors are about to run. */
+void drop_kept(json spec);
+
 /* --- stopper.c: the machine's unit is to stop --- */
 
 _Noreturn void stop_machine(const char *spec);
 
 /* --- starter.c: what is left to do when QEMU has been executed --- */
 
-struct qemu { pid_t pid; int pidfd, launcher; };
+struct qemu { pid_t pid; int pidfd, launcher; bool kept; /* its memory was */ };
 _Noreturn void start_machine(json spec, struct qemu qemu, const struct sockets *sockets);
 
 #endif

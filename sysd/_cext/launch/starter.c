@@ -25,7 +25,9 @@ static struct qemu qemu;
 
 static void end_machine(const char *message)
 {
-    tell_failure(message);
+    char said[1200];
+    snprintf(said, sizeof said, "%s (its memory was kept: 'syscont start --stateless' starts without it)", message);
+    tell_failure(qemu.kept ? said : message);
     syscall(SYS_pidfd_send_signal, qemu.pidfd, SIGKILL, NULL, 0);
 }
 
@@ -119,6 +121,7 @@ static void place_processors(json spec)
 _Noreturn void start_machine(json spec, struct qemu executed, const struct sockets *sockets)
 {
     qemu = executed;
+    bool goes_on = executed.kept;
     on_problem(end_machine);
     close_descriptors();
     qmp_watch(qemu.pidfd, START_LIMIT);
@@ -130,8 +133,12 @@ _Noreturn void start_machine(json spec, struct qemu executed, const struct socke
     if (*text(spec, "incoming"))
         await_incoming(text(spec, "incoming"));
     place_processors(spec);
+    if (qemu.kept)
+        drop_kept(spec);
+    qemu.kept = false;
     json_object_put(qmp_call("cont", NULL));
     tell_running(qemu.pid, sockets);
-    must(notify(truth(spec, "waits_for_guest") ? "STATUS=" : "STATUS=\nREADY=1"), "the service manager");
+    bool boots = truth(spec, "waits_for_guest") && !goes_on;
+    must(notify(boots ? "STATUS=" : "STATUS=\nREADY=1"), "the service manager");
     _exit(0);
 }

@@ -33,6 +33,7 @@ _Noreturn void stop_machine(const char *path)
     qmp_open(text(spec, "qmp"));
     do {
         qmp_watch(pidfd, ANSWER);
+        drop_kept(spec);
         json_object_put(qmp_call("cont", NULL)); /* one that is paused sees no button */
         json_object_put(qmp_call("system_powerdown", NULL));
     } while (!qmp_ended(AGAIN));

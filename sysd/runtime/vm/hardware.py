@@ -24,6 +24,7 @@ _PLACES = {name: f"0x{number:x}" for number, name in enumerate(_FIXED, 4)}
 _USB_PORTS = 8
 """Of each of the two speeds, as LXD has them."""
 MIB = 1 << 20
+MODEL = "q35"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Kernel:
 @dataclass(frozen=True, slots=True)
 class Machine:
     """memory is in bytes. cpus are there at the start, most_cpus at most. boot: how it starts. credentials: texts of
-    SMBIOS type 11. cid: of vsock, 0 for none. accelerated: by KVM. extra: further options, by the administrator."""
+    SMBIOS type 11. cid: of vsock, 0 for none. accelerated: by KVM. extra: further options, by the administrator. model:
+    QEMU's name of the machine; plugged: processors beyond cpus that one whose memory was kept had got."""
 
     uuid: str
     name: str
@@ -61,8 +63,9 @@ class Machine:
     credentials: Sequence[bytes] = ()
     cid: int = 0
     vhost_net: bool = False
-    incoming: bool = False
     extra: Sequence[str] = ()
+    model: str = MODEL
+    plugged: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +120,12 @@ def _basics(board: Board, machine: Machine) -> None:
     board.add("uuid", machine.uuid)
     flash = ",pflash0=firmware,pflash1=variables" if isinstance(machine.boot, Firmware) else ""
     smm = "on" if secure else "off"
-    board.add("machine", f"q35,usb=off,sata=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
+    board.add("machine", f"{machine.model},usb=off,sata=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
     board.add("accel", "kvm" if machine.accelerated else "tcg,thread=multi,tb-size=512")
     board.add("cpu", "host" if machine.accelerated else "max")
     board.add("smp", f"{machine.cpus},maxcpus={machine.most_cpus}")
+    for processor in machine.plugged:
+        board.add("device", dict(processor))
     growth = machine.most_memory - machine.memory
     most = f",maxmem={machine.most_memory // MIB}M" if growth else ""
     board.add("m", f"{machine.memory // MIB}M{most}")
@@ -133,8 +138,6 @@ def _basics(board: Board, machine: Machine) -> None:
     board.add("rtc", "base=utc,driftfix=slew")
     board.add("global", "ICH9-LPC.disable_s3=1")
     board.add("global", "ICH9-LPC.disable_s4=1")
-    if machine.incoming:
-        board.add("incoming", "defer")
 
 
 def _memory(name: str, size: int, *, hugepages: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from systemd import daemon
@@ -27,6 +27,7 @@ from sysd.runtime.vm.sessions import Entrance
 
 log = logging.getLogger(__name__)
 
+AT_START = ("memory", "most_memory", "cpus", "most_cpus", "emulated", "boot", "secure_boot", "cid")
 AGAIN = 0.5
 """Seconds until a monitor that could not be reached, or does not answer, is tried again."""
 PULSE = 1.0
@@ -84,6 +85,12 @@ class MachineGuest(Guest):
     def has_agent(self) -> bool:
         """Whether one in the guest has opened its channel."""
         return self._agent_there.is_set()
+
+    def keep(self, made: spec.MachineSpec) -> None:
+        """What its devices are made of by now, and how it starts next, should that be by systemd alone. What it was
+        started with counts until then."""
+        self.spec = {**self.spec, "parts": made.parts}
+        replace(made, **{name: self.spec[name] for name in AT_START}).write()
 
     def keep_parts(self, parts: dict[str, dict[str, Any]]) -> None:
         """What its devices are made of by now."""

@@ -37,13 +37,25 @@ class Descriptor:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """What makes of a start that the machine goes on: the number that QEMU has the file under in which its memory is,
+    further arguments, and as in MachineSpec."""
+
+    fd: int
+    arguments: list[str]
+    prepare: list[dict[str, Any]]
+    incoming: str
+
+
+@dataclass(frozen=True, slots=True)
 class MachineSpec:
     """owner: user and group that QEMU runs as. pins: by number of a processor of the guest's the host's that may run
-    it, none for all. arguments: QEMU's. qmp: the socket on which the launcher, and what stops the machine, speak to it;
-    the daemon has another. incoming: where the memory of a machine that goes on comes from, as QEMU says it; prepare
-    are commands before that. nodes: devices that QEMU opens by name. host_links: as in LaunchSpec. parts: what the
-    machine's devices are made of, for later changes. emulated: why KVM does not run it, empty where it does. boot:
-    direct or uefi, which starts what is signed only if secure_boot."""
+    it, none for all. arguments: QEMU's. qmp: the socket on which the launcher, and what stops the machine, speak to
+    it; the daemon has another. incoming: where the memory of a machine that goes on comes from, as QEMU says it;
+    prepare are commands before that. resume: what is done in place of these when the machine's memory was kept. nodes:
+    devices that QEMU opens by name. host_links: as in LaunchSpec. memory and most_memory, cpus and most_cpus: as in
+    hardware.Machine. parts: what the machine's devices are made of, for later changes. emulated: why KVM does not run
+    it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot."""
 
     uuid: str
     name: str
@@ -61,6 +73,11 @@ class MachineSpec:
     prepare: list[dict[str, Any]] = field(default_factory=list)
     incoming: str = ""
     cid: int = 0
+    memory: int = 0
+    most_memory: int = 0
+    cpus: int = 1
+    most_cpus: int = 1
+    resume: Resume | None = None
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     emulated: str = ""
     boot: str = ""

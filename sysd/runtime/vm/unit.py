@@ -19,8 +19,8 @@ from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.vm import firmware, helpers, kvm, mounts, notify, parts, seed
-from sysd.runtime.vm.hardware import Firmware, Kernel, Machine, Part, build
+from sysd.runtime.vm import firmware, helpers, kvm, mounts, notify, parts, seed, state
+from sysd.runtime.vm.hardware import MODEL, Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
 
@@ -36,49 +36,73 @@ _ABSENT = frozenset({"limits.memory"})
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a machine is made of: an expanded instance, its image, and how it goes on. key: that lets us in by ssh.
-    incoming: the file that has its memory."""
+    kept: memory from which it is to go on."""
 
     instance: Instance
     image: Image
     links: container.Links
     had: Mapping[str, Part]
     key: str = ""
-    incoming: str = ""
+    kept: state.Kept | None = None
+
+
+def folder_of(instance: Instance) -> Path:
+    """Of what the guest has written."""
+    return container.state_dir(instance) / "upper"
 
 
 def disk_path(instance: Instance) -> Path:
-    """Of what the guest has written."""
-    return container.state_dir(instance) / "upper" / DISK
+    return folder_of(instance) / DISK
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """As in hardware.Machine."""
+
+    memory: int
+    most_memory: int
+    cpus: int
+    most_cpus: int
+
+
+def _size(instance: Instance) -> _Size:
+    cpus, pins = processors_of(instance.config)
+    memory = memory_of(instance.config, host_memory())
+    most_memory = max(memory, host_memory() - host_memory() % MOST_MEMORY_STEP)
+    return _Size(memory, most_memory, cpus, cpus if pins else max(cpus, os.cpu_count() or 1))
 
 
 def make_spec(wanted: Wanted) -> MachineSpec:
     instance, image = wanted.instance, wanted.image
-    folder = disk_path(instance).parent
+    folder = folder_of(instance)
     root = parts.Root(str(container.IMAGE_DIR / image.fingerprint / "disk.img"), str(folder / DISK))
     given = parts.Given(instance.uuid, root, links_of(instance, wanted.links), seed.of_instance(instance))
     found = parts.build(instance.devices, given, wanted.had)
-    cpus, pins = processors_of(instance.config)
-    cid = cid_of(instance)
+    _, pins = processors_of(instance.config)
+    cid, kept = cid_of(instance), wanted.kept
     emulated = kvm.refusal()
+    if kept:
+        kept.check(instance, found, accelerated=not emulated, vsock=bool(cid))
+        cid = cid if kept.vsock else 0
     boot = _boot(instance, image, folder)
-    memory = memory_of(instance.config, host_memory())
-    most_memory = max(memory, host_memory() - host_memory() % MOST_MEMORY_STEP)
+    size = _Size(kept.memory, kept.most_memory, kept.cpus, kept.most_cpus) if kept else _size(instance)
     board = build(
         Machine(
             uuid=instance.uuid,
             name=instance.machine,
-            memory=memory,
-            most_memory=most_memory,
+            memory=size.memory,
+            most_memory=size.most_memory,
             hugepages=get_bool(instance.config, "limits.memory.hugepages"),
-            cpus=cpus,
-            most_cpus=cpus if pins else max(cpus, os.cpu_count() or 1),
+            cpus=size.cpus,
+            most_cpus=size.most_cpus,
             boot=boot,
             accelerated=not emulated,
             credentials=credentials(instance, cid, wanted, found),
             cid=cid,
             vhost_net=os.path.exists(VHOST_NET),
-            incoming=bool(wanted.incoming),
             extra=keys.options(SCHEMA.text(instance.config, "raw.qemu")),
+            model=kept.model if kept else MODEL,
+            plugged=kept.plugged if kept else (),
         ),
         found,
     )
@@ -97,6 +121,11 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         nodes=[] if emulated else [kvm.DEVICE],
         host_links=wanted.links.host,
         cid=cid,
+        memory=size.memory,
+        most_memory=size.most_memory,
+        cpus=size.cpus,
+        most_cpus=size.most_cpus,
+        resume=kept.resume() if kept else None,
         parts={name: asdict(part) for name, part in found.items()},
         emulated=emulated,
         boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
