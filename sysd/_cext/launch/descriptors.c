@@ -142,18 +142,24 @@ static int open_one(json wanted, struct sockets *sockets)
     give_up("'%s' is no kind of descriptor", kind);
 }
 
-void hold_descriptor(int64_t at, int fd)
+static int64_t check_free(int64_t at)
 {
     if (at < FIRST || at > LAST || held[at])
         give_up("descriptor %lld: not from %d to %d, or taken", (long long)at, FIRST, LAST);
-    held[at] = aside(fd);
+    return at;
+}
+
+void hold_descriptor(int64_t at, int fd)
+{
+    held[check_free(at)] = aside(fd);
 }
 
 void open_descriptors(json wanted, struct sockets *sockets)
 {
     for (size_t i = 0; i < json_object_array_length(wanted); i++) {
         json one = json_object_array_get_idx(wanted, i);
-        hold_descriptor(number(one, "fd"), open_one(one, sockets));
+        int64_t at = check_free(number(one, "fd"));
+        hold_descriptor(at, open_one(one, sockets));
     }
 }
 

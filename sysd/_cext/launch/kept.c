@@ -18,7 +18,7 @@ static int open_folder(json spec)
 
 bool take_kept(json spec)
 {
-    json resume = NULL, arguments = member(spec, "arguments", json_type_array);
+    json resume = NULL;
     int folder = open_folder(spec);
     int fd = folder < 0 ? -1 : openat(folder, STATE, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
@@ -28,6 +28,7 @@ bool take_kept(json spec)
     if (!json_object_object_get_ex(spec, "resume", &resume) || !json_object_is_type(resume, json_type_object))
         give_up("its memory was kept, and it was not prepared to go on from there: 'syscont start' does both");
     hold_descriptor(number(resume, "fd"), fd);
+    json arguments = member(spec, "arguments", json_type_array);
     json more = member(resume, "arguments", json_type_array);
     for (size_t i = 0; i < json_object_array_length(more); i++)
         json_object_array_add(arguments, json_object_get(json_object_array_get_idx(more, i)));
