@@ -23,12 +23,17 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native: sysd/_cext/_native.abi3.so build/attach build/forward build/launch build/launch-vm build/plug
+native: sysd/_cext/_native.abi3.so build/attach build/forward build/launch build/launch-vm build/plug build/session
 
 build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
+
+build/session: sysd/_cext/session.c
+	@tools/need-packages gcc libc6-dev
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
 build/forward: $(wildcard sysd/_cext/forward/*.[ch])
 	@tools/need-packages gcc libc6-dev
@@ -54,7 +59,7 @@ sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/l
 # Bindings and tools come from Debian, as they do on a user's host; only checkers come from elsewhere.
 BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-pyroute2 python3-seccomp python3-systemd python3-yaml
 TOOLS = busybox-static bzip2 dnsmasq-base dosfstools e2fsprogs fdisk fish groff-base lz4 mmdebstrap mtools nftables \
-    qemu-utils squashfs-tools squashfs-tools-ng tar xz-utils zsh zstd
+    openssh-client qemu-guest-agent qemu-system-x86 qemu-utils squashfs-tools squashfs-tools-ng tar xz-utils zsh zstd
 VENV = .venv
 PYTEST = $(VENV)/bin/python -m pytest
 # Made last: an interrupted set-up starts anew.
@@ -162,7 +167,7 @@ install: native
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
 	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/*.service
-	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/launch build/launch-vm build/plug
+	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/launch build/launch-vm build/plug build/session
 
 .PHONY: clean
 clean:

@@ -13,6 +13,7 @@ import pytest
 
 import sysd
 from sysd.runtime import execute
+from sysd.runtime.vm import keys, ports, ssh
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,12 +50,15 @@ def test_install(tmp_path: Path) -> None:
         "usr/libexec/syscont/launch",
         "usr/libexec/syscont/launch-vm",
         "usr/libexec/syscont/plug",
+        "usr/libexec/syscont/session",
         "usr/libexec/syscont/syscontd",
         "usr/lib/python3/dist-packages/sysd/__init__.py",
         "usr/lib/python3/dist-packages/sysd/py.typed",
         "usr/lib/systemd/system/syscont.slice",
         "usr/lib/systemd/system/syscont-exec.service",
         "usr/lib/systemd/system/syscont-exec.socket",
+        "usr/lib/systemd/system/syscont-ssh.socket",
+        "usr/lib/systemd/system/syscont-ssh@.service",
         "usr/lib/systemd/system/syscontd-handover.socket",
         "usr/lib/systemd/system/syscontd.service",
         "usr/lib/systemd/system/syscontd.socket",
@@ -117,6 +121,18 @@ def test_commands_are_started_outside_of_the_daemons_sandbox() -> None:
     assert (socket["ListenSequentialPacket"], socket["SocketMode"]) == (execute.SERVICE, "0600")
     assert "syscont-exec.socket" in settings("syscontd.service")["Wants"].split()
     assert settings("syscont-exec.service")["KillMode"] == "process"
+
+
+def test_ssh_is_started_in_a_sandbox() -> None:
+    socket = settings("syscont-ssh.socket")
+    assert (socket["ListenSequentialPacket"], socket["SocketMode"]) == (ssh.SERVICE, "0600")
+    assert "syscont-ssh.socket" in settings("syscontd.service")["Wants"].split()
+    service = settings("syscont-ssh@.service")
+    assert (service["ExecStart"], service["User"]) == (ssh.PROGRAM, keys.GROUP)
+    assert service["CapabilityBoundingSet"] == ""
+    assert f"u {keys.GROUP} -" in (ROOT / "data/sysusers.d/syscont.conf").read_text()
+    for folder in (keys.FOLDER, ports.FOLDER):
+        assert f"-{folder}" in service["BindReadOnlyPaths"].split()
 
 
 def test_varlink_group_is_made() -> None:

@@ -65,7 +65,7 @@ print(json.dumps({
     "run": {part: names(f"/run/syscont/{part}") for part in
             ("", "instances", "launch", "launch/root", "launch/image", "launch/state")},
     "units": sorted(" ".join(line.split()[:3]) for line in units.splitlines()
-                    if not line.startswith(("syscontd.", "syscontd-", "syscont-exec."))),
+                    if not line.startswith(("syscontd.", "syscontd-", "syscont-exec.", "syscont-ssh."))),
     "cgroups": [name for name in names(slice) if os.path.isdir(f"{slice}/{name}")],
     "mounts": sorted(line for line in open("/proc/mounts") if "syscont" in line and " /proc" not in line),
     # The kernel takes away the links of dead network namespaces one after the other, all hosts' in one queue.

@@ -21,7 +21,7 @@ READS = {
         "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject", "GetNetwork",
         "ListNetworkZones", "GetNetworkZone", "ListNetworkACLs", "GetNetworkACL",
     },
-    "org.syscont.Instance": {"ListSnapshots", "GetDiskUsage"},
+    "org.syscont.Instance": {"ListSnapshots", "GetDiskUsage", "GetState"},
     "org.syscont.Network": {"GetUsers", "GetLeases", "GetState"},
     "org.syscont.NetworkZone": {"ListRecords"},
     "org.syscont.Project": {"GetUsage"},

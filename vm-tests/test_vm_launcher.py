@@ -61,8 +61,9 @@ def spec(**changes: Any) -> dict[str, Any]:
     return plain | changes
 
 
-def launch(host: Host, spec: dict[str, Any], *ask: str, lock: bool = False) -> dict[str, Any]:
-    given = {"spec": spec, "lock": lock, "ask": [{"execute": command} for command in ask]}
+def launch(host: Host, spec: dict[str, Any], *ask: str, **more: Any) -> dict[str, Any]:
+    """more: see on_host/launch_vm.py."""
+    given = {"spec": spec, "ask": ask, "lock": False, "also": ["true"], "hear": "", "save": ""} | more
     done = host.run(["unshare", "--mount", *program("launch_vm")], input=json.dumps(given))
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -92,7 +93,7 @@ def refused(host: Host, spec: dict[str, Any], *, lock: bool = False) -> str:
 @pytest.fixture(scope="module")
 def held(machines: Host) -> dict[str, Any]:
     machines.run(["modprobe", "--quiet", "tun"], check=False)
-    return launch(machines, spec(pins=[[1], []], nodes=["/dev/kvm"]), "query-status", "query-cpus-fast")
+    return launch(machines, spec(pins=[[1], []], nodes=["/dev/kvm"]), "query-status", "query-cpus-fast", hear="SeaBIOS")
 
 
 def test_it_runs_and_all_are_told(held: dict[str, Any]) -> None:
@@ -119,7 +120,7 @@ def test_it_is_nowhere(held: dict[str, Any]) -> None:
     tree = held["tree"]
     assert set(tree) - {"lib64"} == {
         "usr", "bin", "lib", "sbin", "etc", "etc/ld.so.cache", "proc", "tmp", "dev", "dev/null", "dev/zero", "dev/full",
-        "dev/random", "dev/urandom", "dev/kvm",
+        "dev/random", "dev/urandom", "dev/fd", "dev/kvm",
     }  # fmt: skip
     assert tree["tmp"] == "drwxrwxrwt 0"
     assert tree["dev/kvm"] == f"crw------- {OWNER}"
@@ -169,6 +170,34 @@ def test_commands_come_before_the_machine_runs(machines: Host) -> None:
     assert found["answers"][0]["max-bandwidth"] == 12345
 
 
+def incoming(path: str) -> dict[str, Any]:
+    """What was saved there."""
+    descriptors = [*spec()["descriptors"], {"fd": 14, "kind": "file", "path": path, "write": False}]
+    return spec(incoming="fd:14", arguments=[*QEMU, "-incoming", "defer"], descriptors=descriptors)
+
+
+def test_a_machine_goes_on_where_it_was_saved(machines: Host) -> None:
+    first = launch(machines, spec(), hear="SeaBIOS", save="/var/tmp/saved")
+    assert "SeaBIOS" in first["said"][0]
+    again = launch(machines, incoming("/var/tmp/saved"), "query-status")
+    assert again["answers"][0]["status"] == "running"
+    assert "SeaBIOS" not in again["said"][0]
+    machines.run(["truncate", "--size=100000", "/var/tmp/saved"])
+    assert refused(machines, incoming("/var/tmp/saved")).startswith("QEMU ended before the machine ran")
+    machines.run(["rm", "/var/tmp/saved"])
+
+
+@pytest.mark.needs_smt
+def test_only_its_processors_have_a_cookie_and_all_the_same(machines: Host) -> None:
+    found = launch(machines, spec(core_scheduling=True), "query-cpus-fast", also=program("core_cookies"))
+    processors = {str(cpu["thread-id"]) for cpu in found["answers"][0]}
+    cookies = json.loads(found["also"])
+    assert len(processors) == 2
+    (cookie,) = {cookies[thread] for thread in processors}
+    assert cookie
+    assert {thread for thread, has in cookies.items() if has == cookie} == processors
+
+
 # what goes wrong
 
 NONE = "/run/syscont/none"
@@ -184,7 +213,7 @@ NONE = "/run/syscont/none"
         ({"nodes": ["/dev/none"]}, "/dev/none: No such file or directory"),
         ({"nodes": ["/etc/passwd"]}, "/etc/passwd: not in /dev"),
         ({"nodes": ["/dev/shm"]}, "/dev/shm: not a character device"),
-        ({"arguments": [*QEMU, "-nonsense"]}, "QEMU ended before the machine ran; the journal has what it said"),
+        ({"arguments": [*QEMU, "-nonsense"]}, "QEMU ended before the machine ran"),
         ({"prepare": [{"execute": "none"}]}, "QEMU: none: The command none has not been found"),
         ({"pins": [[], [4000]]}, "vCPU 1 can't be pinned to processors [4000]: not all of them are there"),
         ({"pins": [[0, 4000]]}, "vCPU 0 can't be pinned to processors [0,4000]: not all of them are there"),
@@ -241,6 +270,14 @@ def test_events_are_no_answers(machines: Host) -> None:
     assert "leader" in launch(machines, fake(*talk))["told"]
 
 
+def test_incoming_takes_its_time(machines: Host) -> None:
+    waiting, there = '{"return": {"status": "inmigrate"}}\n', '{"return": {"status": "paused"}}\n'
+    talk = (GREETING, RETURN, RETURN, *[waiting] * 5, there, PROCESSORS, RETURN)
+    assert "leader" in launch(machines, fake(*talk, incoming="fd:1"))["told"]
+    talk = (GREETING, RETURN, RETURN, waiting, RETURN)
+    assert refused(machines, fake(*talk, incoming="fd:1")) == "QEMU's answer has no status"
+
+
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
@@ -256,6 +293,7 @@ def test_events_are_no_answers(machines: Host) -> None:
         ([GREETING, '{"error": {}}\n'], "QEMU's answer has no desc"),
         ([GREETING, '{"error": []}\n'], "QEMU's answer has no desc"),
         ([GREETING, '{"error": {"desc": "not now"}}\n'], "QEMU: qmp_capabilities: not now"),
+        ([GREETING, '{"error": {"desc": "no\\nREADY=1\\u001b"}}\n'], "QEMU: qmp_capabilities: no READY=1 "),
         ([GREETING, RETURN, RETURN], "QEMU names no processors"),
         ([GREETING, RETURN, '{"return": [5]}\n'], "QEMU's answer has no thread-id"),
         ([GREETING, RETURN, '{"return": [{"thread-id": "1"}]}\n'], "QEMU's answer has no thread-id"),

@@ -114,7 +114,7 @@ static void name_log(char **words, int fd)
             *words = name;
 }
 
-static _Noreturn void become(const int *streams, char **words)
+static _Noreturn void become(const int *streams, char **words, int log)
 {
     static char *environment[] = { "PATH=/usr/bin:/bin", "LANG=C.UTF-8", NULL };
     int lifted[3];
@@ -131,6 +131,7 @@ static _Noreturn void become(const int *streams, char **words)
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     execve(words[1], words + 1, environment);
+    dprintf(log, "%s can't be run: %s\n", words[1], strerrordesc_np(errno));
     _exit(255);
 }
 
@@ -203,7 +204,7 @@ static int serve(void)
     name_log(words, said[1]);
     pid_t child = fork();
     if (child == 0)
-        become(passed + STREAMS, words);
+        become(passed + STREAMS, words, said[1]);
     /* The streams end when the command's do. */
     for (int i = 0; i < PASSED; i++)
         close(passed[i]);

@@ -12,7 +12,7 @@ from sysd.codec import decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     Parameters = dict[str, Any]
@@ -194,7 +194,18 @@ def ended(reply: Parameters) -> Parameters:
         return {}
     if operation.get("status") in ("failed", "cancelled"):
         raise CliError(str(operation.get("message") or f"the operation {operation['status']}"))
+    _warn(operation.get("result"))
     return operation
+
+
+def _warn(result: object) -> None:
+    """Say what the work, which was done, has to say of it, a line each."""
+    warning = result.get("warning") if isinstance(result, dict) else None
+    if warning:
+        from sysd.cli.output import say
+
+        for line in str(warning).split("\n"):
+            say(f"warning: {line}")
 
 
 def run_each(method: str, calls: Iterable[Parameters]) -> list[CliError]:
@@ -204,17 +215,23 @@ def run_each(method: str, calls: Iterable[Parameters]) -> list[CliError]:
         run_operation(method, calls[0])
         return []
     errors: list[CliError] = []
+    for reply in ask_each(method, calls):
+        try:
+            ended(reply())
+        except CliError as error:
+            errors.append(error)
+    return errors
+
+
+def ask_each(method: str, calls: Sequence[Parameters]) -> Iterator[Callable[[], Parameters]]:
+    """Calls side by side; what returns the reply to each of them, or raises its error."""
     for start in range(0, len(calls), AT_ONCE):
         clients = [Client() for _ in calls[start : start + AT_ONCE]]
         for client, parameters in zip(clients, calls[start:], strict=False):
             client.send(method, parameters)
         for client in clients:
-            try:
-                ended(client.receive()[0])
-            except CliError as error:
-                errors.append(error)
+            yield lambda client=client: client.receive()[0]  # type: ignore[misc]
             client.close()
-    return errors
 
 
 def report(errors: list[CliError]) -> int:

@@ -36,8 +36,11 @@ def run(parsed: Parsed) -> int:
 
 
 def _instance(name: str) -> Parameters:
-    answer = client.call("GetInstance", {"name": name})
-    return {**(answer.get("instance") or {}), "disk": answer.get("disk")}
+    connection = client.Client()
+    answer = connection.call("GetInstance", {"name": name})
+    usage = connection.call("GetInstanceState", {"name": name}).get("state")
+    connection.close()
+    return {**(answer.get("instance") or {}), "disk": answer.get("disk"), "usage": usage}
 
 
 def render(rows: Rows) -> str:
@@ -52,6 +55,8 @@ def render(rows: Rows) -> str:
 
 
 def instance_rows(item: Parameters) -> Rows:
+    from sysd.cli import usage
+
     rows = [
         ("Name", _text(item, "name")),
         ("Description", _text(item, "description")),
@@ -61,27 +66,20 @@ def instance_rows(item: Parameters) -> Rows:
         ("State", _text(item, "state")),
         ("Unit", _text(item, "unit")),
         ("Leader", _text(item, "leader") if item.get("leader") else ""),
-        ("Core scheduling", _cookie(item)),
+        *usage.machine_rows(item),
+        ("Core scheduling", usage.cookies(item)),
         ("AppArmor", _text(item, "appArmor")),
         ("Image", " ".join(filter(None, (_text(item, "imageAlias"), _text(item, "image"))))),
         ("Addresses", "\n".join(map(str, item.get("addresses") or ()))),
         ("UUID", _text(item, "uuid")),
         ("Host user ids", _id_range(item.get("idBase"))),
         ("Created", _time(item.get("created"))),
-        ("Disk", _disk(item.get("disk"))),
+        *usage.rows(item),
         ("Limits", _pairs(_limits(item))),
         ("Config", _pairs(item.get("config"))),
         ("Devices", _devices(item.get("expandedDevices") or item.get("devices"))),
     ]
     return [(label, value) for label, value in rows if value]
-
-
-def _cookie(item: Parameters) -> str:
-    """Nothing for an instance that does not run."""
-    if not item.get("leader"):
-        return ""
-    cookie = item.get("coreCookie")
-    return f"cookie {cookie:#x}" if isinstance(cookie, int) and cookie else "off"
 
 
 def host_rows(item: Parameters) -> Rows:
@@ -124,16 +122,6 @@ def _limits(item: Parameters) -> Parameters:
     config = item.get("expandedConfig")
     values = config if isinstance(config, dict) else {}
     return {key: value for key, value in values.items() if key.startswith("limits.")}
-
-
-def _disk(usage: object) -> str:
-    """What the instance has written beside its image; nothing where the host does not count it."""
-    from sysd.model.sizes import format_size
-
-    if not isinstance(usage, dict):
-        return ""
-    used, most = int(usage.get("used") or 0), int(usage.get("most") or 0)
-    return f"{format_size(used)} of {format_size(most)}" if most else format_size(used)
 
 
 def _first_line(value: str) -> str:

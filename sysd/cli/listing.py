@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.errors import UsageError
+from sysd.cli.errors import CliError, UsageError
 from sysd.cli.output import show
 
 TYPE_CHECKING = False
@@ -71,6 +71,31 @@ def _size(field: str) -> Callable[[Item], str]:
     return cell
 
 
+def _memory(item: Item) -> str:
+    return _in_use((_usage(item).get("memory") or {}).get("current"))
+
+
+def _disk(item: Item) -> str:
+    found = [disk.get("used") for disk in (_usage(item).get("disks") or {}).values()]
+    known = [used for used in found if isinstance(used, int)]
+    return _in_use(sum(known)) if known else ""
+
+
+def _tasks(item: Item) -> str:
+    return str(_usage(item).get("tasks") or "")
+
+
+def _usage(item: Item) -> Item:
+    found = item.get("usage")
+    return found if isinstance(found, dict) else {}
+
+
+def _in_use(size: object) -> str:
+    from sysd.model.sizes import format_size
+
+    return format_size(size) if isinstance(size, int) else ""
+
+
 # LXD's letters where it has the same column.
 COLUMNS: dict[str, Column] = {
     "n": ("NAME", text("name")),
@@ -89,7 +114,12 @@ COLUMNS: dict[str, Column] = {
     "u": ("UNIT", text("unit")),
     "U": ("UUID", text("uuid")),
     "b": ("ID BASE", text("idBase")),
+    "m": ("MEMORY USAGE", _memory),
+    "D": ("DISK USAGE", _disk),
+    "N": ("TASKS", _tasks),
 }
+ASKED_FOR = [COLUMNS[letter] for letter in "mDN"]
+"""What each instance has to be asked for."""
 IMAGE_COLUMNS: dict[str, Column] = {
     "l": ("ALIAS", _first_alias),
     "L": ("ALIASES", _lines("aliases")),
@@ -115,8 +145,20 @@ def instances(parsed: Parsed) -> int:
         if (everywhere or (item.get("project") or "default") == parsed.project) and matches(item, parsed.args)
     ]
     found.sort(key=lambda item: (str(item.get("project")), str(item.get("name"))))
+    if any(column in ASKED_FOR for column in columns):
+        _ask(found)
     show(found, columns, parsed, "instance")
     return 0
+
+
+def _ask(items: list[Item]) -> None:
+    calls = [{"name": f"{item.get('project') or 'default'}:{item.get('name')}"} for item in items]
+    for item, reply in zip(items, client.ask_each("GetInstanceState", calls), strict=True):
+        try:
+            item["usage"] = reply().get("state")
+        except CliError as error:
+            if error.name != "NotFound":  # it was deleted meanwhile
+                raise
 
 
 def images(parsed: Parsed) -> int:

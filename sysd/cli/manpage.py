@@ -40,6 +40,7 @@ FILES = (
     ("syscont@NAME.service", "An instance; in another project syscont@PROJECT:NAME.service."),
     ("syscont.target", "Stops all instances when it is stopped, as it is when the host goes down."),
     ("syscont-net@NETWORK.service", "DHCP and DNS of a network."),
+    ("syscont-ssh@.service", "One ssh to a virtual machine, for a command or a file, in a sandbox."),
     ("syscont-exec.service", "Starts and watches the commands of exec and shell. A restart ends none of them."),
     ("syscont-drain.service", "Reads consoles into the journal while syscontd is stopped."),
 )

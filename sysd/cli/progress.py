@@ -84,6 +84,7 @@ def follow(client: Client) -> Parameters:
         while True:
             reply, more = client.receive()
             if not more:
+                progress.clear()
                 return varlink.ended(reply)
             operation = reply.get("operation") or {}
             interrupt.operation = str(operation.get("id") or "")

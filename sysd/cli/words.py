@@ -20,7 +20,7 @@ FIRST_STEPS = (
 _COLUMN_HELP = (
     "Columns are letters: n name, s state, 4 IPv4, 6 IPv6, t type, i image, p PID of the guest's PID 1, c creation "
     "time, d description, e project, P profiles, f and F fingerprint of the image (short, long), u unit, U UUID, b "
-    "first user id on the host. Configuration keys, with the values in force, stand between commas: -c n,limits.memory."
+    "first id on the host, m, D and N memory, disk and tasks in use. Keys stand between commas: -c n,limits.memory."
 )
 
 _EDIT_HELP = (
@@ -50,7 +50,7 @@ DETAILS = {
         "FILTER is the beginning of a name, a pattern with * and ?, or FIELD=VALUE, where FIELD is state, type, "
         f"image or a configuration key. Without FILTER all are listed. {_COLUMN_HELP}"
     ),
-    "info": "Without NAME: the host, and the versions of what runs on it.",
+    "info": "What NAME takes now, too. Without NAME: the host, and the versions of what runs on it.",
     "delete": (
         "A running instance is not deleted without --force. There is no way back. NAME/SNAPSHOT deletes a snapshot."
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sysd.dbus import usage
 from sysd.dbus.files import FileMethods
 from sysd.dbus.interface import ADD_DEVICE, CHANGE_DEVICE, Call, Interface, Method, Property
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
@@ -60,6 +61,7 @@ class InstanceObjects:
                 Method("ChangeDevice", CHANGE_DEVICE, [], self._change_device, manage),
                 Method("ChangeProfiles", [("as", "add"), ("as", "remove")], [], self._change_profiles, manage),
                 Method("GetDiskUsage", [], [("t", "used"), ("t", "most")], self._get_disk_usage),
+                Method("GetState", [], [("a{sv}", "state")], self._get_state),
                 Method("Update", [OPTIONS], [], self._update, manage),
                 Method("Exec", [("as", "command"), OPTIONS], give, self._exec, execute),
                 Method("OpenConsole", [], [("h", "stream")], self._open_console, execute),
@@ -156,10 +158,13 @@ class InstanceObjects:
     async def _get_disk_usage(self, name: str, call: Call) -> list[Any]:
         """Bytes written beside the image, and the size of the root disk, 0 for none."""
         instance = self._manager.table.get(name)
-        usage = self._manager.quotas.usage(instance)
-        if usage is None:
+        written = self._manager.quotas.usage(instance)
+        if written is None:
             raise UnsupportedError(f"what {name} writes is not counted", HOW)
-        return [usage.used, usage.most]
+        return [written.used, written.most]
+
+    async def _get_state(self, name: str, call: Call) -> list[Any]:
+        return [usage.state(await self._manager.usages.of(name))]
 
     async def _update(self, name: str, call: Call) -> list[Any]:
         options = call.options

@@ -33,9 +33,10 @@ _OLD = ("buster", "bullseye", "bookworm")
 # Before bookworm systemd has neither credentials of SMBIOS nor systemd-boot a package.
 _TOO_OLD = ("buster", "bullseye")
 
-# Written before the kernel's package makes its initrd. A list: what a virtual disk takes, a tenth of all drivers.
+# Written before the kernel's package makes its initrd. A list: what a virtual disk takes, a tenth of all drivers. Those
+# in modules.d are loaded at each boot, those of the hook when there is such a device; the database is for keyboards.
 INITRD = """\
-mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
+mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/etc/initramfs-tools/hooks" "$1/usr/share/initramfs-tools/modules.d"
 cat >"$1/etc/initramfs-tools/conf.d/syscont" <<'END'
 MODULES=list
 COMPRESS=zstd
@@ -43,14 +44,17 @@ RESUME=none
 END
 cat >"$1/usr/share/initramfs-tools/modules.d/syscont" <<'END'
 virtio_pci
-virtio_mmio
 virtio_blk
-virtio_scsi
-sd_mod
-ahci
-nvme
 ext4
 END
+cat >"$1/etc/initramfs-tools/hooks/syscont" <<'END'
+#!/bin/sh
+test "$1" != prereqs || exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules virtio_mmio virtio_scsi sd_mod ahci nvme
+rm -f "$DESTDIR/usr/lib/udev/hwdb.bin" "$DESTDIR/lib/udev/hwdb.bin"
+END
+chmod 0755 "$1/etc/initramfs-tools/hooks/syscont"
 """
 
 _NETWORK = """\

@@ -69,11 +69,17 @@ class Containers:
     async def change_limits(self, expanded: Instance) -> None:
         return
 
+    async def change_stopped(self, expanded: Instance) -> None:
+        return
+
     async def freeze(self, instance: Instance) -> None:
         await self._systemd.freeze(instance.unit)
 
     async def thaw(self, instance: Instance) -> None:
         await self._systemd.thaw(instance.unit)
+
+    async def why(self, instance: Instance) -> str:
+        return ""
 
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         return

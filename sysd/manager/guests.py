@@ -24,6 +24,7 @@ from sysd.runtime.limits import cpus_of_mask
 from sysd.runtime.vm.machine import MachineGuest, Watcher, is_machine
 from sysd.runtime.vm.unit import LAUNCHER
 from sysd.units.bus import BusError
+from sysd.units.journal import PRIORITY_WARNING, UnitJournal
 from sysd.units.machined import Machined
 from sysd.units.processes import unit_of
 from sysd.units.systemd import SERVICE, UNIT, Systemd
@@ -95,11 +96,18 @@ class Guests:
             # A hand-over that waited for us may name a process that is another's by now.
             if unit_of(leader) != instance.unit:
                 raise ProcessLookupError
-            self._adopt(instance, leader, named, store=True)
+            self._warn(self._adopt(instance, leader, named, store=True))
         except ProcessLookupError:
             guest.bury(instance, named)
             error = FailedError(f"{instance.name} ended as soon as it had started", f"syscont logs {instance.name}")
         self._launched(instance, error)
+
+    def _warn(self, found: Guest) -> None:
+        """Once a start, also of one by systemctl or by the guest itself."""
+        if found.warning:
+            journal = UnitJournal(found.unit, found.name, found.leader)
+            journal.send(found.warning, PRIORITY_WARNING)
+            journal.close()
 
     def _launched(self, instance: Instance, error: FailedError | None) -> None:
         """Tell whoever waits for the launch; after a reboot by the guest itself nobody does."""
@@ -111,7 +119,7 @@ class Guests:
         else:
             waiting.set_result(None)
 
-    def _adopt(self, instance: Instance, leader: int, fds: dict[str, int], *, store: bool) -> None:
+    def _adopt(self, instance: Instance, leader: int, fds: dict[str, int], *, store: bool) -> Guest:
         self.drop(instance)
 
         def addresses_changed(addresses: tuple[str, ...]) -> None:
@@ -127,6 +135,7 @@ class Guests:
         self._background.run(self._machined.register(instance.machine, instance.uuid, leader, _CLASSES[instance.kind]))
         for listener in self._started:
             self._background.run(listener(instance.uuid))
+        return found
 
     def _make(self, instance: Instance, leader: int, addresses_changed: Callable[[tuple[str, ...]], None]) -> Guest:
         if instance.kind is Kind.CONTAINER:
@@ -160,6 +169,14 @@ class Guests:
         self._table.observe(instance, forget)
         found.close()
         self._background.run(self._machined.unregister(instance.machine))
+
+    def told(self, cid: int, fields: str) -> None:
+        """A virtual machine says something of itself, by its context id of vsock."""
+        for instance in self._table.all():
+            found = self._table.live(instance).guest
+            if isinstance(found, MachineGuest) and found.entrance.cid == cid:
+                found.notify(fields)
+                return
 
     async def leave_machined(self, instance: Instance) -> None:
         """Before a guest is killed: machined stops the unit of a machine whose leader it finds dead, by which time the

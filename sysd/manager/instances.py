@@ -138,6 +138,7 @@ class Instances:
                 if options.start:
                     handle.progress("start")
                     job = await self._lifecycle.start(made)
+                    handle.warn(self._lifecycle.warning(made))
                 else:
                     await self._lifecycle.load([made])
             if options.wait:

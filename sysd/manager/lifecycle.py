@@ -83,6 +83,9 @@ class Lifecycle:
             return job
         except BusError as error:
             raise FailedError(f"{instance.name} can't be started: {error.message}") from error
+        except FailedError as error:
+            more = await self._runtimes[instance.kind].why(instance)
+            raise FailedError(f"{error.message}: {more}" if more else error.message, error.hint) from None
         except TimeoutError:
             await self._give_up(instance)
             raise FailedError(f"{instance.name} was not launched within {LAUNCH_TIMEOUT} seconds") from None
@@ -120,6 +123,11 @@ class Lifecycle:
         """The job under way for an instance that starts, or that it is started by systemctl; empty if there is none."""
         number, path = await self._systemd.unit_property(instance.unit, UNIT, "Job")
         return str(path) if number else ""
+
+    def warning(self, instance: Instance) -> str:
+        """What is to be said of how it runs; mostly nothing."""
+        guest = self._table.live(instance).guest
+        return guest.warning if guest else ""
 
     async def wait_for_boot(self, instance: Instance, job: str) -> None:
         """Until the guest has booted. Not to be called with the instance's lock held: it may take for ever."""
@@ -328,8 +336,11 @@ class Lifecycle:
 
     async def apply_devices(self, instance: Instance) -> None:
         """Give a running instance the devices of its changed configuration, or leave it as it was: FailedError."""
-        if self._table.status(instance).state not in STOPPED:
-            await self._runtimes[instance.kind].change_devices(instance)
+        runtime = self._runtimes[instance.kind]
+        if self._table.status(instance).state in STOPPED:
+            await runtime.change_stopped(self._table.expand(instance))
+        else:
+            await runtime.change_devices(instance)
 
     async def forget(self, instance: Instance) -> None:
         """Free the name of a stopped instance's unit, and remove what its last run left in /run."""

@@ -24,15 +24,18 @@ from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
 from sysd.model.sizes import format_size
 from sysd.network.replay import open_tap, replay
 from sysd.runtime.spec import Plugged
-from sysd.runtime.vm import helpers, keys, kvm, mounts, parts, plugging, resize, spec, tpm, unit
+from sysd.runtime.vm import helpers, keys, mounts, parts, plugging, resize, spec, tpm, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.runtime.vm.parts import SEED_NAME
-from sysd.storage import qcow2
+from sysd.storage import growing, qcow2
+from sysd.units.answers import clean
+from sysd.units.journal import last_words
 from sysd.units.systemd import Properties, Systemd
 
 log = logging.getLogger(__name__)
 
+LAST_WORDS = 0.1
 PRESS_AGAIN = 1.0
 """Seconds: a guest that is about to boot may not see the power button at first."""
 
@@ -59,8 +62,6 @@ class Machines:
             stream.write(qcow2.empty(size))
 
     async def prepare(self, expanded: Instance) -> dict[str, Properties]:
-        if why := kvm.refusal():
-            log.warning("%s will be emulated, which is slow: %s", expanded.reference, why)
         written = spec.read(expanded.uuid)
         made = await self._make_spec(expanded, parts.load(written["parts"]) if written else {})
         made.write()
@@ -111,6 +112,8 @@ class Machines:
             raise FailedError(f"{instance.name} runs", "stop it before its root disk is changed")
         if any(part.tpm for part in (*gone.values(), *new.values())):
             raise FailedError(f"{instance.name} runs", "stop it before it is given or loses a TPM")
+        if size := self._growth(expanded):
+            await machine.execute("block_resize", {"node-name": "root", "size": size})
         nics = (await links_of(expanded, self._find_uplink)).nics
         there = dict(had)
         try:
@@ -120,8 +123,8 @@ class Machines:
                 del there[name]
                 await self._beside.stop(expanded, name, part)
             for name, part in new.items():
-                await self._beside.start(expanded, name, part)
-                await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
+                async with self._beside.served(expanded, name, part):
+                    await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
                 there[name] = part
                 await mounts.enter(machine, part)
         finally:
@@ -130,11 +133,32 @@ class Machines:
             if name not in new:
                 replay([request for _, request in nic.tune])
 
+    async def change_stopped(self, expanded: Instance) -> None:
+        if size := self._growth(expanded):
+            await growing.grow(unit.disk_path(expanded), size)
+
+    def _growth(self, expanded: Instance) -> int:
+        """The size that its disk has to get, 0 for none. The guest's partitions follow at its next boot. Raises
+        InvalidError for less than it has: what is at its end would be lost."""
+        wanted = root_size(expanded.devices)
+        with unit.disk_path(expanded).open("rb") as stream:
+            has = qcow2.inspect(stream.fileno()).size
+        if 0 < wanted < has:
+            what = f"size of {expanded.reference}: its disk has {format_size(has)} already"
+            raise InvalidError(what, "a disk can't be made smaller")
+        return wanted if wanted > has else 0
+
     async def freeze(self, instance: Instance) -> None:
         await self.running(instance).execute("stop")
 
     async def thaw(self, instance: Instance) -> None:
         await self.running(instance).execute("cont")
+
+    async def why(self, instance: Instance) -> str:
+        """QEMU's last words, which are on their way to the journal."""
+        await asyncio.sleep(LAST_WORDS)
+        said = await asyncio.to_thread(last_words, instance.unit, "qemu")
+        return clean(said.partition(": ")[2])[:500]
 
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         """Of one that has not booted systemd would just end QEMU, and does not run what presses the button."""

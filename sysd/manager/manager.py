@@ -47,6 +47,7 @@ from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import Trees
 from sysd.manager.uplinks import Uplinks
+from sysd.manager.usage import Usages
 from sysd.manager.zones import Zones
 from sysd.model.config import get_bool, get_int
 from sysd.model.errors import SyscontError
@@ -56,6 +57,7 @@ from sysd.model.server import proxies
 from sysd.network.ruleset import Watch
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SOCKET_DIR, SPEC_DIR
+from sysd.runtime.vm import notify
 from sysd.runtime.vm.spec import VM_DIR
 from sysd.storage.dir import Dir
 from sysd.store.database import Store
@@ -164,6 +166,7 @@ class Manager:
         )
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
+        self.usages = Usages(self.table, self.systemd, self.quotas)
         layers = Layers(driver)
         stillness = Stillness(store, self.table, self.lifecycle)
         self.snapshots = Snapshots(
@@ -211,6 +214,7 @@ class Manager:
             self.table.add(instance)
         await self.images.sweep()
         await self.guests.find_running(stored)
+        notify.open(self.guests.told)
         await self._finish_interrupted()
         await self.snapshots.finish_interrupted()
         await self.ephemeral.finish({o.target.partition("/")[0] for o in interrupted if o.kind in STOPS_FOR_A_WHILE})
@@ -306,6 +310,7 @@ class Manager:
                         await self.lifecycle.stop(instance, force=force, timeout=timeout)
                 if verb in ("start", "restart"):
                     job = await self.lifecycle.start(instance)
+                    handle.warn(self.lifecycle.warning(instance))
             if wait:
                 await self.lifecycle.wait_for_boot(instance, job)
 

@@ -37,6 +37,12 @@ class Handle:
     def set_result(self, key: str, value: str) -> None:
         self._operations.set_result(self.id, key, value)
 
+    def warn(self, text: str) -> None:
+        """Have something told to whoever asked for the work, which goes on: a line of the result's "warning"."""
+        before = self._operations.get(self.id).result.get("warning", "")
+        if text:
+            self.set_result("warning", f"{before}\n{text}" if before else text)
+
 
 Work = Callable[[Handle], Awaitable[None]]
 

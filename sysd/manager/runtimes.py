@@ -29,11 +29,18 @@ class Runtime(Protocol):
     async def change_devices(self, instance: Instance) -> None:
         """Give a running one the devices of its changed configuration, or leave it as it was: FailedError."""
 
+    async def change_stopped(self, expanded: Instance) -> None:
+        """Let what a stopped one has on disk be what its changed configuration says. Raises FailedError or
+        InvalidError."""
+
     async def freeze(self, instance: Instance) -> None:
         """Raises BusError or FailedError."""
 
     async def thaw(self, instance: Instance) -> None:
         """Raises BusError or FailedError."""
+
+    async def why(self, instance: Instance) -> str:
+        """More about a launch that has just failed; empty when there is nothing to add."""
 
     async def power_off(self, instance: Instance, timeout: float | None) -> None:
         """Before its unit is stopped: what systemd would not do by itself. Returns when the guest has gone, when it is

@@ -20,10 +20,12 @@ from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.table import Table
 from sysd.model.errors import BusyError
 from sysd.model.files import FileRequest
-from sysd.model.instance import Instance, State
+from sysd.model.instance import Instance, Kind, State
 from sysd.runtime import container, inside, layers
 from sysd.runtime.files import run
 from sysd.runtime.guest import ContainerGuest
+from sysd.runtime.vm import files
+from sysd.runtime.vm.machine import MachineGuest
 
 PATIENCE = 10.0
 """Seconds that someone else, such as a launcher, may have the layers."""
@@ -79,10 +81,17 @@ class Trees:
         """By UUID: one mount of a stopped instance's layers at a time, in order of asking."""
 
     async def work(self, instance: Instance, request: FileRequest, data: int, report: run.Report) -> dict[str, str]:
-        """Have a worker do request in the instance's tree."""
+        """Have a worker do request in the instance's tree; of a virtual machine, a program in its guest."""
+        if instance.kind is Kind.VM:
+            return await files.work(self._machine(instance).start, request, data, report)
         async with self.entered(instance) as entry:
             with run.watching(entry.pidfd) as ended:
                 return await run.work(entry.way, request, data, entry.kept, ended, report)
+
+    def _machine(self, instance: Instance) -> MachineGuest:
+        guest = self._lifecycle.guest_of(instance)
+        assert isinstance(guest, MachineGuest)
+        return guest
 
     @contextlib.asynccontextmanager
     async def entered(self, instance: Instance) -> AsyncIterator[Entry]:

@@ -21,8 +21,9 @@ class Init(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """size is that of the unpacked tree in bytes; created and imported are microseconds since the epoch. own: it was
-    made for an instance that was imported, and goes with the last one that uses it.
+    """size is that of the unpacked tree in bytes, or what a disk takes on the host; created and imported are
+    microseconds since the epoch. own: it was made for an instance that was imported, and goes with the last one that
+    uses it.
 
     Of a virtual machine's: disk_size is how many bytes its disk has for the guest; kernel_command is what its kernel is
     started with where it is started without firmware, empty when the image has no kernel beside its disk."""

@@ -24,8 +24,12 @@ _PROCESSOR = "CPU "
 def cookie(kind: Kind, leader: int) -> int:
     """The cookie of an instance's PID 1, or of its processors; 0 when it has none, or is gone."""
     thread = leader if kind is Kind.CONTAINER else next(processors(leader), 0)
+    return of_thread(thread) if thread else 0
+
+
+def of_thread(thread: int) -> int:
     try:
-        return _cext.core_cookie(thread) if thread else 0
+        return _cext.core_cookie(thread)
     except OSError:
         return 0
 

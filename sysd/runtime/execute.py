@@ -96,7 +96,7 @@ def _check_stream(fd: int) -> None:
 
 
 class Running:
-    """A command under way. Whoever made one waits for it.
+    """A command under way, a sysd.runtime.session.Session. Whoever made one waits for it.
 
     Its number is its own for as long as watcher, the connection to what watches it, is open.
     """

@@ -72,6 +72,11 @@ class Guest:
         if "console" in fds:
             self.console = Console(fds["console"], UnitJournal(self.unit, self.name, self.leader))
 
+    @property
+    def warning(self) -> str:
+        """What whoever starts it should know; mostly nothing."""
+        return ""
+
     def take(self, addresses: tuple[str, ...]) -> None:
         self.addresses = addresses
 

@@ -11,8 +11,10 @@ import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sysd.model.errors import InvalidError
+from sysd.model.sizes import Usage
 
 MAGIC = b"QFI\xfb"
 MAX_SIZE = 16 << 40
@@ -134,6 +136,15 @@ def empty(size: int) -> bytes:
     ones = struct.pack(">H", 1) * (3 + l1_clusters)
     parts = (base + rest, counts, ones, b"\0" * (l1_clusters * cluster))
     return b"".join(part.ljust(cluster, b"\0") for part in parts)
+
+
+def usage(path: Path) -> Usage | None:
+    """What a disk takes of the host, and its size; None for a file that is none. A guest may have written it."""
+    try:
+        with path.open("rb") as stream:
+            return Usage(os.fstat(stream.fileno()).st_blocks * SECTOR, inspect(stream.fileno()).size)
+    except (OSError, InvalidError):
+        return None
 
 
 def _rest(head: bytes, version: int) -> tuple[int, int]:

@@ -7,10 +7,28 @@ import contextlib
 import socket
 import struct
 
+from systemd import journal
+
 JOURNAL = "/run/systemd/journal/socket"
-PRIORITY_INFO = 6
+PRIORITY_INFO, PRIORITY_WARNING = 6, 4
 SEND_BUFFER = 8 << 20
 SO_SNDBUFFORCE = 32
+
+
+LAST_LINES = 20
+
+
+def last_words(unit: str, begin: str) -> str:
+    """The newest line of a unit's that begins so, of its last ones; empty when there is none. Blocks."""
+    with journal.Reader() as reader:
+        reader.add_match(_SYSTEMD_UNIT=unit)
+        reader.seek_tail()
+        for _ in range(LAST_LINES):
+            entry = reader.get_previous()
+            message = entry.get("MESSAGE") if entry else ""
+            if isinstance(message, str) and message.startswith(begin):
+                return message
+    return ""
 
 
 class UnitJournal:
@@ -30,12 +48,12 @@ class UnitJournal:
     def close(self) -> None:
         self._socket.close()
 
-    def send(self, line: str) -> None:
+    def send(self, line: str, priority: int = PRIORITY_INFO) -> None:
         """Send one line; it is lost rather than held when journald does not keep up."""
         # The last field is how journalctl -u finds lines that come from root, should the process be gone when journald
         # looks for its unit.
         data = (
-            f"MESSAGE={line}\nPRIORITY={PRIORITY_INFO}\nSYSLOG_IDENTIFIER={self._identifier}\n"
+            f"MESSAGE={line}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={self._identifier}\n"
             f"OBJECT_SYSTEMD_UNIT={self._unit}\n"
         ).encode()
         credentials = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, self._credentials)]

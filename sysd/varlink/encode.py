@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sysd.manager.actions import Caller
@@ -12,6 +13,7 @@ from sysd.model.instance import Instance
 from sysd.model.operation import Operation
 from sysd.model.secrets import public
 from sysd.model.snapshot import Snapshot
+from sysd.model.usage import InstanceUsage, MachineUsage, Traffic
 from sysd.runtime import core_scheduling
 from sysd.runtime.apparmor import profiles
 
@@ -71,6 +73,40 @@ def image(manager: Manager, value: Image) -> dict[str, Any]:
         "diskSize": value.disk_size,
         "created": value.created,
         "imported": value.imported,
+    }
+
+
+def usage(value: InstanceUsage) -> dict[str, Any]:
+    return {
+        "cpuNSec": value.cpu,
+        "memory": asdict(value.memory),
+        "tasks": value.tasks,
+        "disks": {name: asdict(disk) for name, disk in value.disks.items()},
+        "interfaces": {name: _traffic(traffic) for name, traffic in value.interfaces.items()},
+        "machine": _machine(value.machine) if value.machine else None,
+    }
+
+
+def _traffic(value: Traffic) -> dict[str, Any]:
+    return {
+        "receivedBytes": value.received_bytes,
+        "receivedPackets": value.received_packets,
+        "sentBytes": value.sent_bytes,
+        "sentPackets": value.sent_packets,
+        "link": value.link,
+    }
+
+
+def _machine(value: MachineUsage) -> dict[str, Any]:
+    return {
+        "accelerator": value.accelerator,
+        "why": value.why,
+        "boot": value.boot,
+        "secureBoot": value.secure_boot,
+        "cid": value.cid,
+        "agent": value.agent,
+        "processors": value.processors,
+        "cookies": [{"cookie": cookie, "processors": count} for cookie, count in sorted(value.cookies.items())],
     }
 
 

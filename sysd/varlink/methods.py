@@ -43,6 +43,7 @@ class Methods:
             Method("UpdateServerConfig", self.update_server_config, Action.MANAGE_SERVER),
             Method("ListInstances", self.list_instances),
             Method("GetInstance", self.get_instance),
+            Method("GetInstanceState", self.get_instance_state),
             Method("CreateInstance", self.create_instance, instances),
             Method("StartInstance", self.start_instance, instances),
             Method("StopInstance", self.stop_instance, instances),
@@ -109,6 +110,9 @@ class Methods:
         usage = self._manager.quotas.usage(instance)
         disk = {"used": usage.used, "most": usage.most} if usage else None
         call.reply({"instance": encode.instance(self._manager, instance, call.caller), "disk": disk})
+
+    async def get_instance_state(self, call: Call) -> None:
+        call.reply({"state": encode.usage(await self._manager.usages.of(call.text("name")))})
 
     async def create_instance(self, call: Call) -> None:
         options = StartOptions(start=call.flag("start"), wait=call.flag("wait"))

@@ -81,6 +81,7 @@ HANDLERS: dict[str, Handler] = {
     "ListInstances": lambda call: call.reply({"instances": INSTANCES}),
     "ListImages": lambda call: call.reply({"images": IMAGES}),
     "GetInstance": lambda call: call.reply({"instance": INSTANCES[1]}),
+    "GetInstanceState": lambda call: call.reply({"state": {"cpuNSec": 1_500_000_000, "tasks": 3}}),
     "GetConfig": lambda call: call.reply({"config": INSTANCES[1]["config"]}),
     "GetImage": lambda call: call.reply({"image": IMAGES[0]}),
     "GetInfo": lambda call: call.reply(
@@ -428,6 +429,8 @@ def test_info(serve: Serve, syscont: Command) -> None:
     shown = syscont("info", "web1").stdout
     assert "Unit: syscont@web1.service\n" in shown
     assert "user.note=a,b...\n" in shown
+    assert "CPU time: 1.500s\n" in shown
+    assert "Tasks: 3\n" in shown
     assert "Kernel: 6.12\n" in syscont("info").stdout
     assert "Config: core.x=y\n" in syscont("info").stdout
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """launch_vm.py: run launch-vm by what stdin says, as JSON: {"spec": ..., "lock": whether its files are
-locked, "ask": [QMP commands]}.
+locked, "ask": [QMP commands], "also": a command line for while it runs, "hear": a word that its
+console is to say, "save": where its memory goes at the end}.
 
 It has a /run/syscont of its own, in a mount namespace of its own, so what it tells is told to us. Prints as JSON what
 was told, and where a machine runs, how it is held; then ends it.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -57,18 +59,30 @@ def tree(root: Path) -> dict[str, str]:
     return found
 
 
-def ask(path: str, commands: list[dict[str, Any]]) -> list[Any]:
-    """What a monitor answers to commands."""
-    answers: list[Any] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, sock.makefile("r") as lines:
-        sock.settimeout(60)
-        sock.connect(path)
-        for command in ({"execute": "qmp_capabilities"}, *commands):
-            sock.sendall(json.dumps(command).encode())
-            while "return" not in (answer := json.loads(lines.readline())):
-                assert "error" not in answer, answer
-            answers.append(answer["return"])
-    return answers[1:]
+class Monitor:
+    def __init__(self, path: str) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(60)
+        self._sock.connect(path)
+        self._lines = self._sock.makefile("r")
+        self.run("qmp_capabilities")
+
+    def run(self, command: str, *fds: int, **arguments: str) -> Any:
+        """What it answers."""
+        words = json.dumps({"execute": command, "arguments": arguments}).encode()
+        socket.send_fds(self._sock, [words], fds)
+        while "return" not in (answer := json.loads(self._lines.readline())):
+            assert "error" not in answer, answer
+        return answer["return"]
+
+    def save(self, path: str) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        self.run("stop")
+        self.run("getfd", fd, fdname="save")
+        self.run("migrate", uri="fd:save")
+        while (status := self.run("query-migrate").get("status")) != "completed":
+            assert status != "failed"
+            time.sleep(0.05)
 
 
 def processes_in_view(pid: int, owner: int) -> list[str]:
@@ -111,17 +125,35 @@ def how_held(pid: int, spec: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def words(fds: list[int]) -> list[str]:
-    """What comes out of each, within a moment."""
-    found = []
-    for fd in fds:
-        with socket.socket(fileno=fd) as sock:
-            sock.settimeout(0.2)
-            try:
-                found.append(sock.recv(4096).decode(errors="replace"))
-            except TimeoutError:
-                found.append("")
+def heard(fd: int, until: str) -> str:
+    """What comes out of it, until there is such a word; or within a second, when it is to say nothing known."""
+    found = ""
+    deadline = time.monotonic() + (30 if until else 1)
+    with socket.socket(fileno=fd) as sock:
+        sock.settimeout(0.2)
+        while time.monotonic() < deadline and not (until and until in found):
+            with contextlib.suppress(TimeoutError):
+                found += sock.recv(4096).decode(errors="replace")
     return found
+
+
+def questions(given: dict[str, Any]) -> list[Any]:
+    if not given["ask"] and not given["save"]:
+        return []
+    monitor = Monitor(given["spec"]["qmp"])
+    answers = [monitor.run(command) for command in given["ask"]]
+    if given["save"]:
+        monitor.save(given["save"])
+    return answers
+
+
+def starter_ended(launched: int) -> None:
+    """It is a child of ours, as it is the service manager's on a host."""
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    assert ended
+    assert ended.si_pid != launched, "QEMU ended first"
+    found = os.waitpid(ended.si_pid, 0)[1]
+    assert found == 0, found
 
 
 def run(given: dict[str, Any]) -> dict[str, Any]:
@@ -141,10 +173,11 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
             told = told or letters(handover)
             message = json.loads(told[0][0]) if told else {}
             if "leader" in message:
-                time.sleep(0.1)
+                starter_ended(launched.pid)
                 found |= how_held(launched.pid, spec)
-                found["answers"] = ask(spec["qmp"], given["ask"]) if given["ask"] else []
-                found["said"] = words(told[0][1])
+                found["also"] = subprocess.run(given["also"], capture_output=True, text=True, check=True).stdout
+                found["said"] = [heard(fd, given["hear"]) for fd in told[0][1]]
+                found["answers"] = questions(given)
             else:
                 launched.wait(10)
         finally:

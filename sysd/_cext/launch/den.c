@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where QEMU runs: a tree that has its program and its libraries, the devices that it was given and nothing else of the
- * host's, a network namespace without a network, an user of its own, no capabilities. A guest that has taken over its
+ * host's, a network namespace without a network, a user of its own, no capabilities. A guest that has taken over its
  * QEMU finds itself there.
  *
  * Sources: capabilities(7), pivot_root(2) NOTES, proc(5) "Mount options".

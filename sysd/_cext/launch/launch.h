@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of launch and plug have of each other. A function of which it is said that it gives up
+/* What the parts of launch, launch-vm and plug have of each other. A function of which it is said that it gives up
    ends the process instead of returning a failure. */
 #ifndef SYSCONT_LAUNCH_H
 #define SYSCONT_LAUNCH_H

@@ -33,7 +33,7 @@ void qmp_watch(int pidfd, int milliseconds)
 
 static _Noreturn void ended(void)
 {
-    give_up("QEMU ended before the machine ran; the journal has what it said");
+    give_up("QEMU ended before the machine ran");
 }
 
 void qmp_wait(int fd)

@@ -99,12 +99,16 @@ void tell_failure(const char *message)
 {
     char status[1200];
     on_problem(complain);
-    complain(message);
     snprintf(status, sizeof status, "STATUS=%s", message);
+    /* What others said may be in it: a line of theirs is no field of the service manager's, and no line of ours. */
+    for (char *at = status; *at; at++)
+        *at = (unsigned char)*at < ' ' || *at == 0x7f ? ' ' : *at;
+    const char *line = strchr(status, '=') + 1;
+    complain(line);
     notify(status);
     if (!instance)
         return;
     json words = about_instance();
-    json_object_object_add(words, "error", json_object_new_string(message));
+    json_object_object_add(words, "error", json_object_new_string(line));
     hand_over(words, NULL, 0);
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from sysd.model.errors import InvalidError
@@ -20,7 +21,23 @@ def options(text: str) -> list[str]:
         raise InvalidError(f"not words as of a shell: {error}") from None
 
 
+_COMMAND = re.compile(r"[ -~]{0,1024}", re.ASCII)
+
+
+def kernel_command(text: str) -> str:
+    if not _COMMAND.fullmatch(text):
+        raise InvalidError("not words for a kernel's command line", "at most 1024 printable ASCII characters")
+    return text
+
+
 KEYS = (
+    Key(
+        "boot.kernel_command",
+        kernel_command,
+        "",
+        "More words for the kernel's command line: of a kernel that is started directly, or by systemd-boot or "
+        "systemd-stub, which don't heed them where secure boot is enforced.",
+    ),
     Key(
         "boot.mode",
         one_of(UEFI, DIRECT),

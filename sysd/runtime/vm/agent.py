@@ -30,6 +30,10 @@ MAX_OUTPUT = 1 << 20
 """Bytes of a command's input, and of each of its two outputs."""
 MAX_INTERFACES = 256
 TIMEOUT = 5.0
+EXEC_LIMIT = 15.0
+"""Seconds, also for an answer about a command, whose beginning may be slow without hardware's help."""
+QUEUE_LIMIT = 60.0
+"""Seconds that a call waits for those before it."""
 FIRST_LOOK, LAST_LOOK = 0.01, 0.5
 """Seconds between looks at a command that runs; each time twice as many."""
 SENTINEL = b"\xff"
@@ -93,19 +97,28 @@ class Agent:
         if arguments:
             message["arguments"] = arguments
         try:
-            async with asyncio.timeout(timeout), self._lock:
-                if not self._in_step:
-                    await self._synchronise()
-                # Until its answer is there: what comes later would be taken for that to another call.
-                self._in_step = False
-                await self._lines.send(message)
-                answer = await self._answer([MAX_READ])
-                self._in_step = True
+            async with asyncio.timeout(QUEUE_LIMIT):
+                await self._lock.acquire()
+            try:
+                async with asyncio.timeout(timeout):
+                    answer = await self._ask(message)
+            finally:
+                self._lock.release()
         except TimeoutError:
             raise Unresponsive("the guest's agent does not answer", "is qemu-guest-agent running there?") from None
         if "return" in answer:
             return answer["return"]
         raise _refusal(command, answer.get("error"))
+
+    async def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._in_step:
+            await self._synchronise()
+        # Until its answer is there: what comes later would be taken for that to another call.
+        self._in_step = False
+        await self._lines.send(message)
+        answer = await self._answer([MAX_READ])
+        self._in_step = True
+        return answer
 
     async def _synchronise(self) -> None:
         """Have all forgotten that either side said before."""
@@ -168,7 +181,7 @@ class Agent:
             arguments["env"] = [f"{key}={value}" for key, value in environment.items()]
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
-        found = await self.call("guest-exec", arguments)
+        found = await self.call("guest-exec", arguments, EXEC_LIMIT)
         number = found.get("pid") if isinstance(found, dict) else None
         if type(number) is not int or number <= 0:
             raise Nonsense("the guest's agent gave a wrong answer: no process")
@@ -178,7 +191,7 @@ class Agent:
         """Wait for the end of what begin() began, for as long as it takes."""
         pause = FIRST_LOOK
         while True:
-            if outcome := read_outcome(await self.call("guest-exec-status", {"pid": number})):
+            if outcome := read_outcome(await self.call("guest-exec-status", {"pid": number}, EXEC_LIMIT)):
                 return outcome
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_LOOK)

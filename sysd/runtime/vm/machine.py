@@ -75,6 +75,16 @@ class MachineGuest(Guest):
             self.entrance.qmp.close()
         super().close()
 
+    @property
+    def warning(self) -> str:
+        why = self.spec.get("emulated")
+        return f"{self.name} is emulated, which is slow: {why}" if why else ""
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether one in the guest has opened its channel."""
+        return self._agent_there.is_set()
+
     def keep_parts(self, parts: dict[str, dict[str, Any]]) -> None:
         """What its devices are made of by now."""
         self.spec = {**self.spec, "parts": parts}

@@ -43,7 +43,7 @@ class Ports:
     async def plug(self, qmp: Qmp, token: str) -> Port:
         if len(self._plugged) >= MAX_PORTS:
             raise BusyError("too many commands run in the instance at once", f"at most {MAX_PORTS} without vsock")
-        port = Port(qmp, f"{PREFIX}{token}", FOLDER / f"{self._uuid}.{token}", self._forget)
+        port = Port(qmp, f"{PREFIX}{token}", self._path(token), self._forget)
         self._plugged[port.name] = port
         try:
             await port.plug()
@@ -51,6 +51,16 @@ class Ports:
             await port.unplug()
             raise
         return port
+
+    async def sweep(self, qmp: Qmp) -> None:
+        """Unplug those of a daemon that is no more: what was at their ends ended with it."""
+        for found in await qmp.execute("query-chardev"):
+            name = found.get("label") if isinstance(found, dict) else None
+            if isinstance(name, str) and name.startswith(PREFIX) and name not in self._plugged:
+                await Port(qmp, name, self._path(name.removeprefix(PREFIX)), self._forget).unplug()
+
+    def _path(self, token: str) -> Path:
+        return FOLDER / f"{self._uuid}.{token}"
 
     def _forget(self, port: Port) -> None:
         self._plugged.pop(port.name, None)

@@ -21,8 +21,8 @@ MAX_LINE = 120_000
 # A shell stays above the command: sshd's own way of telling that a signal ended it reaches no one (RFC 4254, 6.10).
 # Its complaints of such a signal are nobody's.
 BEGIN = f"""
-token=$1 user=$2 cwd=$3
-shift 3
+folder=$1 token=$2 user=$3 cwd=$4
+shift 4
 umask 022
 fail() {{
     echo "syscont: $1" >&2
@@ -58,30 +58,30 @@ elif [ $groups = --init-groups ]; then
 else
     fail "no program in the instance can become user $uid: setpriv is of util-linux"
 fi
-mkdir -p {FOLDER} && chmod 700 {FOLDER} || fail "no folder {FOLDER} in the instance"
+mkdir -p "$folder" && chmod 700 "$folder" || fail "no folder $folder in the instance"
 trap : HUP INT QUIT TERM
 exec 3>&2 2>/dev/null
 (
     exec 2>&3 3>&-
     read -r pid rest </proc/self/stat
-    echo "$pid" >{FOLDER}/"$token"
+    echo "$pid" >"$folder/$token"
     cd -- "${{cwd:-$home}}" 2>/dev/null || cd /
     exec "$@"
 )
 status=$?
-rm -f {FOLDER}/"$token"
+rm -f "$folder/$token"
 exit $status
 """
 
 # The command may be about to begin.
-SIGNAL = f"""
+SIGNAL = """
 tries=0
-until read -r pid <{FOLDER}/"$1"; do
+until read -r pid <"$1/$2"; do
     tries=$((tries + 1))
     [ $tries -lt 20 ] || exit 1
     sleep 0.1
 done 2>/dev/null
-kill -"$2" "$pid"
+kill -"$3" "$pid"
 """
 
 
@@ -91,11 +91,11 @@ def begin(command: Command, token: str) -> list[str]:
     argv = list(command.argv)
     if "=" in argv[0]:  # env(1) takes it for a variable
         argv = ["sh", "-c", 'exec "$0" "$@"', *argv]
-    return ["/bin/sh", "-c", BEGIN, "sh", token, command.user, command.cwd, *variables, *argv]
+    return ["/bin/sh", "-c", BEGIN, "sh", FOLDER, token, command.user, command.cwd, *variables, *argv]
 
 
 def send_signal(token: str, number: int) -> list[str]:
-    return ["/bin/sh", "-c", SIGNAL, "sh", token, str(number)]
+    return ["/bin/sh", "-c", SIGNAL, "sh", FOLDER, token, str(number)]
 
 
 def line(words: Sequence[str]) -> str:
@@ -157,7 +157,8 @@ until find_port; do
 done
 set -- /bin/sh -c '{_SERVE}' "$sshd" "$device" $pam
 if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
-    exec systemd-run --quiet --collect --no-block --unit="$name" --description='Command of the host' --property=KillMode=process -- "$@"
+    set -- --property=KillMode=process --description='Command of the host' -- "$@"
+    exec systemd-run --quiet --collect --no-block --unit="$name" "$@"
 fi
 setsid "$@" </dev/null >/dev/null 2>&1 &
 """

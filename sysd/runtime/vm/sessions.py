@@ -30,13 +30,14 @@ VSOCK_LIMIT = 1.0
 """Seconds that sshd has to take a connection on vsock."""
 OPEN_LIMIT = 30.0
 """Seconds that the agent has to start sshd at a port: it may have to make a key, without hardware's help."""
+OPEN_AT_ONCE = 3
 LEAVE = 1.0
 """Seconds between the end of sshd and that of its connection, which says first how the command ended."""
 HINT = "install openssh-server in it"
 
 
 class Entrance:
-    """What leads into one machine. Its owner sets qmp and agent as they come and go."""
+    """What leads into one machine. Its owner sets qmp and agent as they come and go, and then has it sweep."""
 
     def __init__(self, uuid: str, cid: int) -> None:
         """cid: its context id on vsock, 0 for none."""
@@ -44,39 +45,47 @@ class Entrance:
         self.qmp: Qmp | None = None
         self.agent: Agent | None = None
         self._ports = Ports(uuid)
+        self._opening = asyncio.Semaphore(OPEN_AT_ONCE)
 
     def take_event(self, name: str, data: Mapping[str, Any]) -> None:
         """Each event of QEMU's."""
         self._ports.take_event(name, data)
+
+    async def sweep(self) -> None:
+        """Once, with the first qmp."""
+        if self.qmp:
+            await self._ports.sweep(self.qmp)
 
     async def start(self, command: Command) -> Session:
         """Run command in the guest."""
         command.check()
         token = secrets.token_hex(8)
         words = remote.begin(command, token)
+        line = remote.line(words)
         if self.cid and await _answers(self.cid):
-            return self._by_vsock(command, words, token)
+            return self._by_vsock(command, line, token)
         if self.agent is None:
             raise FailedError("no command can be started in the instance now", "it has neither sshd nor an agent yet")
         if self.qmp and (port := await self._open_port(self.qmp, self.agent, token)):
-            return self._by_port(self.agent, port, command, words, token)
+            return self._by_port(self.agent, port, command, line, token)
         return await self._by_agent(self.agent, command, words, token)
 
-    def _by_vsock(self, command: Command, words: list[str], token: str) -> Session:
+    def _by_vsock(self, command: Command, line: str, token: str) -> Session:
         where = f"vsock:{self.cid}:{SSH_PORT}"
 
         async def kill(number: int) -> None:
-            line = remote.line(remote.send_signal(token, number))
-            await ssh.start(where, line, Command(("kill",)), _unheard).wait()
+            to_kill = remote.line(remote.send_signal(token, number))
+            await ssh.start(where, to_kill, Command(("kill",)), _unheard).wait()
 
-        return ssh.start(where, remote.line(words), command, kill)
+        return ssh.start(where, line, command, kill)
 
     async def _open_port(self, qmp: Qmp, agent: Agent, token: str) -> Port | None:
         """With sshd at its other end; None when the guest has none."""
         port = await self._ports.plug(qmp, token)
         try:
             argv, program = remote.open_port(port.name, await keys.host_key())
-            found = await agent.execute(argv, stdin=program, timeout=OPEN_LIMIT)
+            async with self._opening:
+                found = await agent.execute(argv, stdin=program, timeout=OPEN_LIMIT)
             if found.status == 0:
                 return port
             if found.status != remote.NO_SSHD:
@@ -90,13 +99,20 @@ class Entrance:
         await port.unplug()
         return None
 
-    def _by_port(self, agent: Agent, port: Port, command: Command, words: list[str], token: str) -> Session:
+    def _by_port(self, agent: Agent, port: Port, command: Command, line: str, token: str) -> Session:
         background = Background()
 
         async def kill(number: int) -> None:
             await agent.execute(remote.send_signal(token, number))
 
-        session = ssh.start(str(port.path), remote.line(words), command, kill, lambda: background.run(port.unplug()))
+        def unplug() -> None:
+            background.run(port.unplug())
+
+        try:
+            session = ssh.start(str(port.path), line, command, kill, unplug)
+        except BaseException:
+            unplug()
+            raise
 
         def leave() -> None:
             asyncio.get_running_loop().call_later(LEAVE, session.lose)

@@ -42,7 +42,8 @@ class MachineSpec:
     it, none for all. arguments: QEMU's. qmp: the socket on which the launcher, and what stops the machine, speak to it;
     the daemon has another. incoming: where the memory of a machine that goes on comes from, as QEMU says it; prepare
     are commands before that. nodes: devices that QEMU opens by name. host_links: as in LaunchSpec. memory and
-    most_memory: as in hardware.Machine. parts: what the machine's devices are made of, for later changes."""
+    most_memory: as in hardware.Machine. parts: what the machine's devices are made of, for later changes. emulated: why
+    KVM does not run it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot."""
 
     uuid: str
     name: str
@@ -63,6 +64,9 @@ class MachineSpec:
     memory: int = 0
     most_memory: int = 0
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    emulated: str = ""
+    boot: str = ""
+    secure_boot: bool = False
 
     @property
     def path(self) -> Path:

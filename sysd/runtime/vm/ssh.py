@@ -51,8 +51,6 @@ _OPTIONS = {
     "HostbasedAuthentication": "no",
     "IdentitiesOnly": "yes",
     "IdentityAgent": "none",
-    # The line that says how the command ended is of this level.
-    "LogLevel": "DEBUG1",
     "PermitLocalCommand": "no",
     "PreferredAuthentications": "publickey",
     "ProxyUseFdpass": "yes",
@@ -63,6 +61,7 @@ _OPTIONS = {
     "User": "root",
     "UserKnownHostsFile": "/dev/null",
 }
+_KILLED = re.compile(r"Killed by signal ([0-9]{1,2})\.", re.ASCII)
 _STATUS = re.compile(r"debug1: Exit status (-?[0-9]+)", re.ASCII)
 
 Kill = Callable[[int], Awaitable[None]]
@@ -141,7 +140,13 @@ def start(where: str, line: str, command: Command, kill: Kill, on_end: Callable[
 
 def words(where: str, line: str, tty: bool) -> list[str]:
     """ssh as session.c is to start it."""
-    options = _OPTIONS | {"ProxyCommand": f"{PROGRAM} {where}", "IdentityFile": str(keys.FOLDER / keys.NAME)}
+    # The line that says how the command ended is of the level DEBUG1, but so is a farewell on the terminal.
+    level = "ERROR" if tty else "DEBUG1"
+    options = _OPTIONS | {
+        "LogLevel": level,
+        "ProxyCommand": f"{PROGRAM} {where}",
+        "IdentityFile": str(keys.FOLDER / keys.NAME),
+    }
     pairs = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     return [SSH, "-F", "none", "-E", "%LOG%", "-tt" if tty else "-T", *pairs, "--", "instance", line]
 
@@ -154,9 +159,11 @@ def read_answer(answer: bytes) -> int:
     (status,) = struct.unpack_from("i", answer)
     log = answer[4:].decode(errors="replace").splitlines()
     said = [int(found[1]) for line in log if (found := _STATUS.match(line))]
-    if status != LOST or said[-1:] == [LOST]:
-        return int(status)
     why = [line for line in log if line and not line.startswith("debug1: ")]
+    if status != LOST or said[-1:] == [LOST] or not log:
+        return int(status)
+    if why and (hung_up := _KILLED.match(why[-1])):
+        return 128 + int(hung_up[1])
     if said:
         raise FailedError("the connection to the instance was lost", "how the command ended is not known")
     raise FailedError(f"the instance lets no command in: {clean(why[-1]) if why else 'ssh ended'}")

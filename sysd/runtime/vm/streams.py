@@ -27,6 +27,20 @@ async def read_all(fd: int, limit: int, hint: str) -> bytes:
             raise InvalidError(f"the command's input is longer than {limit >> 10} KiB", hint)
 
 
+async def read_tail(fd: int, limit: int) -> bytes:
+    """The end of what comes from fd."""
+    data = b""
+    while True:
+        await _ready(fd, to_read=True)
+        try:
+            chunk = os.read(fd, limit)
+        except BlockingIOError:
+            continue
+        if not chunk:
+            return data
+        data = (data + chunk)[-limit:]
+
+
 async def write_all(fd: int, data: bytes) -> None:
     """No more at once than a pipe that has room for anything has room for."""
     left = memoryview(data)

@@ -12,13 +12,14 @@ from pathlib import Path
 from dbus_next import Variant
 
 from sysd.model.config import SCHEMA, get_bool, get_int
+from sysd.model.errors import InvalidError
 from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.vm import firmware, helpers, kvm, mounts, parts, seed
+from sysd.runtime.vm import firmware, helpers, kvm, mounts, notify, parts, seed
 from sysd.runtime.vm.hardware import Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
@@ -34,14 +35,13 @@ _ABSENT = frozenset({"limits.memory"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a machine is made of: an expanded instance, its image, and how it goes on. notify_port: of vsock, on which
-    its guest says that it has booted; key: that lets us in by ssh. incoming: the file that has its memory."""
+    """What a machine is made of: an expanded instance, its image, and how it goes on. key: that lets us in by ssh.
+    incoming: the file that has its memory."""
 
     instance: Instance
     image: Image
     links: container.Links
     had: Mapping[str, Part]
-    notify_port: int = 0
     key: str = ""
     incoming: str = ""
 
@@ -59,7 +59,8 @@ def make_spec(wanted: Wanted) -> MachineSpec:
     found = parts.build(instance.devices, given, wanted.had)
     cpus, pins = processors_of(instance.config)
     cid = cid_of(instance)
-    accelerated = not kvm.refusal()
+    emulated = kvm.refusal()
+    boot = _boot(instance, image, folder)
     memory = memory_of(instance.config, host_memory())
     most_memory = max(memory, host_memory() - host_memory() % MOST_MEMORY_STEP)
     board = build(
@@ -71,8 +72,8 @@ def make_spec(wanted: Wanted) -> MachineSpec:
             hugepages=get_bool(instance.config, "limits.memory.hugepages"),
             cpus=cpus,
             most_cpus=cpus if pins else max(cpus, os.cpu_count() or 1),
-            boot=_boot(instance, image, folder),
-            accelerated=accelerated,
+            boot=boot,
+            accelerated=not emulated,
             credentials=credentials(instance, cid, wanted, found),
             cid=cid,
             vhost_net=os.path.exists(VHOST_NET),
@@ -93,12 +94,15 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         arguments=board.arguments,
         qmp=str(sockets_of(instance.uuid)[1]),
         descriptors=board.descriptors,
-        nodes=[kvm.DEVICE] if accelerated else [],
+        nodes=[] if emulated else [kvm.DEVICE],
         host_links=wanted.links.host,
         cid=cid,
         memory=memory,
         most_memory=most_memory,
         parts={name: asdict(part) for name, part in found.items()},
+        emulated=emulated,
+        boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
+        secure_boot=isinstance(boot, Firmware) and boot.secure,
     )
 
 
@@ -121,8 +125,12 @@ def links_of(instance: Instance, links: container.Links) -> dict[str, parts.Link
 def _boot(instance: Instance, image: Image, folder: Path) -> Firmware | Kernel:
     if SCHEMA.text(instance.config, "boot.mode") == keys.DIRECT:
         place = container.IMAGE_DIR / image.fingerprint
+        if not image.kernel_command:
+            hint = "boot.mode=uefi starts from its disk"
+            raise InvalidError(f"boot.mode: the image of {instance.reference} has no kernel beside its disk", hint)
         initrd = place / "initrd"
-        return Kernel(str(place / "kernel"), str(initrd) if initrd.exists() else "", image.kernel_command)
+        command = f"{image.kernel_command} {SCHEMA.text(instance.config, 'boot.kernel_command')}".strip()
+        return Kernel(str(place / "kernel"), str(initrd) if initrd.exists() else "", command)
     secure = get_bool(instance.config, "security.secureboot")
     uefi, variables = firmware.find(secure=secure), firmware.variables(folder, secure=secure)
     firmware.make_variables(uefi, variables)
@@ -135,17 +143,17 @@ def credentials(instance: Instance, cid: int, wanted: Wanted, found: Mapping[str
         "system.hostname": instance.name.encode(),
         "system.machine_id": instance.uuid.replace("-", "").encode(),
     }
-    if cid and wanted.notify_port:
-        given["vmm.notify_socket"] = f"vsock-stream:2:{wanted.notify_port}".encode()
+    if cid:
+        given["vmm.notify_socket"] = notify.credential().encode()
     if wanted.key:
         given["ssh.authorized_keys.root"] = wanted.key.encode()
     given |= {name: bytes.fromhex(data) for name, data in container.credentials(instance.config).items()}
     if lines := mounts.table(found):
         given[mounts.CREDENTIAL] = given.get(mounts.CREDENTIAL, b"") + lines
-    return [
-        f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}".encode()
-        for name, data in given.items()
-    ]
+    texts = [f"io.systemd.credential.binary:{name}={base64.b64encode(data).decode()}" for name, data in given.items()]
+    if more := instance.config.get("boot.kernel_command"):
+        texts += [f"io.systemd.{who}.kernel-cmdline-extra={more}" for who in ("stub", "boot")]
+    return [text.encode() for text in texts]
 
 
 def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
