@@ -28,9 +28,9 @@ NIC = {"type": "nic", "nictype": "p2p", "hwaddr": "02:00:00:00:00:01"}
 Devices = Mapping[str, Mapping[str, str]]
 
 
-def instance(devices: Devices, kind: Kind = Kind.VM, **config: str) -> Instance:
-    given = {key.replace("_", "."): value for key, value in config.items()}
-    return Instance(UUID, "vm1", "", 1 << 20, kind=kind, config=given, devices={k: dict(v) for k, v in devices.items()})
+def instance(devices: Devices, kind: Kind = Kind.VM) -> Instance:
+    own = {name: dict(options) for name, options in devices.items()}
+    return Instance(UUID, "vm1", "", 1 << 20, kind=kind, devices=own)
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_files_come_back_from_the_disk(sizes: tuple[int, ...]) -> None:
 
 
 def test_the_disk_has_what_cloud_init_is_told() -> None:
-    one = instance({"eth0": NIC}, **{"cloud-init.user-data": "#cloud-config\n{}"})
+    one = replace(instance({"eth0": NIC}), config={"cloud-init.user-data": "#cloud-config\n{}"})
     found = read_disk(seed.of_instance(one))
     assert found.keys() == {"meta-data", "user-data", "vendor-data", "network-config"}
     assert found["user-data"] == b"#cloud-config\n{}"
