@@ -29,7 +29,7 @@ def machine(vm_host: Host, debian_vm: str) -> Iterator[Instance]:
         "chip,type=tpm",
     ]
     options = [word for one in devices for word in ("--device", one)]
-    config = ["--config", f"cloud-init.user-data={USER_DATA}"]
+    config = ["--config", f"cloud-init.user-data={USER_DATA}", "--config", "boot.mode=direct"]
     one = Instance(vm_host, "devices")
     syscont(vm_host, "launch", *options, *config, debian_vm, one.name)
     until(vm_host, lambda: one.exec("true", check=False).returncode == 0, patience=PATIENCE)
