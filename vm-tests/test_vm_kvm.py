@@ -10,7 +10,7 @@ from hosts import Host
 
 pytestmark = [pytest.mark.needs_kvm, pytest.mark.needs_smt]
 
-BOOT = 60.0
+BOOT = 120.0
 OPTIONS = ("--vm", "-c", "boot.mode=direct", "-c", "limits.memory=512MiB")
 
 

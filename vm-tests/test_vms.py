@@ -9,7 +9,7 @@ import pytest
 from guests import Instance, on_terminal, syscont, until
 from hosts import Host
 
-BOOT = 90.0
+BOOT = 240.0
 """Seconds that a machine may take to boot where nothing else helps."""
 DIRECT = ("--vm", "-c", "boot.mode=direct")
 

@@ -352,8 +352,11 @@ def make_directories() -> None:
     """Guests' files are unshifted on disk, setuid bits and all: no host user may reach them (mode 0700)."""
     STATE_ROOT.mkdir(mode=0o711, exist_ok=True)
     ours = (container.STATE_DIR, container.IMAGE_DIR, STATE_ROOT / "networks")
-    for path in (*ours, SPEC_DIR, PIN_DIR, SOCKET_DIR, VM_DIR):
+    for path in (*ours, SPEC_DIR, PIN_DIR, SOCKET_DIR):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Whoever runs ssh for us knows the names of the sockets that it is to use there.
+    VM_DIR.mkdir(exist_ok=True)
+    os.chmod(VM_DIR, 0o711)
     for name in ("image", "state", "root", "devices"):
         (LAUNCH_DIR / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     os.chmod(LAUNCH_DIR, 0o755)

@@ -117,7 +117,7 @@ def _basics(board: Board, machine: Machine) -> None:
     board.add("uuid", machine.uuid)
     flash = ",pflash0=firmware,pflash1=variables" if isinstance(machine.boot, Firmware) else ""
     smm = "on" if secure else "off"
-    board.add("machine", f"q35,usb=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
+    board.add("machine", f"q35,usb=off,sata=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
     board.add("accel", "kvm" if machine.accelerated else "tcg,thread=multi,tb-size=512")
     board.add("cpu", "host" if machine.accelerated else "max")
     board.add("smp", f"{machine.cpus},maxcpus={machine.most_cpus}")
@@ -150,7 +150,7 @@ def _channels(board: Board, machine: Machine) -> None:
         board.add("mon", f"chardev={name},mode=control")
     board.add("chardev", f"socket,id=console,fd={board.hold('stream', hand='console')}")
     board.add("serial", "chardev:console")
-    board.add("device", _fixed("virtio-serial-pci", "serial0"))
+    board.add("device", {**_fixed("virtio-serial-pci", "serial0"), "max_ports": 31})
     board.listen("agent", agent)
     board.add("device", {"driver": "virtserialport", "bus": "serial0.0", "chardev": "agent", "id": "agent0",
                          "name": AGENT_PORT})  # fmt: skip

@@ -152,6 +152,7 @@ class MachineGuest(Guest):
         for channel in await qmp.execute("query-chardev"):
             if channel.get("label") == "agent" and channel.get("frontend-open"):
                 self._agent_there.set()
+        await self.entrance.sweep()
         self._connected.set()
 
     def _disconnect(self) -> None:
