@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 from sysd.model.errors import BusyError, FailedError
@@ -26,8 +27,17 @@ class Beside:
         self._systemd = systemd
         systemd.on_unit_change(_note_end)
 
-    async def start(self, instance: Instance, device: str, part: Part) -> None:
-        """What serves a device that is about to come. Raises FailedError."""
+    @contextlib.asynccontextmanager
+    async def served(self, instance: Instance, device: str, part: Part) -> AsyncIterator[None]:
+        """What serves a device that is about to come runs; on unless that fails. Raises FailedError."""
+        await self._serve(instance, device, part)
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(self.stop(instance, device, part))
+            raise
+
+    async def _serve(self, instance: Instance, device: str, part: Part) -> None:
         for unit, properties in helpers.of_instance(instance, {device: part}).items():
             try:
                 await self._systemd.finish(unit, await self._start(unit, properties))

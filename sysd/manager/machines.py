@@ -131,8 +131,8 @@ class Machines:
                 del there[name]
                 await self._beside.stop(expanded, name, part)
             for name, part in new.items():
-                await self._beside.start(expanded, name, part)
-                await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
+                async with self._beside.served(expanded, name, part):
+                    await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
                 there[name] = part
                 await mounts.enter(machine, part)
         except BaseException:

@@ -28,9 +28,9 @@ NIC = {"type": "nic", "nictype": "p2p", "hwaddr": "02:00:00:00:00:01"}
 Devices = Mapping[str, Mapping[str, str]]
 
 
-def instance(devices: Devices, kind: Kind = Kind.VM, **config: str) -> Instance:
-    given = {key.replace("_", "."): value for key, value in config.items()}
-    return Instance(UUID, "vm1", "", 1 << 20, kind=kind, config=given, devices={k: dict(v) for k, v in devices.items()})
+def instance(devices: Devices, kind: Kind = Kind.VM) -> Instance:
+    own = {name: dict(options) for name, options in devices.items()}
+    return Instance(UUID, "vm1", "", 1 << 20, kind=kind, devices=own)
 
 
 @pytest.fixture
@@ -192,7 +192,8 @@ def test_a_tpm_is_made_from_beside() -> None:
     ((program, argv, _),) = properties["ExecStart"].value
     assert program == "/usr/bin/setpriv"
     assert f"--reuid={one.id_base}" in argv
-    assert [f"/var/lib/syscont/instances/{UUID}/upper/tpm", "/srv/tpm"] in [r[:2] for r in properties["BindPaths"].value]
+    _, (source, place, *_) = properties["BindPaths"].value
+    assert (source, place) == (f"/var/lib/syscont/instances/{UUID}/upper/tpm", "/srv/tpm")
 
 
 # USB
@@ -255,7 +256,7 @@ def test_files_come_back_from_the_disk(sizes: tuple[int, ...]) -> None:
 
 
 def test_the_disk_has_what_cloud_init_is_told() -> None:
-    one = instance({"eth0": NIC}, **{"cloud-init.user-data": "#cloud-config\n{}"})
+    one = replace(instance({"eth0": NIC}), config={"cloud-init.user-data": "#cloud-config\n{}"})
     found = read_disk(seed.of_instance(one))
     assert found.keys() == {"meta-data", "user-data", "vendor-data", "network-config"}
     assert found["user-data"] == b"#cloud-config\n{}"
@@ -286,4 +287,4 @@ def test_the_disk_is_there_once_and_nowhere_else() -> None:
         assert found[name].same(build(devices, b"other")[name])
         opened, disk, *_ = [json.loads(text) for text in arguments(found[name]) if text.startswith("{")]
         assert opened["filename"] == "/dev/fdset/10"
-        assert opened["read-only"] and disk["read-only"]
+        assert opened["read-only"] is disk["read-only"] is True

@@ -38,7 +38,9 @@ def find(*, secure: bool) -> Uefi:
             described = json.loads(files[name].read_bytes())
             if _fits(described, secure=secure):
                 flash = described["mapping"]
-                return Uefi(Path(flash["executable"]["filename"]), Path(flash["nvram-template"]["filename"]))
+                # Debian's are links among each other; the launcher follows none.
+                code, template = (Path(flash[key]["filename"]) for key in ("executable", "nvram-template"))
+                return Uefi(code.resolve(strict=True), template.resolve(strict=True))
     what = "UEFI with secure boot" if secure else "UEFI"
     raise FailedError(f"this host has no {what} for virtual machines", "apt install ovmf; or set boot.mode=direct")
 

@@ -9,6 +9,7 @@ has taken over its QEMU, and by it the program, gets no further.
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -134,6 +135,8 @@ def _files(instance: Instance, device: str, part: Part) -> Properties:
         "BindPaths": Variant("a(ssbt)", [_sockets(part), *([] if readonly else [share])]),
         "BindReadOnlyPaths": Variant("a(ssbt)", [*programs, *([share] if readonly else [])]),
         "LimitNOFILE": Variant("t", _MAX_FILES),
+        # It takes SIGTERM for a failure.
+        "KillSignal": Variant("i", signal.SIGINT),
         **io_properties({device: instance.devices[device]}),
     }
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 
 from sysd.model.errors import FailedError
+from sysd.runtime.vm.agent import Agent
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.units.answers import clean
@@ -45,25 +46,30 @@ async def enter(machine: MachineGuest, part: Part) -> None:
         return
     path = part.served["path"]
     argv = ["mount", "--mkdir", "-t", "virtiofs", "-o", options(part), "--", part.device["tag"], path]
-    said = ""
-    for _ in range(TRIES):
-        said = await _ask(machine, argv)
-        if not said:
-            return
-        await asyncio.sleep(AGAIN)
+    try:
+        agent, said = await machine.agent(), ""
+        for _ in range(TRIES):
+            if not (said := await _run(agent, argv)):
+                return
+            await asyncio.sleep(AGAIN)
+    except FailedError as error:
+        said = error.message
     log.warning("%s: %s is there, and not mounted: %s", machine.unit, part.device["tag"], said)
 
 
 async def leave(machine: MachineGuest, part: Part) -> None:
     """Before one goes. A guest that still uses it finds errors there."""
-    if "path" in part.served and (said := await _ask(machine, ["umount", "--", part.served["path"]])):
-        log.info("%s: %s goes: %s", machine.unit, part.device["tag"], said)
-
-
-async def _ask(machine: MachineGuest, argv: list[str]) -> str:
-    """Why a command did not do its work."""
+    if "path" not in part.served:
+        return
     try:
-        outcome = await (await machine.agent()).execute(argv, timeout=LIMIT)
+        said = await _run(await machine.agent(), ["umount", "--", part.served["path"]])
     except FailedError as error:
-        return error.message
+        said = error.message
+    if said:
+        log.info("%s: %s goes, and may still be mounted: %s", machine.unit, part.device["tag"], said)
+
+
+async def _run(agent: Agent, argv: list[str]) -> str:
+    """Why a command did not do its work."""
+    outcome = await agent.execute(argv, timeout=LIMIT)
     return clean(outcome.errors.decode(errors="replace")) or "it failed" if outcome.status else ""

@@ -16,6 +16,7 @@ _SYSTEM = 16
 """Sectors at the beginning, which are the system's."""
 _PATHS_LITTLE, _PATHS_BIG, _ROOT, _FILES = range(_SYSTEM + 2, _SYSTEM + 6)
 _NO_TIME = b"0" * 16 + b"\0"
+_LONG_AGO = bytes((80, 1, 1, 0, 0, 0, 0))
 _FOLDER = 2
 
 
@@ -77,8 +78,8 @@ def _folder(entries: Sequence[bytes]) -> bytes:
 
 
 def _entry(name: bytes, at: int, size: int, flags: int = 0) -> bytes:
-    """Of a folder; the time is none."""
-    fixed = _both32(at) + _both32(size) + bytes(7) + bytes([flags, 0, 0]) + _both16(1) + bytes([len(name)])
+    """Of a folder."""
+    fixed = _both32(at) + _both32(size) + _LONG_AGO + bytes([flags, 0, 0]) + _both16(1) + bytes([len(name)])
     found = bytes(1) + fixed + name + bytes(1 - len(name) % 2)
     return bytes([len(found) + 1]) + found
 
