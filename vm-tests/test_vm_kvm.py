@@ -93,6 +93,7 @@ def test_a_processor_that_is_plugged_has_the_cookie(vms: list[Instance], vm_host
     syscont(vm_host, "config", "set", "one", "limits.cpu=2")
     try:
         until(vm_host, lambda: sum(processors(vm).values()) == 2)
+        until(vm_host, lambda: vm.sh("cat /sys/devices/system/cpu/present") == "0-1\n")
         seen = cookies(vm_host)
         assert {seen[thread] for thread, runs in processors(vm).items() if runs} == {vm.seen()["coreCookie"]}
     finally:

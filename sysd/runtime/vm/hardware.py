@@ -123,7 +123,7 @@ def _basics(board: Board, machine: Machine) -> None:
     board.add("machine", f"{machine.model},usb=off,sata=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
     board.add("accel", "kvm" if machine.accelerated else "tcg,thread=multi,tb-size=512")
     board.add("cpu", "host" if machine.accelerated else "max")
-    board.add("smp", f"{machine.cpus},maxcpus={machine.most_cpus}")
+    board.add("smp", f"{machine.cpus},maxcpus={machine.most_cpus},sockets=1,cores={machine.most_cpus},threads=1")
     for processor in machine.plugged:
         board.add("device", dict(processor))
     growth = machine.most_memory - machine.memory
@@ -180,8 +180,7 @@ def _flash(board: Board, name: str, path: str, *, write: bool) -> None:
 def _virtio(board: Board, machine: Machine) -> None:
     board.add("object", {"qom-type": "rng-builtin", "id": "random"})
     board.add("device", {**_fixed("virtio-rng-pci", "rng0"), "rng": "random"})
-    board.add("device", {**_fixed("virtio-balloon-pci", "balloon0"), "deflate-on-oom": True,
-                         "free-page-reporting": True})  # fmt: skip
+    board.add("device", {**_fixed("virtio-balloon-pci", "balloon0"), "free-page-reporting": True})
     board.add("device", _fixed("qemu-xhci", USB) | {"p2": _USB_PORTS, "p3": _USB_PORTS})
     if machine.cid:
         number = board.hold("file", path="/dev/vhost-vsock", write=True)
