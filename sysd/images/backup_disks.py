@@ -100,12 +100,13 @@ class Machine:
     def _take_kernel(self, fingerprint: str, name: bytes, member: Member, reader: TarReader) -> None:
         if not is_fingerprint(fingerprint) or name not in (KERNEL, INITRD, _COMMAND):
             raise refuse(member, "is none of the files of a kernel")
+        self._kernels.setdefault(fingerprint, "")
+        if len(self._kernels) > MAX_VOLUMES:
+            raise InvalidError(f"the backup has more than {MAX_VOLUMES} kernels")
         if name == _COMMAND:
             text = read_small(reader, member, COMMAND, MAX_COMMAND)
             self._kernels[fingerprint] = text.decode("ascii", "backslashreplace")
             return
-        if len(self._kernels) > MAX_VOLUMES:
-            raise InvalidError(f"the backup has more than {MAX_VOLUMES} kernels")
         if not member.isreg() or member.issparse() or member.size > _MAX_KERNEL:
             raise refuse(member, "should be a kernel or an initrd, and is none")
         with made(self.target, KERNELS.encode()) as top, made(top, fingerprint.encode()) as place:
@@ -136,7 +137,7 @@ class Machine:
         """Returns what is said to the kernel, nothing when there is none."""
         listed = index.get(KERNELS)
         wanted = listed.get(os.fsdecode(name)) if isinstance(listed, dict) else None
-        if not isinstance(wanted, str) or wanted not in self._kernels:
+        if not isinstance(wanted, str) or not self._kernels.get(wanted):
             return ""
         try:
             with directory(self.target, (KERNELS.encode(), wanted.encode())) as place:
