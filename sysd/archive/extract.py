@@ -61,14 +61,31 @@ def split_name(name: str) -> Parts:
     return parts
 
 
+def segments(reader: TarReader, member: Member) -> list[tuple[int, int]]:
+    """(offset, length) of each piece of the file that the archive holds, in order; the tape is where they begin."""
+    listed: object = member.sparse
+    # The old format pads its map with empty pieces at offset 0.
+    found = [(int(a), int(b)) for a, b in listed if b] if isinstance(listed, list) else [(0, member.size)]
+    last = 0
+    for offset, length in found:
+        if length < 0 or offset < last or offset + length > member.size:
+            raise refuse(member, "has a malformed map of its holes")
+        last = offset + length
+    if member.offset_data + sum(length for _, length in found) > reader.content_end():
+        raise refuse(member, "has a map of holes that does not fit its size")
+    reader.tape.seek(member.offset_data)
+    return found
+
+
 @dataclass(slots=True)
 class Extractor:
     """Puts members of an archive below the directory root, to which nobody else has access meanwhile.
 
     limit is the most that all files together may need in bytes. owners: give each file to whom the archive says, else
     they stay the caller's. mode_bits: those that are kept of modes. depth: how many folders below root the trees begin
-    that the archive holds, if it holds several. size is what those kept so far have; placed tells whether anything was
-    put into the tree.
+    that the archive holds, if it holds several. unbounded says which members may be larger than the limit, as
+    other heeds what they need. size is what those kept so far have; placed tells whether anything was put into the
+    tree.
     """
 
     root: int
@@ -80,6 +97,7 @@ class Extractor:
     depth: int = 0
     size: int = 0
     placed: bool = False
+    unbounded: Callable[[Parts], bool] = lambda parts: False
     _charged: int = 0
     _members: int = 0
     _tree: Tree = field(init=False)
@@ -91,7 +109,7 @@ class Extractor:
             for member in self.reader:
                 self._count()
                 parts = split_name(member.name)
-                self._charge(member)
+                self._charge(member, parts)
                 target = self.place(parts)
                 if target is None:
                     other(parts, member)
@@ -105,11 +123,13 @@ class Extractor:
         if self._members > MAX_MEMBERS:
             raise InvalidError(f"the archive has more than {MAX_MEMBERS} members")
 
-    def _charge(self, member: Member) -> None:
+    def _charge(self, member: Member, parts: Parts) -> None:
         """Count what the member needs before any of it is written; what is only skipped has to be unpacked too."""
         size = member.size if member.isreg() else self.reader.content_end() - member.offset_data
         if size < 0:
             raise refuse(member, "has a negative size")
+        if self.unbounded(parts):
+            return
         self._charged += size
         if self._charged > self.limit:
             needs = f"the archive needs {format_size(self._charged)}, limit {format_size(self.limit)}"
@@ -182,7 +202,7 @@ class Extractor:
             os.close(fd)
 
     def _put_file(self, parent: int, name: bytes, member: Member) -> None:
-        segments = self._segments(member)
+        pieces = segments(self.reader, member)
         try:
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         except FileExistsError:
@@ -191,28 +211,13 @@ class Extractor:
         try:
             if member.issparse():
                 os.ftruncate(fd, member.size)
-            for offset, length in segments:
+            for offset, length in pieces:
                 self._copy(fd, offset, length)
             self.size += member.size
             self._set_attributes(fd, (name,), member)
             os.utime(fd, ns=_times(member))
         finally:
             os.close(fd)
-
-    def _segments(self, member: Member) -> list[tuple[int, int]]:
-        """(offset, length) of each piece of the file that the archive holds, in order."""
-        listed: object = member.sparse
-        # The old format pads its map with empty pieces at offset 0.
-        segments = [(int(a), int(b)) for a, b in listed if b] if isinstance(listed, list) else [(0, member.size)]
-        last = 0
-        for offset, length in segments:
-            if length < 0 or offset < last or offset + length > member.size:
-                raise refuse(member, "has a malformed map of its holes")
-            last = offset + length
-        if member.offset_data + sum(length for _, length in segments) > self.reader.content_end():
-            raise refuse(member, "has a map of holes that does not fit its size")
-        self.reader.tape.seek(member.offset_data)
-        return segments
 
     def _copy(self, fd: int, offset: int, length: int) -> None:
         end = offset + length

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program that unpacks a backup, in the same sandbox as images: each root file system in it, the instance's and
-those of its snapshots, becomes the tree of an image.
+"""The program that unpacks a backup, in the same sandbox as images: each root file system or disk in it, the
+instance's and those of its snapshots, becomes an image.
 
-    target/0/rootfs      the instance, or a snapshot, in the order in which they come
+    target/0/rootfs      the instance, or a snapshot, in the order in which they come; of virtual machines:
+    target/0/disk.img    with nvram.fd, kernel and initrd beside it where the backup has them
     target/index.json    what index.yaml says, as maps, lists and texts
 
-One result for each tree; its property "volume" is the snapshot's name, and missing for the instance.
+One result for each image; its property "volume" is the snapshot's name, and missing for the instance.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sysd.archive.extract import Extractor
@@ -25,8 +27,10 @@ from sysd.archive.tape import Member, TarReader
 from sysd.archive.tree import Parts, directory, show
 from sysd.images import facts, metadata, nodes
 from sysd.images.answers import INDEX_FILE, MAX_VOLUMES
+from sysd.images.backup_disks import Machine, made
 from sysd.images.stream import Digest, Input, tar_stream
 from sysd.images.worker import flush, main, read_small
+from sysd.model.backup import LEFT_OUT
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.instance import Kind
 from sysd.model.names import check_snapshot_name
@@ -36,15 +40,15 @@ TOP = b"backup"
 ROOTFS = b"rootfs"
 INSTANCE = b""
 INDEX = (TOP, b"index.yaml")
-OLD_INDEX = (TOP, b"container", b"backup.yaml")
+OLD_INDEXES = ((TOP, b"container", b"backup.yaml"), (TOP, b"virtual-machine", b"backup.yaml"))
 """Of backups whose index has not yet all that this has."""
 MAX_YAML = 4 << 20
 MAX_EVENTS = 200_000
 _OTHERS: dict[Parts, str] = {
     (TOP, b"container.bin"): "a storage driver",
-    (TOP, b"virtual-machine"): "a virtual machine",
-    (TOP, b"virtual-machine.bin"): "a virtual machine",
-    (TOP, b"virtual-machine.img"): "a virtual machine",
+    (TOP, b"virtual-machine.bin"): "a storage driver",
+    (TOP, b"volume"): "a volume",
+    (TOP, b"volume.img"): "a volume",
 }
 
 
@@ -54,84 +58,121 @@ class Unpacking:
         self._limit = limit
         self._numbers: dict[bytes, int] = {}
         self._indexes: dict[Parts, bytes] = {}
+        self._trees: set[bytes] = set()
+        self._machine = Machine(target, limit, self._opened)
         self._reader: TarReader | None = None
 
     def run(self, archive: int) -> list[dict[str, Any]]:
         digest = Digest(Reporter("unpack"), os.fstat(archive).st_size)
         with tar_stream(Input(archive, digest), self._target, self._limit) as read:
             self._reader = TarReader(read)
-            Extractor(self._target, self._reader, self._limit, self._place, depth=2).run(self._beside)
-        if INSTANCE not in self._numbers:
-            raise InvalidError("this is no backup of a container", "it has no backup/container/rootfs")
-        architecture = self._write_index()
+            extractor = Extractor(self._target, self._reader, self._limit, self._place, depth=2)
+            extractor.unbounded = self._machine.is_disk
+            extractor.run(self._beside)
+        self._check_whole()
+        index, architecture = self._read_index()
         results = [
-            self._result(name, number, digest.hexdigest(), architecture) for name, number in self._numbers.items()
+            self._result(name, number, digest.hexdigest(), architecture, index)
+            for name, number in self._numbers.items()
         ]
+        self._write_index(index)
         flush(self._target)
         return results
 
+    def _check_whole(self) -> None:
+        disks = self._machine.disks.keys()
+        if INSTANCE not in self._trees | disks:
+            raise InvalidError("this is no backup of an instance", "it has neither a root file system nor a disk")
+        if self._trees and disks:
+            raise InvalidError("the backup has both disks and root file systems")
+        if missing := self._numbers.keys() - self._trees - disks:
+            raise InvalidError(f"the backup has no disk of {show(min(missing)) or 'the instance'}")
+
     def _place(self, parts: Parts) -> Parts | None:
         if parts[:3] == (TOP, b"container", ROOTFS):
-            return self._folder(INSTANCE) + parts[3:]
+            return self._tree(INSTANCE) + parts[3:]
         if parts[:2] == (TOP, b"snapshots") and parts[3:4] == (ROOTFS,):
-            return self._folder(parts[2]) + parts[4:]
+            return self._tree(parts[2]) + parts[4:]
         return None
 
-    def _folder(self, name: bytes) -> Parts:
+    def _tree(self, name: bytes) -> Parts:
+        self._trees.add(name)
+        return (self._folder(name), ROOTFS)
+
+    @contextmanager
+    def _opened(self, name: bytes) -> Iterator[int]:
+        with made(self._target, self._folder(name)) as fd:
+            yield fd
+
+    def _folder(self, name: bytes) -> bytes:
+        """Of what goes by this name."""
         if name not in self._numbers:
             if name:
                 check_snapshot_name(name.decode("utf-8", "backslashreplace"))
             if len(self._numbers) >= MAX_VOLUMES:
                 raise InvalidError(f"the backup has more than {MAX_VOLUMES} snapshots")
             self._numbers[name] = len(self._numbers)
-        return (str(self._numbers[name]).encode(), ROOTFS)
+        return str(self._numbers[name]).encode()
 
     def _beside(self, parts: Parts, member: Member) -> None:
         if kind := _OTHERS.get(parts[:2]):
-            raise UnsupportedError(f"this is the backup of {kind}", "only containers' in plain form can be imported")
-        if parts in (INDEX, OLD_INDEX):
+            raise UnsupportedError(f"this is the backup of {kind}", "only instances' in plain form can be imported")
+        assert self._reader is not None
+        if parts in (INDEX, *OLD_INDEXES):
             if parts in self._indexes:
                 raise InvalidError(f"{show(parts[-1])} comes twice in the backup")
-            assert self._reader is not None
             self._indexes[parts] = read_small(self._reader, member, parts[-1].decode(), MAX_YAML)
+            return
+        self._machine.take(parts, member, self._reader)
 
-    def _write_index(self) -> str:
-        """Returns the architecture that it names, this host's when none."""
+    def _read_index(self) -> tuple[dict[str, Any], str]:
+        """What it says, and the architecture that it names, this host's when none."""
         if INDEX not in self._indexes:
             raise InvalidError("the backup has no backup/index.yaml")
         found = {parts: self._parse(data, parts[-1].decode()) for parts, data in self._indexes.items()}
         index = found[INDEX]
         if not isinstance(index, dict):
             raise InvalidError("index.yaml is not a mapping of fields to values")
-        index["config"] = index.get("config") or found.get(OLD_INDEX) or {}
-        fd = os.open(INDEX_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._target)
-        with os.fdopen(fd, "w") as stream:
-            json.dump(index, stream)
+        old = next((found[parts] for parts in OLD_INDEXES if found.get(parts)), None)
+        index["config"] = index.get("config") or old or {}
+        kind = Kind.VM if self._machine.disks else Kind.CONTAINER
+        if index.get("type", Kind.CONTAINER) != kind:
+            raise InvalidError(f"the backup has what a {kind} has, and its index.yaml says something else")
         config = index["config"] if isinstance(index["config"], dict) else {}
         own = config.get("container") or config.get("instance")
         named = own.get("architecture") if isinstance(own, dict) else None
-        return metadata.runnable(named) if isinstance(named, str) else metadata.host_architecture()
+        return index, metadata.runnable(named) if isinstance(named, str) else metadata.host_architecture()
+
+    def _write_index(self, index: dict[str, Any]) -> None:
+        index[LEFT_OUT] = self._machine.left_out
+        fd = os.open(INDEX_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._target)
+        with os.fdopen(fd, "w") as stream:
+            json.dump(index, stream)
 
     def _parse(self, data: bytes, name: str) -> Any:
         return nodes.plain(nodes.compose(data, name, MAX_YAML, MAX_EVENTS), name)
 
-    def _result(self, name: bytes, number: int, digest: str, architecture: str) -> dict[str, Any]:
-        with directory(self._target, (str(number).encode(), ROOTFS)) as root:
-            init = facts.find_init(root)
-            facts.make_mount_points(root)
-            size = _size(root)
+    def _result(
+        self, name: bytes, number: int, digest: str, architecture: str, index: dict[str, Any]
+    ) -> dict[str, Any]:
+        with directory(self._target, (str(number).encode(),)) as folder:
+            own = self._machine.finish(name, folder, index) if self._machine.disks else _container(folder)
         return {
             "fingerprint": hashlib.sha256(f"{digest} {name.decode()}".encode()).hexdigest(),
             "architecture": architecture,
-            "init": init.value,
-            "size": size,
             "properties": {"volume": name.decode()} if name else {},
             "created": time.time_ns() // 1000,
             "templates": [],
-            "kind": Kind.CONTAINER,
-            "disk_size": 0,
-            "kernel_command": "",
+            **own,
         }
+
+
+def _container(folder: int) -> dict[str, Any]:
+    with directory(folder, (ROOTFS,)) as root:
+        init = facts.find_init(root)
+        facts.make_mount_points(root)
+        size = _size(root)
+    return {"init": init.value, "size": size, "kind": Kind.CONTAINER, "disk_size": 0, "kernel_command": ""}
 
 
 def _size(root: int) -> int:

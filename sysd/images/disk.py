@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable
 from enum import StrEnum
 
-from sysd.archive.tape import CHUNK, Read
+from sysd.archive.extract import refuse, segments
+from sysd.archive.tape import CHUNK, Member, Read, TarReader
 from sysd.images import tools
 from sysd.images.stream import spooled, write_at
 from sysd.model.errors import InvalidError
@@ -42,23 +43,57 @@ def receive(read: Read, form: Format, target: int, limit: int) -> int:
         os.close(fd)
 
 
+def unpack(reader: TarReader, member: Member, target: int, limit: int) -> tuple[int, int]:
+    """Make disk.img in the folder target of an archive's member, a raw disk, holes or not; returns the disk's size, and
+    how much data is on it, of which limit is the most."""
+    if not member.isreg():
+        raise refuse(member, "should be a disk, and is no plain file")
+    if not 0 < member.size <= qcow2.MAX_SIZE:
+        raise refuse(member, f"can't be a disk of {member.size} bytes", f"at most {qcow2.MAX_SIZE >> 40} TiB")
+    fd = os.open(NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
+    try:
+        data = 0
+        for offset, length in segments(reader, member):
+            end = offset + length
+            while offset < end:
+                chunk = reader.tape.read_some(min(CHUNK, end - offset))
+                data = _put(fd, chunk, offset, data, limit)
+                offset += len(chunk)
+        size = _rounded(member.size)
+        os.ftruncate(fd, size)
+        os.fsync(fd)
+        return size, data
+    finally:
+        os.close(fd)
+
+
 def _raw(read: Read, fd: int, target: int, limit: int) -> int:
     size = data = 0
     while chunk := _fill(read):
-        for at in range(0, len(chunk), _BLOCK):
-            block = chunk[at : at + _BLOCK]
-            if block != _ZEROS[: len(block)]:
-                data += len(block)
-                _check_limit(data, limit)
-                write_at(fd, block, size + at)
+        data = _put(fd, chunk, size, data, limit)
         size += len(chunk)
         if size > qcow2.MAX_SIZE:
             raise InvalidError(f"the disk has more than {qcow2.MAX_SIZE >> 40} TiB")
     if not size:
         raise InvalidError("the disk is empty")
-    size = -(-size // qcow2.SECTOR) * qcow2.SECTOR
+    size = _rounded(size)
     os.ftruncate(fd, size)
     return size
+
+
+def _put(fd: int, chunk: bytes, offset: int, data: int, limit: int) -> int:
+    """Write what is not zeros; data is how much that was before, and is returned with what came to it."""
+    for at in range(0, len(chunk), _BLOCK):
+        block = chunk[at : at + _BLOCK]
+        if block != _ZEROS[: len(block)]:
+            data += len(block)
+            _check_limit(data, limit)
+            write_at(fd, block, offset + at)
+    return data
+
+
+def _rounded(size: int) -> int:
+    return -(-size // qcow2.SECTOR) * qcow2.SECTOR
 
 
 def _qcow2(read: Read, fd: int, target: int, limit: int) -> int:

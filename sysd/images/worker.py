@@ -84,6 +84,25 @@ class Worker:
         found = parse_facts(known)
         return self._unpack(Input(rootfs, self.digest), _everywhere, lambda: found)
 
+    def packed(self, archive: int, known: str) -> dict[str, Any]:
+        """Of our own packer: the raw disk of a virtual machine, and kernel and initrd where known (JSON) has words for
+        the kernel."""
+        self.digest.total = _size(archive)
+        facts_known = json.loads(known)
+        command = str(facts_known.get("kernel_command", ""))
+        with tar_stream(Input(archive, self.digest), self.target, self.limit) as read:
+            reader = TarReader(read)
+
+            def take(parts: Parts, member: Member) -> None:
+                if _is_disk(parts):
+                    self._disk_size, _ = disk.unpack(reader, member, self.target, self.limit)
+
+            Extractor(self.target, reader, self.limit, _beside_disk, unbounded=_is_disk).run(take)
+        if not self._disk_size:
+            raise InvalidError("the archive has no disk")
+        init = Init(facts_known.get("init", Init.OTHER))
+        return self._result(parse_facts(known), init, self._on_disk(), Disk(self._disk_size, command))
+
     def _unpack(self, archive: Input, place: Place, described: Callable[[], metadata.Metadata]) -> dict[str, Any]:
         os.mkdir(ROOTFS, 0o755, dir_fd=self.target)
         root = open_directory(ROOTFS, self.target)
@@ -230,6 +249,14 @@ def _everywhere(parts: Parts) -> Parts | None:
     return parts
 
 
+def _beside_disk(parts: Parts) -> Parts | None:
+    return parts if parts in ((bootable.KERNEL,), (bootable.INITRD,)) else None
+
+
+def _is_disk(parts: Parts) -> bool:
+    return parts == (disk.NAME.encode(),)
+
+
 def _size(fd: int) -> int:
     return os.fstat(fd).st_size
 
@@ -244,6 +271,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rootfs-stream", type=int, help="descriptor of a root file system that was just built")
     parser.add_argument("--facts", help="JSON: what metadata.yaml would say of it")
     parser.add_argument("--vm", action="store_true", help="make a virtual machine's disk of the tree")
+    parser.add_argument("--disk", action="store_true", help="the root file system comes as a disk already")
     parser.add_argument("--format", type=Format, help="--image or --rootfs is a disk in this format")
     return parser.parse_args(argv)
 
@@ -258,6 +286,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.metadata is not None and options.rootfs is not None:
         metadata_archive = os.open(options.metadata, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         return worker.split(metadata_archive, options.rootfs, options.format)
+    if options.rootfs_stream is not None and options.disk:
+        return worker.packed(options.rootfs_stream, options.facts)
     if options.rootfs_stream is not None and options.facts is not None:
         return worker.built(options.rootfs_stream, options.facts)
     raise FailedError("give --image, or --metadata and --rootfs, or --rootfs-stream and --facts")

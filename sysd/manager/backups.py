@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import stat
@@ -17,32 +16,35 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sysd.manager import layers
+from sysd.manager import layers, packing
 from sysd.manager.catalog import Catalog
-from sysd.manager.events import Event, EventBus, Kind
+from sysd.manager.events import Event, EventBus
+from sysd.manager.events import Kind as Happening
 from sysd.manager.images import Builder, Images
 from sysd.manager.instances import Instances, NewInstance, StartOptions, make_folder
 from sysd.manager.layers import Layers
+from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.packing import Volume
 from sysd.manager.quotas import Quotas
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.model import backup as form
-from sysd.model import names
+from sysd.model import kinds, names
 from sysd.model.compression import DEFAULT_COMPRESSION, PROGRAMS, check_compression
 from sysd.model.config import check_config
 from sysd.model.devices.check import check_device
 from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
 from sysd.model.image import Image
-from sysd.model.instance import VOLATILE, Instance, new_uuid
+from sysd.model.instance import VOLATILE, Instance, Kind, new_uuid
 from sysd.model.operation import Operation
 from sysd.model.profile import DEFAULT_PROFILE
 from sysd.model.restrictions import check_allowed, is_root
+from sysd.model.sizes import parse_size
 from sysd.model.snapshot import Snapshot
 from sysd.model.values import check_description
-from sysd.runtime import container
-from sysd.storage.packer import Plan, packer
+from sysd.storage.packer import DiskPlan, Plan, open_plan, packer
 from sysd.units import helper
 from sysd.units.bus import BusError
 from sysd.units.systemd import Systemd
@@ -50,7 +52,6 @@ from sysd.units.systemd import Systemd
 log = logging.getLogger(__name__)
 
 UNIT = "syscont-pack@{}.service"
-ROOTFS = "rootfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,12 @@ class Export:
 
 @dataclass(slots=True)
 class _LeftOut:
-    """What a backup has and this host does not take; the user is told. sizes: whether disks may have them."""
+    """What a backup has and this host does not take; the user is told. sizes: whether root disks may have them, and
+    least: of how many bytes."""
 
+    kind: Kind
     sizes: bool
+    least: int = 0
     names: list[str] = field(default_factory=list)
 
     def config(self, config: Mapping[str, str]) -> dict[str, str]:
@@ -76,7 +80,9 @@ class _LeftOut:
             if key.startswith((VOLATILE, "image.")):
                 continue  # what another daemon remembers
             try:
-                kept |= check_config({key: value})
+                checked = check_config({key: value})
+                kinds.check_key(self.kind, key, "it")
+                kept |= checked
             except SyscontError:
                 self.names.append(key)
         return kept
@@ -95,17 +101,25 @@ class _LeftOut:
             try:
                 if "network" in options and not catalog.has_network(options["network"]):
                     raise InvalidError("no such network")
-                kept[name] = check_device(name, fitting)
+                checked = check_device(name, fitting)
+                kinds.check_device(self.kind, name, checked)
+                kept[name] = checked
             except SyscontError:
                 self.names.append(f"device {name[:64]}")
         return kept
 
     def _root(self, name: str, options: Mapping[str, str]) -> dict[str, str]:
         fitting = {**options, "pool": form.POOL}
-        if "size" in fitting and not self.sizes:
-            del fitting["size"]
-            self.names.append(f"size of device {name[:64]}")
+        for key in ("size", "size.state"):
+            if key in fitting and not (key == "size" and self._has_size(fitting[key])):
+                del fitting[key]
+                self.names.append(f"{key} of device {name[:64]}")
         return fitting
+
+    def _has_size(self, size: str) -> bool:
+        with contextlib.suppress(InvalidError):
+            return self.sizes and parse_size(size) >= self.least
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +147,9 @@ class Backups:
         stillness: Stillness,
         work: Layers,
         quotas: Quotas,
+        lifecycle: Lifecycle,
     ) -> None:
+        self._lifecycle = lifecycle
         self._operations = operations
         self._systemd = systemd
         self._catalog = catalog
@@ -190,27 +206,21 @@ class Backups:
         finally:
             await self._layers.remove(place)
 
-    def _plan(self, instance: Instance, upper: Path, taken: list[Snapshot], compression: str) -> Plan:
-        image = self._images.find(instance.image)
-        index = form.index(instance, taken, image.architecture, self._table.expand(instance))
-        described = json.dumps({"architecture": image.architecture, "creation_date": image.created // 1_000_000,
-                                "properties": image.properties})  # fmt: skip
-        # JSON is YAML.
-        files = {"backup/index.yaml": json.dumps(index), "backup/container/backup.yaml": json.dumps(index["config"])}
-        trees = {f"backup/container/{ROOTFS}": self._tree(instance.image, upper)}
-        for each in taken:
-            layer = self._snapshots.layer(instance, each)
-            trees[f"backup/snapshots/{each.name}/{ROOTFS}"] = self._tree(each.image, layer)
-        for tree in trees:
-            files[f"{tree.removesuffix(ROOTFS)}metadata.yaml"] = described
-        members = ["backup/index.yaml", "backup/container", *(["backup/snapshots"] if taken else [])]
-        return Plan(members, files=files, trees=trees, compress=PROGRAMS[compression])
+    def _plan(self, instance: Instance, upper: Path, taken: list[Snapshot], compression: str) -> Plan | DiskPlan:
+        own = self._volume(instance, instance.image, upper)
+        others = [
+            replace(
+                self._volume(each.applied(instance), each.image, self._snapshots.layer(instance, each)), snapshot=each
+            )
+            for each in taken
+        ]
+        return packing.backup(own, others, instance, PROGRAMS[compression])
 
-    def _tree(self, image: str, layer: Path) -> list[str]:
-        return [str(layer), str(container.IMAGE_DIR / image / ROOTFS)]
+    def _volume(self, instance: Instance, image: str, layer: Path) -> Volume:
+        return Volume(self._table.expand(instance), self._images.find(image), layer)
 
-    async def _pack(self, handle: Handle, plan: Plan, target: int) -> None:
-        stdin = plan.open()
+    async def _pack(self, handle: Handle, plan: Plan | DiskPlan, target: int) -> None:
+        stdin = open_plan(plan)
         try:
             wanted = packer(UNIT.format(handle.id), "Pack a backup", plan, stdin)
             running = await helper.start(self._systemd, wanted, stdout=target)
@@ -259,21 +269,25 @@ class Backups:
         self, handle: Handle, made_of: _Layer, aliases: list[str], properties: Mapping[str, str]
     ) -> None:
         source, image = made_of.source, self._images.find(made_of.image)
-        plan = Plan(["."], first=ROOTFS, trees={ROOTFS: self._tree(made_of.image, made_of.path)})
+        plan = packing.image(self._volume(made_of.instance, made_of.image, made_of.path))
         facts = {
             "architecture": image.architecture,
             "properties": {**image.properties, "description": f"Made of {source}", **properties},
         }
+        flags = []
+        if image.kind is Kind.VM:
+            facts |= {"init": image.init, "kernel_command": image.kernel_command}
+            flags = ["--disk"]
 
         def check() -> None:
             self._check_there(made_of.instance, made_of.snapshots)
             self._images.check_free(aliases)  # another one may have been faster
 
         with self._holding([made_of.image]):
-            stdin = plan.open()
+            stdin = open_plan(plan)
             try:
                 unit = packer(UNIT.format(handle.id), f"Publish {source}", plan, stdin)
-                builder = Builder(source, facts, unit, image.templates, check)
+                builder = Builder(source, facts, unit, image.templates, check, flags)
                 await self._images.build_with(handle, builder, aliases)
             finally:
                 os.close(stdin)
@@ -313,31 +327,34 @@ class Backups:
         self, handle: Handle, reference: str, made: form.Backup, images: list[Image], owner: int
     ) -> None:
         project, _ = names.split(reference)
-        left, own = _LeftOut(self._quotas.are_there), made.instance
-        by_volume = {image.properties.get("volume", ""): image.fingerprint for image in images}
+        by_volume = {image.properties.get("volume", ""): image for image in images}
+        left, own = self._left_out(by_volume[""]), made.instance
+        left.names += made.left_out
         if len(by_volume) > 1:
             check_allowed(self._catalog.project(project), "snapshots", "the snapshots in the backup")
         left.names += [f"snapshot {name[:63]}" for name in made.snapshots if name not in by_volume]
         new = NewInstance(
             reference,
-            by_volume[""],
+            by_volume[""].fingerprint,
             left.config(own.config),
             left.devices(own.devices, self._catalog),
             self._profiles(project, own.profiles),
             left.description(own.description),
             own.ephemeral,
         )
-        snapshots = {name: fingerprint for name, fingerprint in by_volume.items() if name}
+        snapshots = {name: image for name, image in by_volume.items() if name}
         described = {name: made.snapshots.get(name, replace(own, name=name, created=0)) for name in snapshots}
 
         async def fill(_: Handle, instance: Instance, folder: Path) -> None:
             make_folder(folder / layers.UPPER)
             self._quotas.count(instance, folder / layers.UPPER)
-            for name, fingerprint in snapshots.items():
-                snapshot = self._snapshot(instance, described[name], name, fingerprint)
+            await self._lifecycle.begin(instance, folder / layers.UPPER)
+            for name, image in snapshots.items():
+                snapshot = self._snapshot(instance, described[name], name, image)
                 place = folder / layers.SNAPSHOTS / snapshot.uuid
                 place.mkdir(mode=0o700, parents=True)
                 make_folder(place / layers.UPPER)
+                await self._lifecycle.begin(snapshot.applied(instance), place / layers.UPPER)
                 await self._layers.settle(place / layers.UPPER)
                 self._snapshots.put(snapshot)
 
@@ -351,13 +368,17 @@ class Backups:
         if left.names:
             handle.set_result("left-out", ", ".join(dict.fromkeys(left.names)))
 
-    def _snapshot(self, instance: Instance, said: form.Described, name: str, fingerprint: str) -> Snapshot:
-        left = _LeftOut(self._quotas.are_there)
+    def _left_out(self, image: Image) -> _LeftOut:
+        sized = image.kind is Kind.VM or self._quotas.are_there
+        return _LeftOut(image.kind, sized, image.disk_size)
+
+    def _snapshot(self, instance: Instance, said: form.Described, name: str, image: Image) -> Snapshot:
+        left = self._left_out(image)
         made = Snapshot(
             new_uuid(),
             instance.uuid,
             name,
-            fingerprint,
+            image.fingerprint,
             left.config(said.config),
             left.devices(said.devices, self._catalog),
             self._profiles(instance.project, said.profiles),
@@ -394,7 +415,7 @@ class Backups:
         return ["an operation under way"] if fingerprint in self._held else []
 
     def _look(self, event: Event) -> None:
-        if event.kind is Kind.INSTANCE_REMOVED or "Snapshots" in event.changed:
+        if event.kind is Happening.INSTANCE_REMOVED or "Snapshots" in event.changed:
             self._drop_unused()
 
     def _drop_unused(self) -> None:

@@ -44,6 +44,7 @@ ROOTFS = "rootfs"
 DISK = "disk.img"
 KERNEL = "kernel"
 INITRD = "initrd"
+NVRAM = "nvram.fd"
 VM_ALIAS = "/vm"
 UNPACK_UNIT = "syscont-image@{}.service"
 BUILD_UNIT = "syscont-build@{}.service"
@@ -56,15 +57,15 @@ _GRACE = 1.0
 @dataclass(frozen=True, slots=True)
 class Builder:
     """What writes a root file system's tar to its output; facts is what metadata.yaml would say of it, and templates
-    are those that the image gets. check is asked at the end, and raises when the image must not be. vm: it becomes the
-    disk of a virtual machine."""
+    are those that the image gets. check is asked at the end, and raises when the image must not be. flags are the
+    worker's (see sysd.images.worker): that it becomes the disk of a virtual machine, or comes with one."""
 
     name: str
     facts: dict[str, Any]
     helper: helper.Helper
     templates: list[Template] = field(default_factory=list)
     check: Callable[[], None] = lambda: None
-    vm: bool = False
+    flags: Sequence[str] = ()
 
 
 class Images:
@@ -204,7 +205,7 @@ class Images:
                     properties={"PrivateTmp": Variant("b", True)},
                     environment=[f"{key}={value}" for key, value in (source.env | self._proxies()).items()],
                 ),
-                vm=vm,
+                flags=["--vm"] if vm else [],
             )
             await self.build_with(handle, builder, [source.name, *aliases])
 
@@ -219,7 +220,7 @@ class Images:
         handle.set_result("fingerprint", image.fingerprint)
 
     async def unpack_backup(self, handle: Handle, backup: int, hold: Callable[[list[Image]], None]) -> Any:
-        """Make an image of each root file system in a backup, and return what its index says (see
+        """Make an image of each root file system or disk in a backup, and return what its index says (see
         sysd.images.backup). hold is told of the images before they are there."""
         async with self._draft(handle) as draft:
             found = await self._unpack(handle, draft, BACKUP_WORKER, backup)
@@ -297,7 +298,7 @@ class Images:
             stages = asyncio.create_task(_show_stages(handle, builder))
             try:
                 arguments = ["--rootfs-stream", "0", "--facts", json.dumps(wanted.facts)]
-                worker = (*WORKER, *arguments, *(["--vm"] if wanted.vm else []))
+                worker = (*WORKER, *arguments, *wanted.flags)
                 (image,) = await self._unpack(handle, draft, worker, output)
                 if await builder.wait():
                     return image
@@ -385,6 +386,8 @@ def check_files(draft: Path, image: Image) -> None:
             raise FailedError("the image's worker did not leave a root file system")
         return
     wanted = (DISK, KERNEL, INITRD) if image.kernel_command else (DISK,)
+    if image.own and NVRAM in found:
+        wanted = (*wanted, NVRAM)
     if found != dict.fromkeys(wanted, stat.S_IFREG) or draft.joinpath(DISK).lstat().st_size != image.disk_size:
         raise FailedError("the image's worker did not leave a virtual machine's disk")
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,19 +16,20 @@ from pathlib import Path
 
 from sysd.manager.beside import Beside
 from sysd.manager.filters import Filters
-from sysd.manager.images import Images
+from sysd.manager.images import NVRAM, Images
 from sysd.manager.interfaces import FindUplink, links_of
 from sysd.manager.table import Table
-from sysd.model.config import get_int
+from sysd.model.config import get_bool, get_int
 from sysd.model.devices.disk import is_root, root_size
 from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
 from sysd.model.instance import Instance, State
 from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
 from sysd.model.sizes import format_size
 from sysd.network.replay import open_tap, replay
+from sysd.runtime.container import IMAGE_DIR
 from sysd.runtime.files.run import watching
 from sysd.runtime.spec import Plugged
-from sysd.runtime.vm import helpers, keys, mounts, parts, plugging, resize, spec, state, tpm, unit
+from sysd.runtime.vm import firmware, helpers, keys, mounts, parts, plugging, resize, spec, state, tpm, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.runtime.vm.parts import SEED_NAME
@@ -59,12 +61,17 @@ class Machines:
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """A disk of the size that is asked for, with nothing on it yet that its image has not."""
         image = self._images.find(expanded.image)
-        size = root_size(expanded.devices) or max(DEFAULT_DISK, image.disk_size)
+        usual = image.disk_size if image.own else max(DEFAULT_DISK, image.disk_size)
+        size = root_size(expanded.devices) or usual
         if size < image.disk_size:
             least = format_size(image.disk_size)
             raise InvalidError(f"size of {expanded.reference}: its image has a disk of {least}", f"at least {least}")
         with (upper / unit.DISK).open("xb") as stream:
             stream.write(qcow2.empty(size))
+        with contextlib.suppress(FileNotFoundError):
+            secure = get_bool(expanded.config, "security.secureboot")
+            found = IMAGE_DIR / image.fingerprint / NVRAM
+            await asyncio.to_thread(shutil.copyfile, found, firmware.variables(upper, secure=secure))
 
     async def prepare(self, expanded: Instance) -> dict[str, Properties]:
         kept, written = state.read(unit.folder_of(expanded)), spec.read(expanded.uuid)

@@ -200,6 +200,7 @@ class Manager:
             stillness,
             layers,
             self.quotas,
+            self.lifecycle,
         )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances

@@ -14,12 +14,19 @@ from typing import Any
 
 from sysd.model import names
 from sysd.model.errors import InvalidError, UnsupportedError
-from sysd.model.instance import STATE, VOLATILE, Instance
+from sysd.model.instance import STATE, VOLATILE, Instance, Kind
 from sysd.model.snapshot import Snapshot
 from sysd.model.values import boolean
 
 POOL = "default"
+LEFT_OUT = "left-out"
+"""Of index.yaml, as the worker hands it on."""
+KERNELS = "syscont-kernels"
+"""Of index.yaml: whose kernel that came beside a disk is which. And the folder that has these."""
+COMMAND = "command"
+Index = dict[str, Any]
 _NEVER = "0001-01-01T00:00:00Z"
+_CONTENT = {Kind.CONTAINER: "filesystem", Kind.VM: "block"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,12 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
+    """left_out: what the worker could not take over."""
+
+    kind: Kind
     instance: Described
     snapshots: dict[str, Described]
+    left_out: list[str] = field(default_factory=list)
 
 
 # writing
@@ -57,19 +68,20 @@ def index(instance: Instance, snapshots: Iterable[Snapshot], architecture: str, 
         **({"snapshots": [each.name for each in taken]} if taken else {}),
         "optimized": False,
         "optimized_header": False,
-        "type": "container",
+        "type": instance.kind.value,
         "config": contents(instance, taken, architecture, expanded),
     }
 
 
 def contents(instance: Instance, taken: list[Snapshot], architecture: str, expanded: Instance) -> dict[str, Any]:
     """backup.yaml as data, which index.yaml holds too."""
-    expanded_parts = {"expanded_config": _config(expanded.config), "expanded_devices": expanded.devices}
-    volume = {"config": {}, "description": "", "name": instance.name, "type": "container", "used_by": [],
-              "location": "none", "content_type": "filesystem"}  # fmt: skip
+    kind = instance.kind
+    expanded_parts = {"expanded_config": _config(expanded.config, kind), "expanded_devices": expanded.devices}
+    volume = {"config": {}, "description": "", "name": instance.name, "type": kind.value, "used_by": [],
+              "location": "none", "content_type": _CONTENT[kind]}  # fmt: skip
     return {
         "container": {
-            **_described(instance, architecture),
+            **_described(instance, architecture, kind),
             **expanded_parts,
             "name": instance.name,
             "created_at": _time(instance.created),
@@ -78,12 +90,12 @@ def contents(instance: Instance, taken: list[Snapshot], architecture: str, expan
             "stateful": False,
             "status": "Stopped",
             "status_code": 102,
-            "type": "container",
+            "type": kind.value,
             "project": names.DEFAULT_PROJECT,
         },
         "snapshots": [
             {
-                **_described(each, architecture),
+                **_described(each, architecture, kind),
                 **expanded_parts,
                 "name": each.name,
                 "created_at": _time(each.created),
@@ -99,16 +111,16 @@ def contents(instance: Instance, taken: list[Snapshot], architecture: str, expan
         "volume": volume,
         "volume_snapshots": [
             {"config": {}, "description": "", "name": each.name, "expires_at": _time(each.expires),
-             "created_at": _time(each.created)}
+             "created_at": _time(each.created), "content_type": _CONTENT[kind]}
             for each in taken
         ],
     }  # fmt: skip
 
 
-def _described(one: Instance | Snapshot, architecture: str) -> dict[str, Any]:
+def _described(one: Instance | Snapshot, architecture: str, kind: Kind) -> dict[str, Any]:
     return {
         "architecture": architecture,
-        "config": _config(one.config),
+        "config": _config(one.config, kind),
         "devices": one.devices,
         "ephemeral": one.ephemeral,
         "profiles": one.profiles,
@@ -116,10 +128,10 @@ def _described(one: Instance | Snapshot, architecture: str) -> dict[str, Any]:
     }
 
 
-def _config(config: Mapping[str, str]) -> dict[str, str]:
+def _config(config: Mapping[str, str], kind: Kind) -> dict[str, str]:
     """Ours without what we remember but for hardware addresses; and that ids in the files are as the guest has them."""
     kept = {key: value for key, value in config.items() if not key.startswith(VOLATILE) or key.endswith(".hwaddr")}
-    return {**kept, f"{STATE}idmap": "[]"}
+    return {**kept, f"{STATE}idmap": "[]"} if kind is Kind.CONTAINER else kept
 
 
 def _time(microseconds: int) -> str:
@@ -134,16 +146,18 @@ def _time(microseconds: int) -> str:
 def read(data: object) -> Backup:
     """What index.yaml says, or raises InvalidError; UnsupportedError for a backup of another kind."""
     top = _map(data, "index.yaml")
-    kind = _text(top, "type", "container")
-    if kind != "container":
-        raise UnsupportedError(f"this is the backup of a {kind[:40]}", "only those of containers can be imported yet")
+    named = _text(top, "type", Kind.CONTAINER)
+    if named not in list(Kind):
+        raise UnsupportedError(f"this is the backup of a {named[:40]}", "only those of instances can be imported")
     if boolean(_text(top, "optimized", "false")):
         raise UnsupportedError("the backup is in a storage driver's format", "export it without --optimized-storage")
     said = _map(top.get("config") or {}, "config")
     own = _map(said.get("container") or said.get("instance") or {}, "container")
     listed = [_map(each, "snapshots") for each in _list(said, "snapshots")]
     found = [_read(each, _text(each, "name", "")) for each in listed]
-    return Backup(_read(own, _text(top, "name", "")), {each.name.rpartition("/")[2]: each for each in found})
+    snapshots = {each.name.rpartition("/")[2]: each for each in found}
+    left = [_is_text(each, LEFT_OUT) for each in _list(top, LEFT_OUT)]
+    return Backup(Kind(named), _read(own, _text(top, "name", "")), snapshots, left)
 
 
 def _read(said: Mapping[str, Any], name: str) -> Described:

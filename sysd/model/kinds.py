@@ -28,14 +28,22 @@ def check(instance: Instance, expanded: Instance) -> None:
     """Raise InvalidError or UnsupportedError when an instance has a key of its own, or any device, that is for another
     kind. Keys of profiles that are for others are no harm: profiles are for both."""
     for name in instance.config:
-        only = SCHEMA.find(name).only
-        if only and only is not expanded.kind:
-            raise InvalidError(f"{name}: {instance.name} is no {WORDS[only]}", "profiles may have it, for others")
+        check_key(expanded.kind, name, instance.name)
     for name, options in expanded.devices.items():
-        if expanded.kind is Kind.VM:
-            _check_device(name, options)
-        else:
-            _check_device_of_container(name, options)
+        check_device(expanded.kind, name, options)
+
+
+def check_key(kind: Kind, name: str, whose: str) -> None:
+    only = SCHEMA.find(name).only
+    if only and only is not kind:
+        raise InvalidError(f"{name}: {whose} is no {WORDS[only]}", "profiles may have it, for others")
+
+
+def check_device(kind: Kind, name: str, options: Mapping[str, str]) -> None:
+    if kind is Kind.VM:
+        _check_device(name, options)
+    else:
+        _check_device_of_container(name, options)
 
 
 def _check_device_of_container(name: str, options: Mapping[str, str]) -> None:

@@ -38,6 +38,8 @@ _EXTENDED_CLUSTER_BITS = 14
 _OFFSET = 0x00FF_FFFF_FFFF_FE00
 _DESCRIBES = 0x7FFF_FFFF_FFFF_FFFE
 """Of an entry of an L2 table: all but its marks for one user and for zeros."""
+_ZERO, _COMPRESSED = 1, 1 << 62
+_DESCRIBES_OR_ZERO = _DESCRIBES | _ZERO
 _TELLING = {
     0xE2792ACA: "names a backing file's format",
     0x44415441: "names a data file",
@@ -67,6 +69,15 @@ class Qcow2:
     @property
     def l1_needed(self) -> int:
         return -(-self.size // (self.cluster * self.l2_entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A part of a disk, in bytes; place is where its data is in the file, 0 for none: then it is all zeros."""
+
+    offset: int
+    length: int
+    place: int = 0
 
 
 def inspect(fd: int) -> Qcow2:
@@ -118,6 +129,34 @@ def data_size(fd: int, disk: Qcow2) -> int:
         seen.add(offset)
         clusters += _count(_numbers(fd, offset, disk.cluster), disk.extended)
     return min(clusters * disk.cluster, disk.size)
+
+
+def extents(fd: int, disk: Qcow2) -> Iterator[Extent]:
+    """What the file has of its disk, in order; the rest is what is below it. Raises InvalidError for a file that does
+    not look like one of our own that QEMU has written to: a QEMU that its guest took over may have."""
+    end, found = os.fstat(fd).st_size, 0
+    if disk.extended:
+        raise _wrong("is none of those that are made here")
+    seen: set[int] = set()
+    for start, table in _l1_entries(fd, disk):
+        if table % disk.cluster or table + disk.cluster > end or table in seen:
+            raise _wrong("is damaged: a table is used twice, or is outside of the file")
+        seen.add(table)
+        for number, entry in enumerate(_numbers(fd, table, disk.cluster)):
+            offset = start + number * disk.cluster
+            if not entry & _DESCRIBES_OR_ZERO or offset >= disk.size:
+                continue
+            place = entry & _OFFSET
+            if entry & _COMPRESSED or place % disk.cluster:
+                raise _wrong("is none of those that are made here")
+            length = min(disk.cluster, disk.size - offset)
+            if entry & _ZERO or not place:
+                yield Extent(offset, length)
+                continue
+            found += disk.cluster
+            if found > end:
+                raise _wrong("is damaged: it has more data than it is long")
+            yield Extent(offset, length, place)
 
 
 def empty(size: int) -> bytes:
@@ -196,10 +235,17 @@ def _check_tables(fd: int, disk: Qcow2, counts: int, count_clusters: int) -> Non
 
 
 def _l2_tables(fd: int, disk: Qcow2) -> Iterator[int]:
+    return (table for _, table in _l1_entries(fd, disk))
+
+
+def _l1_entries(fd: int, disk: Qcow2) -> Iterator[tuple[int, int]]:
+    """Where on the disk begins what a table describes, and where in the file that table is."""
+    start, step = 0, disk.cluster * disk.l2_entries
     for at in range(0, disk.l1_needed * 8, disk.cluster):
         for entry in _numbers(fd, disk.l1_offset + at, min(disk.cluster, disk.l1_needed * 8 - at)):
             if offset := entry & _OFFSET:
-                yield offset
+                yield start, offset
+            start += step
 
 
 def _numbers(fd: int, offset: int, size: int) -> array[int]:

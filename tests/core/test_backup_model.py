@@ -94,7 +94,7 @@ def test_what_is_no_index(data: object) -> None:
         backup.read(data)
 
 
-@pytest.mark.parametrize("data", [{"type": "virtual-machine"}, {"optimized": "true"}])
+@pytest.mark.parametrize("data", [{"type": "custom"}, {"optimized": "true"}])
 def test_kinds_that_are_not_imported(data: object) -> None:
     with pytest.raises(UnsupportedError):
         backup.read(data)
