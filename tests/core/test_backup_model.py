@@ -41,8 +41,9 @@ def test_keys_that_no_other_daemon_knows() -> None:
     instance = Instance("u1", "vm1", "f" * 64, 1 << 20, kind=Kind.VM, config=config)
     index = backup.index(instance, [snapshot.take(instance, "u2", "s0")], "x86_64", instance)
     for written in (index["config"]["container"], *index["config"]["snapshots"]):
-        assert written["config"] == {"user.syscont.boot.mode": "direct", "user.syscont.security.core_scheduling": "false",
-                                     "user.syscont.x": "y"}  # fmt: skip
+        assert written["config"] == {
+            "user.syscont.boot.mode": "direct", "user.syscont.security.core_scheduling": "false", "user.syscont.x": "y",
+        }  # fmt: skip
     assert (index["type"], index["config"]["volume"]["content_type"]) == ("virtual-machine", "block")
     found = backup.read(parse(json.dumps(index)))
     assert (found.kind, found.instance.config, found.snapshots["s0"].config) == (Kind.VM, config, config)
