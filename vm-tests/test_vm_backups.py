@@ -8,7 +8,8 @@ import pytest
 from guests import Instance, syscont, until
 from hosts import Host
 
-BOOT = 90.0
+BOOT = 180.0
+"""Seconds that a machine may take to boot on a host that does other things too."""
 FOLDER = "/var/tmp/backups"
 DIRECT = ("--vm", "-c", "boot.mode=direct")
 
