@@ -30,7 +30,9 @@ def vm(vm_host: Host, debian_vm: str) -> Iterator[Instance]:
 
 
 def booted(one: Instance) -> None:
+    """And lets commands in."""
     until(one.host, lambda: one.state == "running", patience=BOOT)
+    until(one.host, lambda: one.exec("true", check=False).returncode == 0, patience=BOOT)
 
 
 def test_a_machine_comes_back(vm: Instance) -> None:
