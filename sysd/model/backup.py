@@ -26,6 +26,9 @@ KERNELS = "syscont-kernels"
 COMMAND = "command"
 Index = dict[str, Any]
 _NEVER = "0001-01-01T00:00:00Z"
+_OURS = frozenset({"boot.kernel_command", "boot.mode", "security.core_scheduling"})
+"""Keys for which LXD and Incus refuse a backup: no other daemon knows them, or knows them so."""
+_HIDDEN = "user.syscont."
 _CONTENT = {Kind.CONTAINER: "filesystem", Kind.VM: "block"}
 
 
@@ -130,7 +133,11 @@ def _described(one: Instance | Snapshot, architecture: str, kind: Kind) -> dict[
 
 def _config(config: Mapping[str, str], kind: Kind) -> dict[str, str]:
     """Ours without what we remember but for hardware addresses; and that ids in the files are as the guest has them."""
-    kept = {key: value for key, value in config.items() if not key.startswith(VOLATILE) or key.endswith(".hwaddr")}
+    kept = {
+        f"{_HIDDEN}{key}" if key in _OURS else key: value
+        for key, value in config.items()
+        if not key.startswith(VOLATILE) or key.endswith(".hwaddr")
+    }
     return {**kept, f"{STATE}idmap": "[]"} if kind is Kind.CONTAINER else kept
 
 
@@ -164,7 +171,7 @@ def _read(said: Mapping[str, Any], name: str) -> Described:
     devices = {key: _texts(value, "devices") for key, value in _map(said.get("devices") or {}, "devices").items()}
     return Described(
         name,
-        _texts(said.get("config") or {}, "config"),
+        {_shown(key): value for key, value in _texts(said.get("config") or {}, "config").items()},
         devices,
         [_is_text(each, "profiles") for each in _list(said, "profiles")],
         _text(said, "description", ""),
@@ -173,6 +180,11 @@ def _read(said: Mapping[str, Any], name: str) -> Described:
         _moment(_text(said, "created_at", "")),
         _moment(_text(said, "expires_at", "")),
     )
+
+
+def _shown(key: str) -> str:
+    own = key.removeprefix(_HIDDEN)
+    return own if own in _OURS else key
 
 
 def _map(value: object, what: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sysd.images import nodes
 from sysd.model import backup, snapshot
 from sysd.model.compression import check_compression
 from sysd.model.errors import InvalidError, SyscontError, UnsupportedError
-from sysd.model.instance import Instance
+from sysd.model.instance import Instance, Kind
 
 
 def parse(text: str) -> Any:
@@ -34,6 +34,19 @@ def test_what_is_written_is_read_again() -> None:
     assert found.instance.created == instance.created
     assert found.snapshots["s0"].expires == taken.expires
     assert found.snapshots["s0"].config == found.instance.config
+
+
+def test_keys_that_no_other_daemon_knows() -> None:
+    config = {"boot.mode": "direct", "security.core_scheduling": "false", "user.syscont.x": "y"}
+    instance = Instance("u1", "vm1", "f" * 64, 1 << 20, kind=Kind.VM, config=config)
+    index = backup.index(instance, [snapshot.take(instance, "u2", "s0")], "x86_64", instance)
+    for written in (index["config"]["container"], *index["config"]["snapshots"]):
+        assert written["config"] == {
+            "user.syscont.boot.mode": "direct", "user.syscont.security.core_scheduling": "false", "user.syscont.x": "y",
+        }  # fmt: skip
+    assert (index["type"], index["config"]["volume"]["content_type"]) == ("virtual-machine", "block")
+    found = backup.read(parse(json.dumps(index)))
+    assert (found.kind, found.instance.config, found.snapshots["s0"].config) == (Kind.VM, config, config)
 
 
 LXD = """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backups of virtual machines: what we write is read again, so is what LXD and Incus write, and hostile ones are not."""
+"""Backups of virtual machines: what we write is read again, so is what LXD and Incus write; hostile ones are not."""
 
 from __future__ import annotations
 
