@@ -7,7 +7,7 @@ of PCI Express each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,10 @@ from sysd.runtime.vm.board import Board, inherited
 from sysd.runtime.vm.spec import sockets_of
 
 PORTS = 24
-"""Devices that can come and go."""
+"""Devices that can come and go, at most."""
+SPARE = 4
+"""Places for those that come, as LXD has them; there may be more, as ports come in slots of eight."""
+SLOT = 8
 _PORTS_AT = 0x10
 USB = "usb0"
 AGENT_PORT = "org.qemu.guest_agent.0"
@@ -49,7 +52,8 @@ class Kernel:
 class Machine:
     """memory is in bytes. cpus are there at the start, most_cpus at most. boot: how it starts. credentials: texts of
     SMBIOS type 11. cid: of vsock, 0 for none. accelerated: by KVM. extra: further options, by the administrator. model:
-    QEMU's name of the machine; plugged: processors beyond cpus that one whose memory was kept had got."""
+    QEMU's name of the machine; plugged: processors beyond cpus that one whose memory was kept had got. usb: it has a
+    controller for such devices."""
 
     uuid: str
     name: str
@@ -66,6 +70,7 @@ class Machine:
     extra: Sequence[str] = ()
     model: str = MODEL
     plugged: Sequence[Mapping[str, Any]] = ()
+    usb: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ def build(machine: Machine, parts: Mapping[str, Part]) -> Board:
     _channels(board, machine)
     _boot(board, machine)
     _virtio(board, machine)
+    _places(board, parts.values())
     for part in parts.values():
         _part(board, part, machine.vhost_net)
     for text in machine.credentials:
@@ -181,22 +187,29 @@ def _virtio(board: Board, machine: Machine) -> None:
     board.add("object", {"qom-type": "rng-builtin", "id": "random"})
     board.add("device", {**_fixed("virtio-rng-pci", "rng0"), "rng": "random"})
     board.add("device", {**_fixed("virtio-balloon-pci", "balloon0"), "free-page-reporting": True})
-    board.add("device", _fixed("qemu-xhci", USB) | {"p2": _USB_PORTS, "p3": _USB_PORTS})
+    if machine.usb:
+        board.add("device", _fixed("qemu-xhci", USB) | {"p2": _USB_PORTS, "p3": _USB_PORTS})
     if machine.cid:
         number = board.hold("file", path="/dev/vhost-vsock", write=True)
         board.add("device", {**_fixed("vhost-vsock-pci", "vsock0"), "guest-cid": machine.cid, "vhostfd": str(number)})
     if growth := machine.most_memory - machine.memory:
         board.add("object", _memory("more", growth, hugepages=machine.hugepages) | {"reserve": False})
         board.add("device", {**_fixed("virtio-mem-pci", "mem0"), "memdev": "more", "requested-size": 0})
-    # Beside the command line, which is long enough to read.
-    board.add("readconfig", inherited(board.hold("memory", data=_ports().encode().hex())))
 
 
-def _ports() -> str:
+def _places(board: Board, parts: Iterable[Part]) -> None:
+    """Ports for what is there and some more, as each takes its time at boot. They are beside the command line, which is
+    long enough to read."""
+    used = max((part.port + 1 for part in parts if part.port < PORTS), default=0)
+    count = min(PORTS, -(-(used + SPARE) // SLOT) * SLOT)
+    board.add("readconfig", inherited(board.hold("memory", data=_ports(count).encode().hex())))
+
+
+def _ports(count: int) -> str:
     return "".join(
         f'[device "{port(number)}"]\n  driver = "pcie-root-port"\n  bus = "pcie.0"\n  chassis = "{number + 1}"\n'
         f'  addr = "0x{_PORTS_AT + number // 8:x}.0x{number % 8:x}"\n  multifunction = "on"\n'
-        for number in range(PORTS)
+        for number in range(count)
     )
 
 

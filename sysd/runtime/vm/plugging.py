@@ -9,11 +9,13 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from sysd.model.errors import FailedError
 from sysd.runtime.vm.board import fdset
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
+from sysd.runtime.vm.qmp import QmpError
 
 OpenTap = Callable[[str], int]
 SETS_AT = 1000
@@ -44,11 +46,20 @@ async def plug(machine: MachineGuest, part: Part, open_tap: OpenTap, ready: Call
             await _tap(machine, part, open_tap)
             done.append(("netdev_del", {"id": part.netdev["id"]}))
             ready()
-        await machine.execute("device_add", part.place() | opened)
+        await _add(machine, part.place() | opened)
     except BaseException:
         for command, arguments in reversed(done):
             with contextlib.suppress(FailedError):
                 await machine.execute(command, arguments)
+        raise
+
+
+async def _add(machine: MachineGuest, device: dict[str, Any]) -> None:
+    try:
+        await machine.execute("device_add", device)
+    except QmpError as error:
+        if "Bus" in error.description and "not found" in error.description:
+            raise FailedError(f"{machine.name} has no place left for it", "restart it: it gets more then") from None
         raise
 
 

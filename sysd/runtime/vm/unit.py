@@ -102,6 +102,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
             vhost_net=os.path.exists(VHOST_NET),
             extra=keys.options(SCHEMA.text(instance.config, "raw.qemu")),
             model=kept.model if kept else MODEL,
+            usb=any(options["type"] == "usb" for options in instance.devices.values()),
             plugged=kept.plugged if kept else (),
         ),
         found,
