@@ -8,7 +8,8 @@ import pytest
 from guests import Instance, python, syscont, systemd_property, until
 from hosts import Host
 
-pytestmark = [pytest.mark.needs_kvm, pytest.mark.needs_smt]
+# Heavy: there, a guest in a guest takes minutes to boot.
+pytestmark = [pytest.mark.needs_kvm, pytest.mark.needs_smt, pytest.mark.heavy]
 
 BOOT = 60.0
 # On a host that is emulated itself, clocks of newer processors stand still in KVM's guests; QEMU heeds its last -cpu.

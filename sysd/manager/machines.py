@@ -36,6 +36,7 @@ from sysd.runtime.vm.parts import SEED_NAME
 from sysd.storage import growing, qcow2
 from sysd.units.answers import clean
 from sysd.units.journal import last_words
+from sysd.units.opening import open_file
 from sysd.units.systemd import Properties, Systemd
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ class Machines:
                 await self._beside.stop(expanded, name, part)
             for name, part in new.items():
                 async with self._beside.served(expanded, name, part):
-                    await plugging.plug(machine, part, open_tap, partial(_send, nics.get(name)))
+                    await plugging.plug(machine, part, self._open, open_tap, partial(_send, nics.get(name)))
                 there[name] = part
                 await mounts.enter(machine, part)
         except BaseException:
@@ -149,6 +150,9 @@ class Machines:
         for name, nic in nics.items():
             if name not in new:
                 replay([request for _, request in nic.tune])
+
+    async def _open(self, path: str, write: bool) -> int:
+        return await open_file(self._systemd, path, write=write)
 
     async def change_stopped(self, expanded: Instance) -> None:
         if size := self._growth(expanded):

@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sysd.model.errors import FailedError
@@ -18,6 +17,8 @@ from sysd.runtime.vm.machine import MachineGuest
 from sysd.runtime.vm.qmp import QmpError
 
 OpenTap = Callable[[str], int]
+OpenFile = Callable[[str, bool], Awaitable[int]]
+"""Gives a descriptor of a path, for writing too or not."""
 SETS_AT = 1000
 """Above the numbers of those that the launcher has made."""
 SETS_EACH = 8
@@ -26,13 +27,16 @@ LET_GO = 30.0
 """Seconds that a guest has to let go of a device. One that has not booted does not hear of it."""
 
 
-async def plug(machine: MachineGuest, part: Part, open_tap: OpenTap, ready: Callable[[], None]) -> None:
+async def plug(
+    machine: MachineGuest, part: Part, open_file: OpenFile, open_tap: OpenTap, ready: Callable[[], None]
+) -> None:
     """Or leave the machine as it was: FailedError. ready is called when a tap is there, before the guest sees it."""
     done: list[tuple[str, dict[str, object]]] = []
     try:
         opened: dict[str, str] = {}
-        for number, (name, open_file) in enumerate(_openers(part).items()):
-            await _give(machine, _set(part, number), open_file())
+        for number, name in enumerate((*part.files, *part.memory)):
+            found = await open_file(*part.files[name]) if name in part.files else _remember(part.memory[name])
+            await _give(machine, _set(part, number), found)
             done.append(("remove-fd", {"fdset-id": _set(part, number)}))
             opened[name] = fdset(_set(part, number))
         for node in part.nodes:
@@ -87,7 +91,7 @@ async def forget(machine: MachineGuest, part: Part) -> None:
         await machine.execute("blockdev-del", {"node-name": node["node-name"]})
     for name in part.sockets:
         await machine.execute("chardev-remove", {"id": name})
-    for number in range(len(_openers(part))):
+    for number in range(len(part.files) + len(part.memory)):
         with contextlib.suppress(FailedError):  # one that was there at the start has another number
             await machine.execute("remove-fd", {"fdset-id": _set(part, number)})
 
@@ -96,23 +100,10 @@ def _set(part: Part, number: int) -> int:
     return SETS_AT + part.port * SETS_EACH + number
 
 
-def _openers(part: Part) -> dict[str, Callable[[], int]]:
-    found: dict[str, Callable[[], int]] = {}
-    found |= {name: partial(_open, path, write=write) for name, (path, write) in part.files.items()}
-    return found | {name: partial(_remember, bytes.fromhex(data)) for name, data in part.memory.items()}
-
-
-def _open(path: str, *, write: bool) -> int:
-    try:
-        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FailedError(f"{path}: {error.strerror}") from None
-
-
-def _remember(data: bytes) -> int:
+def _remember(data: str) -> int:
     """As the launcher does it: a file that is nowhere, to read from."""
     with open(os.memfd_create("syscont"), "wb") as stream:
-        stream.write(data)
+        stream.write(bytes.fromhex(data))
         stream.flush()
         return os.open(f"/proc/self/fd/{stream.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
 
