@@ -113,7 +113,7 @@ COMPLETED = [
     ("syscont image ", "alias build import list show delete"),
     ("syscont image alias a", "add"),
     ("syscont start c1 ", "c1 c2"),
-    ("syscont start --", "--wait --all --project --help"),
+    ("syscont start --", "--wait --stateless --all --project --help"),
     ("syscont list --format ", "table compact csv json yaml"),
     ("syscont list --format j", "json"),
     ("syscont launch b", "busybox"),
