@@ -27,11 +27,13 @@ _DPKG = (
     "path-exclude=/usr/share/lintian/*",
 )
 
-# Sorts before systemd's own 80-container-host0.network, which would match the alternative name host0.
-_NETWORK = """\
+def network(match: str) -> str:
+    """A hook: interfaces that match, lines of systemd.network(5), are configured by DHCP. It sorts before systemd's own
+    80-container-host0.network, which would match the alternative name host0."""
+    return f"""\
 cat >"$1/etc/systemd/network/50-syscont.network" <<'END'
 [Match]
-Name=eth0 host0
+{match}
 
 [Link]
 RequiredForOnline=routable
@@ -51,6 +53,7 @@ UseDomains=yes
 END
 chmod 0644 "$1/etc/systemd/network/50-syscont.network"
 """
+
 
 # Waiting for the network would hold up every boot; scrubbing ext4 is the host's business.
 UNITS = """\
@@ -76,7 +79,7 @@ chroot "$1" journalctl --update-catalog
 touch -r "$1/usr" "$1/etc/.updated" "$1/var/.updated"
 """
 
-HOOKS = (_NETWORK, UNITS, IDENTITY, UPDATED)
+HOOKS = (network("Name=eth0 host0"), UNITS, IDENTITY, UPDATED)
 
 
 def argv(suite: str, mirrors: Sequence[str]) -> list[str]:

@@ -57,31 +57,6 @@ END
 chmod 0755 "$1/etc/initramfs-tools/hooks/syscont"
 """
 
-_NETWORK = """\
-cat >"$1/etc/systemd/network/50-syscont.network" <<'END'
-[Match]
-Type=ether
-Kind=!*
-
-[Link]
-RequiredForOnline=routable
-
-[Network]
-DHCP=yes
-IPv6AcceptRA=yes
-LLMNR=no
-MulticastDNS=no
-
-[DHCPv4]
-ClientIdentifier=mac
-UseDomains=yes
-
-[IPv6AcceptRA]
-UseDomains=yes
-END
-chmod 0644 "$1/etc/systemd/network/50-syscont.network"
-"""
-
 # The disk is as large as the instance's is to be; what the image left unused at its end becomes the root file system's.
 # A disk's unused inode tables are zeros already: not to be written again, to each instance's own disk.
 _DISK = """\
@@ -119,7 +94,7 @@ chmod 0644 "$1/etc/systemd/system/syscont-host-key.service" "$1/etc/ssh/sshd_con
 chroot "$1" systemctl --quiet enable syscont-host-key.service
 """
 
-HOOKS = (_NETWORK, debian.UNITS, _DISK, _SSH, debian.IDENTITY, debian.UPDATED)
+HOOKS = (debian.network("Type=ether\nKind=!*"), debian.UNITS, _DISK, _SSH, debian.IDENTITY, debian.UPDATED)
 
 
 def argv(suite: str, mirrors: Sequence[str]) -> list[str]:
