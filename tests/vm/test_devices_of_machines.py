@@ -288,3 +288,12 @@ def test_the_disk_is_there_once_and_nowhere_else() -> None:
         opened, disk, *_ = [json.loads(text) for text in arguments(found[name]) if text.startswith("{")]
         assert opened["filename"] == "/dev/fdset/10"
         assert opened["read-only"] is disk["read-only"] is True
+
+
+def test_helpers_see_programs_and_nothing_else_of_the_host(tmp_path: Path) -> None:
+    for name in ("usr", "proc", "dev", "srv", "var", "new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bin").symlink_to("usr/bin")
+    (tmp_path / "file").touch()
+    assert helpers.hidden(str(tmp_path)) == ["/new", "/srv", "/var"]
+    assert {"/etc", "/home", "/root", "/run", "/srv", "/var"} <= set(helpers.hidden())

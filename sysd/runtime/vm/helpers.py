@@ -9,6 +9,7 @@ has taken over its QEMU, and by it the program, gets no further.
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ TPM = "+tpm"
 """In place of a device's name, which can't be this one."""
 _SHARE, _STATE, _SOCKETS = "/srv/share", "/srv/tpm", "/srv/run"
 """Where what it serves, and its socket, are in the tree of a program."""
+_KEPT = frozenset({"bin", "dev", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr"})
 _PROGRAMS = ("/usr", "-/bin", "-/lib", "-/lib64", "-/sbin", "/etc/ld.so.cache")
 _CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID, _CAP_SETGID, _CAP_SETUID = 0, 1, 3, 4, 6, 7
 _CAP_SETPCAP, _CAP_SETFCAP = 8, 31
@@ -88,13 +90,20 @@ def _properties(instance: Instance, device: str, part: Part) -> Properties:
         "PrivateIPC": Variant("b", True),
         "RestrictAddressFamilies": Variant("(bas)", [True, ["AF_UNIX"]]),
         "ProtectHostname": Variant("b", True),
-        "TemporaryFileSystem": Variant("a(ss)", [["/", "mode=0755,ro"]]),
+        "TemporaryFileSystem": Variant("a(ss)", [[path, "mode=0755,ro"] for path in hidden()]),
         "BindReadOnlyPaths": Variant("a(ssbt)", [_bind(path) for path in _PROGRAMS]),
         "RuntimeDirectory": Variant("as", [str(_folder(part).relative_to("/run"))]),
         "LimitCORE": Variant("t", 0),
         "TasksMax": Variant("t", 64),
         **served,
     }
+
+
+def hidden(root: str = "/") -> list[str]:
+    """Folders of the host's that none of them needs: all but those of programs and the kernel's. (For systemd, a
+    temporary file system at / itself is none.)"""
+    with os.scandir(root) as entries:
+        return sorted(f"/{one.name}" for one in entries if one.name not in _KEPT and one.is_dir(follow_symlinks=False))
 
 
 def _bind(path: str, to: str = "", *, recursive: bool = True) -> list[object]:
