@@ -57,10 +57,12 @@ def test_stop_and_start(vm: Instance) -> None:
     vm.do("stop", "--stateful")
     assert vm.state == "stopped"
     assert kept(vm)
+    assert "stopped, its memory is kept" in syscont(vm.host, "info", vm.name).stdout
     assert vm.host.sh(f"stat -c '%a %u' {folder(vm)}/state").split() == ["600", "0"]
     assert vm.host.run(["qemu-img", "check", "-q", f"{folder(vm)}/root.qcow2"], check=False).returncode == 0
     vm.do("start", "--wait")
     assert not kept(vm)
+    assert "kept" not in syscont(vm.host, "info", vm.name).stdout
     assert count(vm) >= before
     assert vm.sh("cat /proc/sys/kernel/random/boot_id") == boot
 
@@ -148,6 +150,16 @@ def test_it_has_to_be_allowed(vm: Instance) -> None:
         assert "migration.stateful=true" in refused.stderr
     syscont(vm.host, "config", "set", vm.name, "migration.stateful=true")
     assert vm.state == "running"
+
+
+def test_the_host_may_allow_it_to_all(vm: Instance) -> None:
+    syscont(vm.host, "config", "unset", vm.name, "migration.stateful")
+    syscont(vm.host, "config", "set", "instances.migration.stateful=true")
+    try:
+        syscont(vm.host, "snapshot", "create", "--stateful", vm.name, "allowed")
+    finally:
+        syscont(vm.host, "config", "unset", "instances.migration.stateful")
+        syscont(vm.host, "config", "set", vm.name, "migration.stateful=true")
 
 
 def test_without_it_the_machine_boots(vm: Instance) -> None:

@@ -63,7 +63,7 @@ def instance_rows(item: Parameters) -> Rows:
         ("Project", _text(item, "project")),
         ("Type", _text(item, "type") + (" (ephemeral)" if item.get("ephemeral") else "")),
         ("Profiles", ", ".join(map(str, item.get("profiles") or ()))),
-        ("State", _text(item, "state")),
+        ("State", _text(item, "state") + (", its memory is kept" if item.get("stateful") else "")),
         ("Unit", _text(item, "unit")),
         ("Leader", _text(item, "leader") if item.get("leader") else ""),
         *usage.machine_rows(item),

@@ -38,7 +38,8 @@ class States:
             raise DeniedError(why, f"syscont config set {instance.name} {ALLOWED_BY}=true")
 
     def is_kept(self, instance: Instance) -> bool:
-        return self._machines.is_kept(instance)
+        """Whether its next start goes on from memory that was kept."""
+        return instance.kind is Kind.VM and self._machines.is_kept(instance)
 
     async def stop(self, handle: Handle, instance: Instance) -> None:
         """Stop it as it is; its next start goes on from there. Where that fails it runs on."""

@@ -149,6 +149,7 @@ class Table:
             name
             for name, old, new in (
                 ("State", before.state, after.state),
+                ("Stateful", before.state, after.state),
                 ("Leader", before.leader, after.leader),
                 ("CoreCookie", before.leader, after.leader),
                 ("Addresses", before.addresses, after.addresses),

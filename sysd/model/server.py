@@ -104,7 +104,7 @@ KEYS = (
     *_refused(_NO_CLUSTER, "images.default_architecture", "cluster.*"),
     _default_of(find_key("security.core_scheduling")),
     *_refused(_NO_CLUSTER, "instances.placement.scriptlet"),
-    *_refused("it comes with virtual machines", "instances.migration.stateful"),
+    _default_of(find_key("migration.stateful")),
     *_refused("interfaces of the host's have random names, or those that host_name gives", "instances.nic.host_name"),
     *_refused("it is chosen for each export", "backups.compression_algorithm"),
     *_refused(_NO_VOLUMES, "storage.backups_volume", "storage.images_volume"),

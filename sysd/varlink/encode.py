@@ -39,6 +39,7 @@ def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any
         "profiles": value.profiles,
         "description": value.description,
         "ephemeral": value.ephemeral,
+        "stateful": manager.states.is_kept(value),
         "addresses": status.addresses,
         "uuid": value.uuid,
         "idBase": value.id_base,
