@@ -31,7 +31,7 @@ SSH = "/usr/bin/ssh"
 LOST = 255
 """ssh's own status when something is wrong, which may be a command's as well: its log tells which."""
 MAX_ANSWER = 8192
-CONNECT_LIMIT = 30
+CONNECT_LIMIT = 60
 """Seconds, until the other side has said who it is and let us in: it may run without hardware's help."""
 
 _OPTIONS = {
