@@ -85,7 +85,7 @@ class InstanceObjects:
                 Property("Profiles", "as", lambda name: table.get(name).profiles),
                 Property("Description", "s", lambda name: table.get(name).description),
                 Property("Ephemeral", "b", lambda name: table.get(name).ephemeral),
-                Property("Stateful", "b", lambda name: manager.states.is_kept(table.get(name))),
+                Property("Stateful", "b", lambda name: self._manager.states.is_kept(table.get(name))),
                 Property("Addresses", "as", lambda name: list(table.status(table.get(name)).addresses)),
                 Property("UUID", "s", lambda name: table.get(name).uuid, changes=False),
                 Property("CreatedTimestamp", "t", lambda name: table.get(name).created, changes=False),
