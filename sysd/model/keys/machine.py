@@ -56,7 +56,8 @@ KEYS = (
         boolean,
         "false",
         "Let the machine be stopped with its memory, to go on later, and snapshots have its memory. It then has no "
-        "devices whose state can't be kept. The host's own default is instances.migration.stateful of its configuration.",
+        "devices whose state can't be kept. The host's own default is instances.migration.stateful of its "
+        "configuration.",
     ),
     Key("raw.qemu", options, "", "Further options for QEMU, at the end of its command line."),
     Key(
