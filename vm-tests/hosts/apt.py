@@ -3,7 +3,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Sequence
 from functools import cache
@@ -88,28 +87,3 @@ def ensure(*packages: str) -> None:
             with step(f"installing {' '.join(missing)}"):
                 apt_get("update")
                 apt_get("install", "-y", "--no-install-recommends", *missing)
-
-
-def ensure_qemu() -> None:
-    """QEMU 10: Debian 12's own 7.2 corrupts a 6.12 guest under emulation."""
-    packages = ("qemu-system-x86", "qemu-utils")
-    if codename() != "bookworm":
-        ensure(*packages)
-    elif _qemu_major() < 10 or _missing(packages):
-        _install_from_backports(packages)
-
-
-def _qemu_major() -> int:
-    if not shutil.which("qemu-system-x86_64"):
-        return 0
-    words = machine("qemu-system-x86_64", "--version").split()
-    return int(words[3].split(".")[0])
-
-
-def _install_from_backports(packages: Sequence[str]) -> None:
-    suite = f"{codename()}-backports"
-    lines = [f"deb {uri} {name} {part}" for uri, name, part in _sources()]
-    lists = private_lists(suite, [*lines, f"deb {mirror()} {suite} main"])
-    with locked(cache_dir("apt") / ".lock"), step(f"installing {' '.join(packages)} ({suite})"):
-        apt_get(*lists, "update")
-        apt_get(*lists, "install", "-y", "--no-install-recommends", "-t", suite, *packages)

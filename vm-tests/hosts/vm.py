@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from . import apt, disk, kernel, qmp, rootfs, ssh
+from . import apt, disk, emulator, kernel, qmp, rootfs, ssh
 from .command import HostError
 from .host import Host
 
@@ -51,8 +51,8 @@ class VmHost(Host):
 
     @classmethod
     def prepare(cls, recipe: rootfs.Recipe) -> None:
-        apt.ensure("e2fsprogs", "openssh-client")
-        apt.ensure_qemu()
+        apt.ensure("e2fsprogs", "openssh-client", "qemu-utils")
+        emulator.command()
         disk.image(recipe)
         kernel.of(recipe)
         ssh.key()
@@ -72,7 +72,7 @@ class VmHost(Host):
         with (self.directory / "qemu.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._qemu(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                env=emulator.environment(), start_new_session=True,
             )  # fmt: skip
         self.record.watch(self._process.pid)
         self._connection = ssh.Connection(self.directory, port)
@@ -94,11 +94,11 @@ class VmHost(Host):
         network = f"user,id=net,restrict={restrict},hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"
         boot = kernel.of(self.recipe)
         return [
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-name", self.name,
+            *emulator.command(), "-nodefaults", "-no-user-config", "-name", self.name,
             *_options(_HARDWARE), *_options(_DRIVEN_BY_DEBIAN if boot.initrd else _SRIOV),
             "-kernel", str(boot.kernel), "-append", self._kernel_command_line(),
             *(["-initrd", str(boot.initrd)] if boot.initrd else []),
-            "-drive", drive, "-netdev", network, "-device", "virtio-net-pci,netdev=net",
+            "-drive", drive, "-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile=",
             "-chardev", console, "-serial", "chardev:console", "-qmp", f"unix:{self._qmp},server=on,wait=off",
         ]  # fmt: skip
 
