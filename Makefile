@@ -135,6 +135,11 @@ demo: deb
 bench: $(READY) deb
 	@$(VENV)/bin/python bench
 
+# An hour: guests in a guest.
+.PHONY: bench-vms
+bench-vms: $(READY) deb
+	@$(VENV)/bin/python bench --machines
+
 .PHONY: deb
 deb:
 	@tools/need-packages dpkg-dev

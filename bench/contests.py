@@ -44,6 +44,11 @@ class Result:
 
 
 @dataclass(frozen=True)
+class SizeResult(Result):
+    """In bytes."""
+
+
+@dataclass(frozen=True)
 class MemoryResult:
     title: str
     ours: Memory

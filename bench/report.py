@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contests import FEW_ROUNDS, AloneResult, MemoryResult, Result
+from bench.contests import FEW_ROUNDS, AloneResult, MemoryResult, Result, SizeResult
 from bench.measure import Sample
 
 HEADER = ("", "syscont", "Incus", "ratio", "goal", "")
@@ -32,7 +32,8 @@ def _rows_of(result: Outcome) -> list[tuple[str, ...]]:
     if isinstance(result, Result):
         goal = "" if result.goal is None else f"{result.goal:.2f}"
         verdict = "" if result.goal is None else VERDICTS[result.passed]
-        return [(result.title, _time(result.ours), _time(result.theirs), f"{result.ratio:.2f}", goal, verdict)]
+        shown = _sizes if isinstance(result, SizeResult) else _time
+        return [(result.title, shown(result.ours), shown(result.theirs), f"{result.ratio:.2f}", goal, verdict)]
     ours, theirs = result.ours, result.theirs
     return [
         (
@@ -55,6 +56,10 @@ def _row(title: str, ours: int, theirs: int) -> tuple[str, ...]:
 
 def _time(sample: Sample) -> str:
     return f"{_ms(sample.median)} ms ({_ms(sample.p10)}-{_ms(sample.p90)})"
+
+
+def _sizes(sample: Sample) -> str:
+    return f"{_size(round(sample.median))} ({_size(round(sample.p10))}-{_size(round(sample.p90))})"
 
 
 def _ms(seconds: float) -> str:
@@ -81,24 +86,35 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, Linux {platform.release()}"
 
 
-def markdown(results: Results, rounds: int, versions: dict[str, str], loads: str) -> str:
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cells)} |"
+def names(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
-    lines = [line(row) for row in (HEADER, ["---"] * len(HEADER), *rows(results))]
-    known = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"""# syscont beside Incus
 
-Written by `make bench` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Do not edit.
-
-- Machine: {machine()}; load average {loads} (its own guests count too).
-- Host: a container host of the tests' (systemd-nspawn, Debian 13), with {known}.
+def about(rounds: int, versions: dict[str, str]) -> str:
+    """How containers are compared."""
+    return f"""\
+- Host: a container host of the tests' (systemd-nspawn, Debian 13), with {names(versions)}.
 - Both run unprivileged containers of the same Debian and busybox root file systems, on a managed bridge.
 - Times are medians of {rounds} rounds, of {min(rounds, FEW_ROUNDS)} for many at once (10th to 90th percentile), both
   rivals in every round, taking turns at being first. Compare ratios of one run only.
 - Incus has the storage that `incus admin init --minimal` gives it here, a `dir` pool, which unpacks the image
   at every launch; that pool is a tmpfs, so that Incus needs no disk for it. syscont mounts an overlay, and has
-  its state on the disk. `start` is the comparison without unpacking.
+  its state on the disk. `start` is the comparison without unpacking."""
+
+
+def markdown(results: Results, how: str, loads: str) -> str:
+    """how: lines of a list that tell what is compared."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [line(row) for row in (HEADER, ["---"] * len(HEADER), *rows(results))]
+    return f"""# syscont beside Incus
+
+Written by `make bench` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Do not edit.
+
+- Machine: {machine()}; load average {loads} (its own guests count too).
+{how}
 
 {chr(10).join(lines)}
 """
