@@ -151,7 +151,7 @@ def about(rounds: int, versions: dict[str, str]) -> str:
     return f"""\
 - Host: a VM host of the tests' (QEMU in emulation, Debian 13, KVM in it), with {report.names(versions)}.
 - Both run virtual machines with the same Debian disk, one processor and {MEMORY >> 20} MiB, QEMU's qemu64 for a
-  processor, and without secure boot. Incus boots by UEFI; syscont by UEFI, and with the kernel that came with the image.
+  processor, and without secure boot. Incus boots by UEFI; syscont by UEFI, and with the image's own kernel.
 - Until the guest runs: from the command to QEMU's first instruction of the guest (its log, vm_state_notify). Until it
   has booted: to READY=1 of the guest's systemd, by vsock. Memory: PSS of QEMU and its helpers without the guest's own.
 - Medians of {rounds} rounds after one that does not count (10th to 90th percentile), all three in every round, each
