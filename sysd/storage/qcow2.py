@@ -162,13 +162,14 @@ def extents(fd: int, disk: Qcow2) -> Iterator[Extent]:
 def empty(size: int) -> bytes:
     """A whole file: a disk of size bytes, all of them zeros. It names no backing file.
 
-    Header, table of reference counts, one block of these, and the table of tables are one after the other.
+    Header, table of reference counts, one block of these, and the table of tables are one after the other. The last has
+    as many entries as its clusters have room for: a disk of up to 4 TiB is made larger by a word of its header alone,
+    which is written or not, and not by a table that has to move.
     """
     check_size(size)
     cluster = 1 << _OWN_CLUSTER_BITS
-    l1_size = Qcow2(3, size, _OWN_CLUSTER_BITS, 0, 0).l1_needed
-    l1_clusters = -(-l1_size * 8 // cluster)
-    tables = (l1_size, 3 * cluster, cluster, 1, 0, 0)
+    l1_clusters = -(-Qcow2(3, size, _OWN_CLUSTER_BITS, 0, 0).l1_needed * 8 // cluster)
+    tables = (l1_clusters * cluster // 8, 3 * cluster, cluster, 1, 0, 0)
     base = _BASE.pack(MAGIC, 3, 0, 0, _OWN_CLUSTER_BITS, size, 0, *tables)
     rest = _REST.pack(0, 0, 0, 4, HEADER_SIZE)
     counts = struct.pack(">Q", 2 * cluster)

@@ -72,6 +72,18 @@ def test_an_empty_disk_can_be_written_and_is_whole_afterwards(tmp_path: Path) ->
         os.close(fd)
 
 
+def test_a_disk_is_made_larger_by_a_word_of_its_header(tmp_path: Path) -> None:
+    """So whoever dies while it is, it has one size or the other and no error."""
+    path = tmp_path / "root.qcow2"
+    path.write_bytes(qcow2.empty(GIB))
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64k", path], check=True, capture_output=True)
+    before = path.read_bytes()
+    subprocess.run(["qemu-img", "resize", "-q", "-f", "qcow2", path, str(4 << 40)], check=True)
+    after = path.read_bytes()
+    assert inspect(after).size == 4 << 40
+    assert before[:24] + after[24:32] + before[32:] == after
+
+
 @pytest.mark.parametrize("size", [0, -512, 513, qcow2.MAX_SIZE + 512])
 def test_sizes_that_no_disk_has(size: int) -> None:
     with pytest.raises(InvalidError, match="a disk can't have"):
