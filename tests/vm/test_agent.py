@@ -184,6 +184,19 @@ def test_guests_that_are_no_agents(tmp_path: Path, serve: Serve) -> None:
     _run(tmp_path, serve, talk)
 
 
+@pytest.mark.parametrize("serve", [_endless_line, _endless_lines, _empty_lines])
+def test_guests_that_never_end_cost_little(tmp_path: Path, serve: Serve) -> None:
+    """However long they might: what they say is not read for as long as there is time."""
+
+    async def talk(path: Path) -> None:
+        used = time.process_time()
+        with pytest.raises(FailedError, match=r"without an end|a line of more than"):
+            await Agent.connect(path, timeout=60)
+        assert time.process_time() - used < 1
+
+    _run(tmp_path, serve, talk)
+
+
 LATE: list[float] = []
 
 

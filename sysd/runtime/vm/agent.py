@@ -25,6 +25,8 @@ from sysd.units.answers import clean
 MAX_LINE = 4 << 20
 MAX_READ = 2 * MAX_LINE
 """Bytes of one answer, and of all that comes before it."""
+MAX_STRAY = 1000
+"""Lines that may come before what is awaited: each takes longer to read than to say."""
 MAX_INPUT = 1 << 20
 MAX_OUTPUT = 1 << 20
 """Bytes of a command's input, and of each of its two outputs."""
@@ -36,6 +38,7 @@ QUEUE_LIMIT = 60.0
 """Seconds that a call waits for those before it."""
 FIRST_LOOK, LAST_LOOK = 0.01, 0.5
 """Seconds between looks at a command that runs; each time twice as many."""
+_ENDLESS = "the guest's agent talks without an end"
 SENTINEL = b"\xff"
 """In no JSON: whatever the other side was at, it begins anew."""
 
@@ -126,19 +129,20 @@ class Agent:
         message = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
         await self._lines.send(message, lead=SENTINEL)
         left = [MAX_READ]
-        while True:
+        for _ in range(MAX_STRAY):
             try:
                 answer = await self._answer(left)
             except Nonsense:
                 continue
             if type(answer.get("return")) is int and answer["return"] == number:
                 return
+        raise FailedError(_ENDLESS)
 
     async def _answer(self, left: list[int]) -> dict[str, Any]:
         line = await self._lines.receive()
         left[0] -= len(line) + 1
         if left[0] < 0:
-            raise FailedError("the guest's agent talks without an end")
+            raise FailedError(_ENDLESS)
         try:
             return parse(line.rpartition(SENTINEL)[2])
         except ValueError as error:
