@@ -64,6 +64,7 @@ def instance_rows(item: Parameters) -> Rows:
         ("Type", _text(item, "type") + (" (ephemeral)" if item.get("ephemeral") else "")),
         ("Profiles", ", ".join(map(str, item.get("profiles") or ()))),
         ("State", _text(item, "state") + (", its memory is kept" if item.get("stateful") else "")),
+        ("Lost", _lost(item)),
         ("Unit", _text(item, "unit")),
         ("Leader", _text(item, "leader") if item.get("leader") else ""),
         *usage.machine_rows(item),
@@ -96,6 +97,12 @@ def host_rows(item: Parameters) -> Rows:
 
 def _text(item: Parameters, field: str) -> str:
     return str(item.get(field, ""))
+
+
+def _lost(item: Parameters) -> str:
+    """Devices that the guest is without, why, and what helps."""
+    lost = ", ".join(map(str, item.get("lostDevices") or ()))
+    return f"{lost} (nobody serves it any more; a restart has it back)" if lost else ""
 
 
 def _id_range(base: object) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sysd.cli.options import Parsed
 
 STOPPED = ("stopped", "failed")
-ALIVE = ("starting", "running", "frozen")
-RUNNING = ("running",)
+RUNNING = ("running", "degraded")
+ALIVE = ("starting", *RUNNING, "frozen", "unresponsive")
 FROZEN = ("frozen",)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sysd.cli import client
 from sysd.cli.document import Node
 from sysd.cli.errors import CliError, UsageError
+from sysd.cli.lifecycle import ALIVE
 from sysd.model import acls, bridge, names, network, project, server, zones
 from sysd.model.config import SCHEMA
 from sysd.model.devices.check import check_device
@@ -32,7 +33,6 @@ OWN = "volatile."
 CONFIG = "config"
 # How a device is called in a plan; devices come and go while guests run.
 DEVICE = "device "
-ALIVE = ("starting", "running", "frozen")
 
 
 class Kind:

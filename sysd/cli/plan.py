@@ -10,7 +10,8 @@ from typing import Any
 
 from sysd.cli.document import Node
 from sysd.cli.errors import CliError
-from sysd.cli.objects import ALIVE, DEVICE, KINDS, Call, Kind, Values
+from sysd.cli.lifecycle import ALIVE
+from sysd.cli.objects import DEVICE, KINDS, Call, Kind, Values
 from sysd.cli.output import clean
 from sysd.model.errors import SyscontError
 from sysd.model.secrets import PRIVATE

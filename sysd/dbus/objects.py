@@ -87,6 +87,7 @@ class InstanceObjects:
                 Property("Ephemeral", "b", lambda name: table.get(name).ephemeral),
                 Property("Stateful", "b", lambda name: self._manager.states.is_kept(table.get(name))),
                 Property("Addresses", "as", lambda name: list(table.status(table.get(name)).addresses)),
+                Property("LostDevices", "as", lambda name: list(table.status(table.get(name)).lost)),
                 Property("UUID", "s", lambda name: table.get(name).uuid, changes=False),
                 Property("CreatedTimestamp", "t", lambda name: table.get(name).created, changes=False),
                 *self._snapshots.properties(),

@@ -163,6 +163,7 @@ class Guests:
         def forget(live: Live) -> None:
             live.guest = None
             live.responsive = True
+            live.lost = ()
             if instance.kind is Kind.VM:
                 live.freezer_state = "running"
 

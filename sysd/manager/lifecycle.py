@@ -20,7 +20,7 @@ from sysd.manager.runtimes import Runtime
 from sysd.manager.table import Live, Table
 from sysd.model import sysctls
 from sysd.model.errors import FailedError, NotRunningError, SyscontError, UnsupportedError
-from sysd.model.instance import Instance, Kind, State
+from sysd.model.instance import RUNS, Instance, Kind, State
 from sysd.model.names import from_unit_name, qualified
 from sysd.runtime.guest import ContainerGuest, Guest
 from sysd.runtime.spec import spec_path
@@ -322,9 +322,10 @@ class Lifecycle:
 
     async def freeze(self, instance: Instance, *, freeze: bool) -> None:
         state = self._table.status(instance).state
-        if state is (State.FROZEN if freeze else State.RUNNING):
+        frozen = (State.FROZEN,)
+        if state in (frozen if freeze else RUNS):
             return
-        if state is not (State.RUNNING if freeze else State.FROZEN):
+        if state not in (RUNS if freeze else frozen):
             raise NotRunningError(f"{instance.name} is {state}", "only a running instance can be paused")
         try:
             runtime = self._runtimes[instance.kind]
@@ -383,7 +384,7 @@ class Lifecycle:
         """The running guest; raises NotRunningError."""
         status = self._table.status(instance)
         found = self._table.live(instance).guest
-        if not found or status.state not in (State.RUNNING, State.STARTING):
+        if not found or status.state not in (*RUNS, State.STARTING):
             raise NotRunningError(f"{instance.name} is {status.state}", f"syscont start {instance.name}")
         return found
 

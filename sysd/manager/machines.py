@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +56,8 @@ class Machines:
         self._systemd = systemd
         self._filters = filters
         self._find_uplink = find_uplink
-        self._beside = Beside(systemd)
+        self._beside = Beside(table, systemd)
+        self.started = self._beside.look
 
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """A disk of the size that is asked for, with nothing on it yet that its image has not."""
@@ -137,6 +137,8 @@ class Machines:
                 await mounts.leave(machine, part)
                 await plugging.unplug(machine, part)
                 del there[name]
+                # Before what serves it ends, which would be missed.
+                machine.keep_parts(parts.store(there))
                 await self._beside.stop(expanded, name, part)
             for name, part in new.items():
                 async with self._beside.served(expanded, name, part):
@@ -144,9 +146,10 @@ class Machines:
                 there[name] = part
                 await mounts.enter(machine, part)
         except BaseException:
-            machine.keep_parts({name: asdict(part) for name, part in there.items()})
+            machine.keep_parts(parts.store(there))
             raise
         machine.keep(made)
+        await self._beside.look(expanded.uuid)
         for name, nic in nics.items():
             if name not in new:
                 replay([request for _, request in nic.tune])

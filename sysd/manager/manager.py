@@ -105,6 +105,7 @@ class Manager:
         self.filters = Filters(self.table)
         self._ruleset = Watch(self._table_gone)
         machines = Machines(self.table, self.images, self.systemd, self.filters, self.uplinks.uplink)
+        self.guests.on_start(machines.started)
         self.lifecycle = Lifecycle(
             self.table,
             self.systemd,

@@ -17,7 +17,7 @@ from sysd.manager.snapshots import NewSnapshot, Snapshots
 from sysd.manager.table import Table
 from sysd.model.config import SCHEMA
 from sysd.model.errors import SyscontError
-from sysd.model.instance import Instance, State
+from sysd.model.instance import RUNS, Instance
 from sysd.model.schedule import Schedule, parse
 from sysd.units import helper
 from sysd.units.bus import BusError
@@ -135,7 +135,7 @@ class Schedules:
             return
         instance = self._table.get(reference)
         status = self._table.status(instance)
-        if status.state is not State.RUNNING or self._started.get(instance.uuid) == status.leader:
+        if status.state not in RUNS or self._started.get(instance.uuid) == status.leader:
             return
         self._started[instance.uuid] = status.leader
         if self._wanted(reference).at_startup:

@@ -12,7 +12,7 @@ from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.table import Table
 from sysd.manager.trees import exclusive_layers
 from sysd.model.errors import BusyError, FailedError
-from sysd.model.instance import Instance, State
+from sysd.model.instance import RUNS, Instance, State
 from sysd.store.database import Store
 from sysd.units.bus import BusError
 from sysd.units.helper import see_through
@@ -43,7 +43,7 @@ class Stillness:
         if state in STOPPED or state is State.FROZEN:
             yield
             return
-        if state is not State.RUNNING:
+        if state not in RUNS:
             raise BusyError(f"{instance.name} is {state}", "wait until it has booted, or stop it")
         self._remember(self._frozen | {instance.uuid})
         try:

@@ -26,12 +26,14 @@ _STATES = {
 @dataclass(slots=True)
 class Live:
     """What is seen of one instance. loaded: systemd has its unit, running or not; stale: as it once was configured.
-    cpus: which processors its unit has, if limits.cpu says so. responsive: what runs it answers."""
+    cpus: which processors its unit has, if limits.cpu says so. responsive: what runs it answers. lost: devices that
+    nobody serves any more."""
 
     active_state: str = "inactive"
     freezer_state: str = "running"
     guest: Guest | None = None
     responsive: bool = True
+    lost: tuple[str, ...] = ()
     loaded: bool = False
     stale: bool = False
     cpus: frozenset[int] = frozenset()
@@ -42,11 +44,13 @@ class Live:
         state = _STATES.get(self.active_state, State.STOPPED)
         if state is State.RUNNING and self.freezer_state.startswith("frozen"):
             state = State.FROZEN
-        if state is State.RUNNING and self.guest and not self.responsive:
+        if self.guest is None:
+            return Status(state)
+        if state is State.RUNNING and not self.responsive:
             state = State.UNRESPONSIVE
-        if self.guest:
-            return Status(state, self.guest.leader, self.guest.addresses)
-        return Status(state)
+        elif state is State.RUNNING and self.lost:
+            state = State.DEGRADED
+        return Status(state, self.guest.leader, self.guest.addresses, self.lost)
 
 
 class Table:
@@ -153,6 +157,7 @@ class Table:
                 ("Leader", before.leader, after.leader),
                 ("CoreCookie", before.leader, after.leader),
                 ("Addresses", before.addresses, after.addresses),
+                ("LostDevices", before.lost, after.lost),
             )
             if old != new
         ]

@@ -34,10 +34,15 @@ class State(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     RUNNING = "running"
+    DEGRADED = "degraded"
     FROZEN = "frozen"
     UNRESPONSIVE = "unresponsive"
     STOPPING = "stopping"
     FAILED = "failed"
+
+
+RUNS = (State.RUNNING, State.DEGRADED)
+"""The guest runs; degraded: a unit beside it, which serves a device of its, has ended, and the guest is without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,13 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is seen of an instance now. leader is the host's PID of the guest's PID 1, 0 when there is none."""
+    """What is seen of an instance now. leader is the host's PID of the guest's PID 1, 0 when there is none. lost: its
+    devices that it is without."""
 
     state: State = State.STOPPED
     leader: int = 0
     addresses: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 def hardware_address(instance: Instance, device: str) -> str:

@@ -41,6 +41,7 @@ def instance(manager: Manager, value: Instance, caller: Caller) -> dict[str, Any
         "ephemeral": value.ephemeral,
         "stateful": manager.states.is_kept(value),
         "addresses": status.addresses,
+        "lostDevices": status.lost,
         "uuid": value.uuid,
         "idBase": value.id_base,
         "created": value.created,

@@ -435,11 +435,31 @@ def test_info(serve: Serve, syscont: Command) -> None:
     serve(HANDLERS)
     shown = syscont("info", "web1").stdout
     assert "Unit: syscont@web1.service\n" in shown
+    assert "Lost" not in shown
     assert "user.note=a,b...\n" in shown
     assert "CPU time: 1.500s\n" in shown
     assert "Tasks: 3\n" in shown
     assert "Kernel: 6.12\n" in syscont("info").stdout
     assert "Config: core.x=y\n" in syscont("info").stdout
+
+
+def test_info_says_what_a_guest_is_without(serve: Serve, syscont: Command) -> None:
+    shown = instance("vm1", state="degraded", lostDevices=["chip", "work"])
+    serve(HANDLERS | {"GetInstance": lambda call: call.reply({"instance": shown})})
+    said = syscont("info", "vm1").stdout
+    assert "State: degraded\n" in said
+    assert "Lost: chip, work (" in said
+
+
+def test_all_are_those_that_a_verb_is_for(serve: Serve, syscont: Command) -> None:
+    states = ("starting", "running", "degraded", "frozen", "unresponsive", "stopping", "stopped", "failed")
+    found = [instance(state, state=state) for state in states]
+    daemon = serve(HANDLERS | {"ListInstances": lambda call: call.reply({"instances": found})})
+    for verb, wanted in (("start", states[6:]), ("stop", states[:5]), ("pause", states[1:3]), ("restart", states[1:3])):
+        daemon.calls.clear()
+        assert syscont(verb, "--all").returncode == 0
+        named = [call.parameters["name"] for call in daemon.calls if call.method != "ListInstances"]
+        assert sorted(named) == sorted(wanted), verb
 
 
 def test_a_name_of_our_own_is_tried_again_when_taken(serve: Serve, syscont: Command) -> None:

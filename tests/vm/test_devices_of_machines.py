@@ -290,6 +290,17 @@ def test_the_disk_is_there_once_and_nowhere_else() -> None:
         assert opened["read-only"] is disk["read-only"] is True
 
 
+@pytest.mark.parametrize("project", ["default", "lab"])
+def test_units_beside_a_machine_name_it(programs: None, project: str) -> None:
+    one = replace(instance({"chip": TPM, "x.y-1_2": {"type": "disk", "source": "/", "path": "/x"}}), project=project)
+    units = [helpers.unit_of(one, name, part) for name, part in build(one.devices).items() if part.served]
+    assert len(units) == 2
+    for unit in units:
+        assert helpers.reference_of(unit) == one.reference
+    for other in (one.unit, "syscont-net@br0.service", "syscont-tpmx@vm1.a.service", "", "@", "syscont-tpm@"):
+        assert helpers.reference_of(other) == ""
+
+
 def test_helpers_see_programs_and_nothing_else_of_the_host(tmp_path: Path) -> None:
     for name in ("usr", "proc", "dev", "srv", "var", "new"):
         (tmp_path / name).mkdir()

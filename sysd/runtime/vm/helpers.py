@@ -65,6 +65,12 @@ def unit_of(instance: Instance, device: str, part: Part) -> str:
     return f"{TPMS if part.tpm else FOLDERS}{instance.reference}.{device}.service"
 
 
+def reference_of(unit: str) -> str:
+    """The instance of one of these units, by its reference; empty for all others."""
+    kind, at, rest = unit.partition("@")
+    return rest.partition(".")[0] if f"{kind}{at}" in (FOLDERS, TPMS) else ""
+
+
 def of_instance(instance: Instance, parts: Mapping[str, Part]) -> dict[str, Properties]:
     return {
         unit: _properties(instance, device, part)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sysd.model.devices.check import SCHEMAS
@@ -210,6 +210,11 @@ def _is_node(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
+
+
+def store(found: Mapping[str, Part]) -> dict[str, dict[str, Any]]:
+    """To be written."""
+    return {name: asdict(part) for name, part in found.items()}
 
 
 def load(written: Mapping[str, Any]) -> dict[str, Part]:

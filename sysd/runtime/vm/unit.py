@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from dbus_next import Variant
@@ -127,7 +127,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         cpus=size.cpus,
         most_cpus=size.most_cpus,
         resume=kept.resume() if kept else None,
-        parts={name: asdict(part) for name, part in found.items()},
+        parts=parts.store(found),
         emulated=emulated,
         boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
         secure_boot=isinstance(boot, Firmware) and boot.secure,
