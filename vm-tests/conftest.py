@@ -167,6 +167,12 @@ def debian_vm(vm_host: Host) -> str:
 
 
 @pytest.fixture(scope="session")
+def tiny_vm(vm_host: Host) -> str:
+    """Alias of the smallest one, on vm_host: it boots in seconds, and no commands can be run in it."""
+    return _imported(vm_host, "tiny", *images.tiny_vm(), "--vm")
+
+
+@pytest.fixture(scope="session")
 def busybox(host: Host) -> str:
     """Alias of the small image, on the shared host."""
     syscont(host, "image", "build", "busybox")

@@ -63,7 +63,7 @@ links = sorted(name for _, name in socket.if_nameindex())
 print(json.dumps({
     "state": {part: names(f"/var/lib/syscont/{part}") for part in ("", "instances", "images", "networks")},
     "run": {part: names(f"/run/syscont/{part}") for part in
-            ("", "instances", "launch", "launch/root", "launch/image", "launch/state")},
+            ("", "instances", "vm", "launch", "launch/root", "launch/image", "launch/state")},
     "units": sorted(" ".join(line.split()[:3]) for line in units.splitlines()
                     if not line.startswith(("syscontd.", "syscontd-", "syscont-exec.", "syscont-ssh."))),
     "cgroups": [name for name in names(slice) if os.path.isdir(f"{slice}/{name}")],
