@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The QEMU that runs VM hosts, with its libraries: that of Debian 13's backports, unpacked and not installed.
 
-Debian 12's own (7.2) corrupts a 6.12 guest under emulation; those of Debian 13 and of Debian 12's backports (10.0) abort
+Debian 12's own (7.2) corrupts a 6.12 guest under emulation; those of Debian 13 and of 12's backports (10.0) abort
 when a guest of the guest sets its task priority while an interrupt is on its way, as UEFI firmware does all the time
 (`tcg_handle_interrupt: assertion failed: (bql_locked())`, of target/i386/tcg/system/misc_helper.c).
 """
