@@ -19,8 +19,8 @@ from sysd.model.idmap import IDENTITY, make_idmap, parse_map
 from sysd.model.instance import Instance
 from sysd.network import links, translation
 from sysd.network.nics import GUEST, HOST, Nic, requests
-from sysd.runtime import devices, proxies
-from sysd.runtime.devices import disk, hardware, node
+from sysd.runtime import devices, proxies, sysfs
+from sysd.runtime.devices import disk, node
 from sysd.runtime.devices.uevents import concerns_devices
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 
@@ -52,6 +52,9 @@ NODE = {"type": "unix-char", "source": "/dev/null"}
         {"type": "usb", "vendorid": "1D6B", "productid": "0002"},
         {"type": "unix-hotplug", "vendorid": "1d6b"},
         {"type": "gpu", "pci": "01:00.0"},
+        {"type": "pci", "address": "01:00.0"},
+        {"type": "pci", "address": "ABCD:EF:1F.7"},
+        {**DISK, "io.bus": "auto"},
         {"type": "tpm"},
         {"type": "disk", "source": "cloud-init:config"},
         PROXY,
@@ -75,7 +78,18 @@ def test_good_devices(options: dict[str, str]) -> None:
     ("options", "message"),
     [
         ({}, "unknown type"),
-        ({"type": "pci"}, "not offered"),
+        ({"type": "infiniband"}, "not offered"),
+        ({"type": "pci"}, "address is missing"),
+        ({"type": "pci", "address": "1:0.0"}, "not a PCI address"),
+        ({"type": "pci", "address": "01:20.0"}, "not a PCI address"),
+        ({"type": "pci", "address": "0000:01:00.8"}, "not a PCI address"),
+        ({"type": "pci", "address": "0000:01:00.0/../../x"}, "not a PCI address"),
+        ({**DISK, "io.bus": "9p"}, "io.bus: 9p is not offered: QEMU itself would open the files"),
+        ({**DISK, "io.bus": "nvme"}, "one of auto, virtiofs|not acceptable"),
+        ({"type": "disk", "path": "/", "io.bus": "virtiofs"}, "io.bus is not for the root"),
+        ({"type": "gpu", "gputype": "mig"}, "mig is not offered: it needs NVIDIA"),
+        ({"type": "gpu", "gputype": "sriov"}, "sriov is not offered"),
+        ({"type": "gpu", "gputype": "other"}, "not acceptable"),
         ({"type": "tpm", "path": "/dev/tpm0"}, "for containers"),
         ({"type": "disk", "source": "cloud-init:config", "path": "/x"}, "path is not for cloud-init:config"),
         ({"type": "disk", "source": "cloud-init:other", "path": "/x"}, "not an absolute path"),
@@ -220,7 +234,7 @@ def sys_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (tmp_path / "class/drm" / name).symlink_to(card / "drm" / name)
         (card / "vendor").write_text(vendor)
         (card / "device").write_text("0x0001")
-    monkeypatch.setattr(hardware, "SYS", tmp_path)
+    monkeypatch.setattr(sysfs, "SYS", tmp_path)
     return tmp_path
 
 

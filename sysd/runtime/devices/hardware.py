@@ -3,25 +3,24 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sysd.model.devices.check import SCHEMAS
+from sysd.model.devices.pci import address
 from sysd.model.devices.unix import node_path
 from sysd.model.errors import FailedError, InvalidError
+from sysd.runtime import sysfs
 from sysd.runtime.devices.node import make
 from sysd.runtime.spec import Share
-
-SYS = Path("/sys")
+from sysd.runtime.sysfs import entries, matches, read
 
 
 def usb_shares(name: str, options: Mapping[str, str]) -> list[Share]:
     """The node of each USB device that matches, in /dev/bus/usb."""
     found: list[Share] = []
-    for folder in _entries(SYS / "bus/usb/devices"):
-        if _matches(options, _read(folder / "idVendor"), _read(folder / "idProduct")):
+    for folder in entries(sysfs.SYS / "bus/usb/devices"):
+        if matches(options, read(folder / "idVendor"), read(folder / "idProduct")):
             found += _node(name, folder, options)
     return _required(name, found, options)
 
@@ -30,12 +29,12 @@ def hotplug_shares(name: str, options: Mapping[str, str]) -> list[Share]:
     """The nodes of everything that hangs on a USB device that matches, but not the USB device's own."""
     found: list[Share] = []
     for kind in ("char", "block"):
-        for entry in _entries(SYS / "dev" / kind):
+        for entry in entries(sysfs.SYS / "dev" / kind):
             folder = entry.resolve()
             if (folder / "idVendor").exists():
                 continue
             owner = _usb_parent(folder)
-            if owner and _matches(options, _read(owner / "idVendor"), _read(owner / "idProduct")):
+            if owner and matches(options, read(owner / "idVendor"), read(owner / "idProduct")):
                 found += _node(name, folder, options, kind)
     return _required(name, found, options)
 
@@ -43,7 +42,7 @@ def hotplug_shares(name: str, options: Mapping[str, str]) -> list[Share]:
 def gpu_shares(name: str, options: Mapping[str, str]) -> list[Share]:
     """The nodes of each card that matches, in /dev/dri."""
     found: list[Share] = []
-    for entry in _entries(SYS / "class/drm"):
+    for entry in entries(sysfs.SYS / "class/drm"):
         device = (entry / "device").resolve()
         if _is_card(options, entry.name, device):
             found += _node(name, entry, options)
@@ -58,29 +57,23 @@ def _is_card(options: Mapping[str, str], name: str, device: Path) -> bool:
     if "id" in options:
         return (device / "drm" / f"card{int(options['id'])}").exists()
     if "pci" in options:
-        return device.name in (options["pci"], f"0000:{options['pci']}")
-    vendor, product = (_read(device / word).removeprefix("0x") for word in ("vendor", "device"))
-    return _matches(options, vendor, product) if {"vendorid", "productid"} & set(options) else True
-
-
-def _matches(options: Mapping[str, str], vendor: str, product: str) -> bool:
-    """Nothing that has no vendor matches."""
-    wanted = (options.get("vendorid", "").lower(), options.get("productid", "").lower())
-    return bool(vendor) and wanted[0] in ("", vendor.lower()) and wanted[1] in ("", product.lower())
+        return device.name == address(options["pci"])
+    vendor, product = (read(device / word).removeprefix("0x") for word in ("vendor", "device"))
+    return matches(options, vendor, product) if {"vendorid", "productid"} & set(options) else True
 
 
 def _usb_parent(folder: Path) -> Path | None:
     for parent in folder.parents:
         if (parent / "idVendor").exists():
             return parent
-        if parent == SYS / "devices":
+        if parent == sysfs.SYS / "devices":
             return None
     return None
 
 
 def _node(name: str, folder: Path, options: Mapping[str, str], kind: str = "char") -> Iterator[Share]:
     """As the kernel tells it in uevent; nothing for what has no node, or one that a guest can't have."""
-    fields = dict(line.partition("=")[::2] for line in _read(folder / "uevent").splitlines())
+    fields = dict(line.partition("=")[::2] for line in read(folder / "uevent").splitlines())
     try:
         path = node_path("/dev/" + fields["DEVNAME"])
         number = (int(fields["MAJOR"]), int(fields["MINOR"]))
@@ -93,20 +86,3 @@ def _required(name: str, found: list[Share], options: Mapping[str, str]) -> list
     if not found and SCHEMAS[options["type"]].boolean(options, "required"):
         raise FailedError(f"device {name}: no such device is there")
     return found
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _read(path: Path) -> str:
-    """Hardware may go while it is looked at."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return ""
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""
