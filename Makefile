@@ -41,7 +41,8 @@ build/forward: $(wildcard sysd/_cext/forward/*.[ch])
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
 # They differ in their main parts alone.
-MACHINE = $(addprefix sysd/_cext/launch/,machine.c starter.c stopper.c kept.c qmp.c den.c descriptors.c)
+MACHINE = $(addprefix sysd/_cext/launch/,machine.c starter.c stopper.c kept.c qmp.c den.c descriptors.c \
+    macvtap.c functions.c hand.c)
 LAUNCH = $(filter-out %/launch.c %/plug.c $(MACHINE),$(wildcard sysd/_cext/launch/*.c)) sysd/_cext/layers.c sysd/_cext/native.c
 build/launch: sysd/_cext/launch/launch.c
 build/launch-vm: $(MACHINE)

@@ -120,7 +120,7 @@ def test_it_is_nowhere(held: dict[str, Any]) -> None:
     tree = held["tree"]
     assert set(tree) - {"lib64"} == {
         "usr", "bin", "lib", "sbin", "etc", "etc/ld.so.cache", "proc", "tmp", "dev", "dev/null", "dev/zero", "dev/full",
-        "dev/random", "dev/urandom", "dev/fd", "dev/kvm",
+        "dev/random", "dev/urandom", "dev/fd", "dev/vfio", "dev/kvm",
     }  # fmt: skip
     assert tree["tmp"] == "drwxrwxrwt 0"
     assert tree["dev/kvm"] == f"crw------- {OWNER}"
@@ -196,6 +196,104 @@ def test_only_its_processors_have_a_cookie_and_all_the_same(machines: Host) -> N
     (cookie,) = {cookies[thread] for thread in processors}
     assert cookie
     assert {thread for thread, has in cookies.items() if has == cookie} == processors
+
+
+# PCI functions of IOMMU groups; nodes of anything stand for theirs
+
+FUNCTIONS = {"0000:01:00.0": "7", "0000:01:00.1": "7"}
+SHOWN = {
+    "vfio": OWNER, "7": OWNER, "0000:01:00.0": 0, "0000:01:00.0/iommu_group": "7", "0000:01:00.1": 0,
+    "0000:01:00.1/iommu_group": "7",
+}  # fmt: skip
+
+
+@pytest.fixture
+def groups(machines: Host) -> Iterator[None]:
+    machines.sh("mkdir /dev/vfio; mknod /dev/vfio/vfio c 1 3; mknod /dev/vfio/7 c 1 5; mknod /dev/vfio/8 c 1 7")
+    yield
+    machines.sh("rm -r /dev/vfio")
+
+
+@pytest.mark.usefixtures("groups")
+def test_it_sees_the_groups_of_its_functions(machines: Host) -> None:
+    other, both = {"0000:02:00.0": "8"}, {**FUNCTIONS, "0000:02:00.0": "8"}
+    tasks = [{"owner": OWNER, "functions": each} for each in (FUNCTIONS, both, other, {}, {"0000:03:00.0": "9"})]
+    found = launch(machines, spec(functions=FUNCTIONS), also=program("hand", str(OWNER), json.dumps(tasks)))
+    assert found["tree"]["dev/vfio/7"] == f"crw------- {OWNER}"
+    same, more, less, none, absent = json.loads(found["also"])
+    assert same == ["", SHOWN]
+    others = {"8": OWNER, "0000:02:00.0": 0, "0000:02:00.0/iommu_group": "8"}
+    assert more == ["", SHOWN | others]
+    assert less == ["", {"vfio": OWNER, **others}]
+    assert none == ["", {}]
+    assert absent == ["/dev/vfio/9: No such file or directory", {}]
+    (mount,) = [line.split() for line in found["mounts"] if line.split()[4] == "/dev/vfio"]
+    assert {"nosuid", "noexec"} <= set(mount[5].split(","))
+
+
+@pytest.mark.usefixtures("groups")
+def test_one_that_had_none_gets_functions(machines: Host) -> None:
+    tasks = [{"owner": OWNER, "functions": FUNCTIONS}]
+    found = launch(machines, spec(), also=program("hand", str(OWNER), json.dumps(tasks)))
+    assert json.loads(found["also"]) == [["", SHOWN]]
+
+
+@pytest.mark.usefixtures("groups")
+def test_what_is_no_node_is_no_group(machines: Host) -> None:
+    assert "/dev/vfio/9: No such file or directory" in refused(machines, spec(functions={"0000:01:00.0": "9"}))
+
+
+# interfaces on links of the host's
+
+
+FRAME = "ffffffffffff" + "020000000001" + "88b5" + "73797363" * 12
+"""For all, of a type for experiments (IEEE 802)."""
+SPEAK = """
+import os, threading, time
+def speak():
+    for _ in range(100):
+        os.write(13, bytes(10) + bytes.fromhex("{frame}"))
+        time.sleep(0.2)
+def hear():
+    os.write(14, os.read(13, 2048).hex().encode())
+for work in (speak, hear):
+    threading.Thread(target=work, daemon=True).start()
+"""
+LISTEN = """
+import socket, sys
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
+sock.bind(("end0", 0))
+sock.settimeout(20)
+print(sock.recv(2048).hex())
+sock.send(bytes.fromhex(sys.argv[1]))
+"""
+MAKE = """
+from sysd.network.nics import Nic, passing_name, requests
+import socket
+nic = Nic("macvlan", "eth0", mac="02:00:00:00:00:01", parent=socket.if_nametoindex("wire0"), tap=True)
+print(passing_name(nic), requests(nic, 100, 101).macvtap)
+"""
+
+
+def test_a_macvtap_carries_frames_both_ways(machines: Host) -> None:
+    """What is no QEMU sends one again and again, and says on its console what it is sent."""
+    machines.sh("ip link add wire0 type veth peer name end0; ip link set wire0 up; ip link set end0 up")
+    try:
+        name, request = machines.run(["/usr/bin/python3", "-c", MAKE]).stdout.split()
+        one = fake(GREETING, RETURN, PROCESSORS, RETURN)
+        one["arguments"][1] = SPEAK.format(frame=FRAME) + FAKE
+        one["descriptors"] += [
+            {"fd": 13, "kind": "macvtap", "name": name, "data": request},
+            {"fd": 14, "kind": "stream", "hand": "console"},
+        ]
+        answer = "020000000001" + FRAME[12:]
+        also = ["/usr/bin/python3", "-c", LISTEN, answer]
+        found = launch(machines, one, also=also, hear=answer)
+        assert found["also"].strip() == FRAME
+        assert answer in found["said"][0]
+        assert name not in machines.sh("ip link")
+    finally:
+        machines.sh("ip link del wire0")
 
 
 # memory that was kept
@@ -274,6 +372,8 @@ def test_what_is_wrong_is_told(machines: Host, changes: dict[str, Any], why: str
         ({"kind": "listen", "path": "/run/" + "x" * 104}, "too long for the path of a socket"),
         ({"kind": "other"}, "'other' is no kind of descriptor"),
         ({"kind": "stream"}, "hand is missing"),
+        ({"kind": "vfio", "name": "0000:00:00.0"}, "PCI function 0000:00:00.0 is not bound to vfio-pci"),
+        ({"kind": "macvtap", "name": "m0", "data": ""}, "network set-up: "),
     ],
 )
 def test_what_can_t_be_opened_is_named(machines: Host, descriptor: dict[str, Any], why: str) -> None:

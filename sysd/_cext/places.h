@@ -7,5 +7,6 @@
 #define SHARE_PLACES LAUNCH_DIR "/devices"
 #define HANDOVER_SOCKET "/run/syscont/handover"
 #define PIN_DIR "/run/syscont/netns"
+#define LENT_DIR "/run/syscont/lent"
 
 #endif

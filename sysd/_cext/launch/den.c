@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where QEMU runs: a tree that has its program and its libraries, the devices that it was given and nothing else of the
- * host's, a network namespace without a network, a user of its own, no capabilities. A guest that has taken over its
+ * host's, a network namespace with nothing but its own interfaces, a user of its own, no capabilities. A guest that has taken over its
  * QEMU finds itself there.
  *
  * Sources: capabilities(7), pivot_root(2) NOTES, proc(5) "Mount options".
@@ -80,8 +80,16 @@ static void give_device(int dev, const char *path, unsigned int owner)
     must(fchownat(dev, name, owner, owner, AT_SYMLINK_NOFOLLOW), "%s", path);
 }
 
-static void fill_dev(int dev, json nodes, unsigned int owner)
+/* An older daemon says nothing of them. */
+static json functions_of(json spec)
 {
+    json found = NULL;
+    return json_object_object_get_ex(spec, "functions", &found) ? found : json_object_new_object();
+}
+
+static void fill_dev(int dev, json spec, unsigned int owner)
+{
+    json nodes = member(spec, "nodes", json_type_array);
     umask(0);
     for (size_t i = 0; i < COUNT(DEVICES); i++)
         must(mknodat(dev, DEVICES[i].name, S_IFCHR | 0666, makedev(1, DEVICES[i].minor)), "/dev/%s", DEVICES[i].name);
@@ -89,6 +97,7 @@ static void fill_dev(int dev, json nodes, unsigned int owner)
     must(symlinkat("/proc/self/fd", dev, "fd"), "/dev/fd");
     for (size_t i = 0; i < json_object_array_length(nodes); i++)
         give_device(dev, text_at(nodes, i), owner);
+    give_functions(dev, functions_of(spec), owner);
     must(sc_mount_attributes(dev, "", READ_ONLY, 0, 0), "/dev of QEMU");
     close(dev);
 }
@@ -99,7 +108,7 @@ static const char *const DEV[] = { "source", "tmpfs", "mode", "0755", "size", "6
 static const char *const TMP[] = { "source", "tmpfs", "mode", "1777", "size", "64m", NULL };
 static const char *const ROOT[] = { "source", "tmpfs", "mode", "0755", "size", "64k", NULL };
 
-static void enter_tree(json nodes, unsigned int owner)
+static void enter_tree(json spec, unsigned int owner)
 {
     must(sc_mount_attributes(AT_FDCWD, "/", 0, PRIVATE, 1), "mount namespace");
     int mount = must(sc_new_mount("tmpfs", ROOT, STRICT), "root of QEMU");
@@ -109,7 +118,7 @@ static void enter_tree(json nodes, unsigned int owner)
     int root = must(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), "root of QEMU");
     umask(022);
     show_programs(root);
-    fill_dev(attach(root, "tmpfs", "dev", DEV, NO_SUID | NO_EXEC), nodes, owner);
+    fill_dev(attach(root, "tmpfs", "dev", DEV, NO_SUID | NO_EXEC), spec, owner);
     close(attach(root, "proc", "proc", PROC, STRICT));
     close(attach(root, "tmpfs", "tmp", TMP, STRICT));
     must(sc_mount_attributes(root, "", READ_ONLY, 0, 0), "root of QEMU");
@@ -145,9 +154,10 @@ void enter_den(json spec)
 {
     unsigned int owner = number(spec, "owner");
     const char *name = text(spec, "name");
-    must(sc_unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS), "namespaces");
+    must(sc_unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS), "namespaces");
+    must(sc_setns(den_network(), CLONE_NEWNET), "network namespace of QEMU");
     must(sethostname(name, strlen(name)), "host name");
-    enter_tree(member(spec, "nodes", json_type_array), owner);
+    enter_tree(spec, owner);
     must(leave_keyring(), "new session keyring");
     reset_signals();
     umask(077);

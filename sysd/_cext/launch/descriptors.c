@@ -70,6 +70,18 @@ static int open_tap(json wanted, struct sockets *unused)
     return tap;
 }
 
+static int open_own_link(json wanted, struct sockets *unused)
+{
+    (void)unused;
+    return open_macvtap(den_network(), text(wanted, "name"), text(wanted, "data"));
+}
+
+static int open_passed(json wanted, struct sockets *unused)
+{
+    (void)unused;
+    return open_function(text(wanted, "name"));
+}
+
 static int open_listener(json wanted, struct sockets *unused)
 {
     (void)unused;
@@ -130,7 +142,7 @@ static int open_memory(json wanted, struct sockets *unused)
 
 static const struct { const char *name; int (*open)(json wanted, struct sockets *sockets); } KINDS[] = {
     { "file", open_file }, { "tap", open_tap }, { "listen", open_listener }, { "connect", open_connection },
-    { "stream", open_stream }, { "memory", open_memory },
+    { "stream", open_stream }, { "memory", open_memory }, { "macvtap", open_own_link }, { "vfio", open_passed },
 };
 
 static int open_one(json wanted, struct sockets *sockets)

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * launch-vm SPEC: runs as the main process of a virtual machine's unit, and becomes its QEMU. SPEC is
- * sysd.runtime.vm.spec.MachineSpec as JSON. launch-vm --stop SPEC asks the guest to power off, and waits for that.
+ * sysd.runtime.vm.spec.MachineSpec as JSON.
+ *
+ *   launch-vm --stop SPEC        ExecStop=: asks the guest to power off, and waits for that
+ *   launch-vm --give-back UUID   ExecStopPost=: what the machine had of the host's hardware
+ *   launch-vm --hand PIDFD       for changes while it runs (hand.c)
  *
  *   launcher (host's root) --clone sibling--> starter (host's root; tells QEMU to go on, and ends)
  *            --exec--> QEMU (nobody, nowhere)
@@ -11,6 +15,7 @@
  * has no child that it would have to wait for.
  */
 #include "machine.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,6 +25,8 @@
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
+
+#define PYTHON "/usr/bin/python3"
 
 static int pipe_to_starter;
 
@@ -47,12 +54,26 @@ static _Noreturn void execute(json spec)
     give_up("%s: %m", argv[0]);
 }
 
+/* Most have none, and need no Python to know that. */
+static _Noreturn void give_back(const char *uuid)
+{
+    char folder[sizeof LENT_DIR + 64];
+    snprintf(folder, sizeof folder, LENT_DIR "/%s", uuid);
+    if (access(folder, F_OK) == 0)
+        execl(PYTHON, PYTHON, "-I", "-m", "sysd.runtime.vm.lending", "give-back", uuid, NULL);
+    exit(access(folder, F_OK) == 0);
+}
+
 int main(int argc, char **argv)
 {
     struct sockets sockets = { 0 };
     int ends[2];
     if (argc == 3 && strcmp(argv[1], "--stop") == 0)
         stop_machine(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--give-back") == 0)
+        give_back(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--hand") == 0)
+        hand_to_machine(argv[2]);
     on_problem(tell_failure);
     if (argc != 2)
         give_up("to be started by the service manager, with a file that says what");

@@ -18,6 +18,26 @@ void hold_descriptor(int64_t at, int fd);
 /* For the one that does not. */
 void close_descriptors(void);
 
+/* --- macvtap.c: interfaces on links of the host's --- */
+
+/* The network namespace in which QEMU is to run; made when it is first asked for. */
+int den_network(void);
+/* A link that the request makes in a network namespace, opened. */
+int open_macvtap(int network, const char *link, const char *request);
+
+/* --- functions.c: PCI functions of the host's --- */
+
+/* What there is of one where the kernel has iommufd. */
+int open_function(const char *address);
+/* In a /dev that is being made, the nodes of groups by addresses of functions. */
+void give_functions(int dev, json functions, unsigned int owner);
+/* Let a running QEMU have these, and no others. Ends in its mount namespace. */
+void change_functions(int pidfd, json functions, unsigned int owner);
+
+/* --- hand.c: what a machine that runs is given --- */
+
+_Noreturn void hand_to_machine(const char *pidfd);
+
 /* --- den.c: where QEMU runs, which is as far from the host as it can be --- */
 
 void enter_den(json spec);
