@@ -21,6 +21,7 @@ NEEDS = {
     "needs_sriov": "an SR-IOV network card, and netdevsim",
     "needs_quotas": "a kernel whose file systems count by projects",
     "needs_hardware": "hardware that is plugged in and out, and Debian's kernel with all its drivers",
+    "needs_iommu": "an IOMMU, and PCI functions that the host can do without",
     "needs_power_cut": "a power cut that loses what was not synced (any host can be cut off)",
 }
 
@@ -163,7 +164,7 @@ def vm_host(host_kind: type[Host], installed: Callable[[str], Host]) -> Iterator
 @pytest.fixture(scope="session")
 def debian_vm(vm_host: Host) -> str:
     """Alias of a Debian image of virtual machines, on vm_host."""
-    return _imported(vm_host, "vm", *images.debian_vm(), "--vm")
+    return imported(vm_host, "vm", *images.debian_vm(), "--vm")
 
 
 @pytest.fixture(scope="session")
@@ -182,16 +183,17 @@ def busybox(host: Host) -> str:
 @pytest.fixture(scope="session")
 def debian(host: Host) -> str:
     """Alias of a Debian image, on the shared host."""
-    return _imported(host, "debian", *images.debian())
+    return imported(host, "debian", *images.debian())
 
 
 @pytest.fixture(scope="session")
 def debian_with_cloud_init(host: Host) -> str:
     """The same with cloud-init in it."""
-    return _imported(host, "cloud", *images.debian("cloud-init"))
+    return imported(host, "cloud", *images.debian("cloud-init"))
 
 
-def _imported(host: Host, alias: str, metadata: Path, rootfs: Path, *options: str) -> str:
+def imported(host: Host, alias: str, metadata: Path, rootfs: Path, *options: str) -> str:
+    """An image of the machine's, under an alias on a host."""
     files = {"metadata.tar": metadata, "rootfs.tar": rootfs}
     for name, path in files.items():
         host.push(path, f"/var/tmp/{name}")

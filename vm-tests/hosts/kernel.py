@@ -35,30 +35,30 @@ def of(recipe: rootfs.Recipe) -> Boot:
     """The kernel that is among a recipe's packages, else our own."""
     for found in rootfs.tree(recipe).glob("boot/vmlinuz-*"):
         return Boot(found, found.with_name(found.name.replace("vmlinuz", "initrd.img")))
-    return Boot(image())
+    more = _CONFIG.with_name(f"{recipe.variant}.config")
+    return Boot(image(_CONFIG.read_text() + (more.read_text() if more.exists() else "")))
 
 
-def image() -> Path:
-    """A bzImage made from our configuration."""
-    key = key_of(_VERSION, _CONFIG.read_text())
-    path = cache_dir("kernel") / f"bzImage-{_VERSION}-{key}"
-    return made(path, _fill, f"test kernel {path.name}")
+def image(config: str) -> Path:
+    """A bzImage made from our configuration, to which a variant of hosts may add some lines."""
+    path = cache_dir("kernel") / f"bzImage-{_VERSION}-{key_of(_VERSION, config)}"
+    return made(path, lambda to: _fill(config, to), f"test kernel {path.name}")
 
 
-def _fill(to: Path) -> None:
-    config = _READY_MADE / _CONFIG.name
-    if config.exists() and config.read_text() == _CONFIG.read_text():
+def _fill(config: str, to: Path) -> None:
+    ready_made = _READY_MADE / _CONFIG.name
+    if ready_made.exists() and ready_made.read_text() == config:
         shutil.copyfile(_READY_MADE / f"bzImage-{_VERSION}", to)
     else:
-        build(to)
+        build(config, to)
 
 
-def build(to: Path) -> None:
+def build(config: str, to: Path) -> None:
     """Build from Debian's source: some eight minutes on two cores."""
     apt.ensure(*_TOOLS.split())
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=cache_dir("kernel")) as work:
         source = _source(Path(work))
-        shutil.copyfile(_CONFIG, source / ".config")
+        (source / ".config").write_text(config)
         _make(source, "olddefconfig")
         _make(source, f"-j{os.cpu_count() or 1}", "bzImage")
         shutil.copyfile(source / "arch/x86/boot/bzImage", to)

@@ -28,6 +28,15 @@ _HARDWARE = {
 _SRIOV = {"device": ["igb,netdev=spare,bus=port1"]}
 # USB comes and goes; graphics cards can only be there from the beginning.
 _DRIVEN_BY_DEBIAN = {"device": ["qemu-xhci,id=usb", "bochs-display", "virtio-gpu-pci"]}
+# Whose functions can be lent to machines on them: behind an IOMMU, which tells those on an old bus not apart.
+_LENDING = ("iommu", "hardware-vms")
+_IOMMU = {
+    "device": [
+        "intel-iommu,intremap=on",
+        "pcie-root-port,id=port2,chassis=2", "pcie-pci-bridge,id=old,bus=port2",
+        "virtio-rng-pci,bus=old,addr=1", "virtio-rng-pci,bus=old,addr=2",
+    ]
+}  # fmt: skip
 # Given by our own kernel, or by the initrd of Debian's.
 _ADDRESS = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
 
@@ -41,7 +50,7 @@ class VmHost(Host):
     serves: ClassVar[frozenset[str]] = frozenset(
         (
             "needs_apparmor needs_controllers needs_kvm needs_smt needs_sriov needs_quotas needs_hardware"
-            " needs_power_cut"
+            " needs_power_cut needs_iommu"
         ).split()
     )
     slowness: ClassVar[float] = 10.0
@@ -95,6 +104,7 @@ class VmHost(Host):
         boot = kernel.of(self.recipe)
         return [
             *emulator.command(), "-nodefaults", "-no-user-config", "-name", self.name,
+            *_options(_IOMMU if self.recipe.variant in _LENDING else {}),
             *_options(_HARDWARE), *_options(_DRIVEN_BY_DEBIAN if boot.initrd else _SRIOV),
             "-kernel", str(boot.kernel), "-append", self._kernel_command_line(),
             *(["-initrd", str(boot.initrd)] if boot.initrd else []),
