@@ -170,7 +170,7 @@ def debian_vm(vm_host: Host) -> str:
 @pytest.fixture(scope="session")
 def tiny_vm(vm_host: Host) -> str:
     """Alias of the smallest one, on vm_host: it boots in seconds, and no commands can be run in it."""
-    return _imported(vm_host, "tiny", *images.tiny_vm(), "--vm")
+    return imported(vm_host, "tiny", *images.tiny_vm(), "--vm")
 
 
 @pytest.fixture(scope="session")

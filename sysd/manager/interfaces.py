@@ -17,7 +17,7 @@ from sysd.model.instance import Instance, Kind, hardware_address, host_interface
 from sysd.network import links, nics
 from sysd.network.filters import Source
 from sysd.network.nics import GUEST, HOST, Nic, Step
-from sysd.runtime.container import Links
+from sysd.runtime.container import Links, Macvtap
 from sysd.runtime.spec import HOST_NETNS_FD, NETNS_FD, Plugged
 
 
@@ -83,6 +83,8 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     """All of an expanded instance. Raises FailedError when a link of the host's that one needs is not there."""
     made: dict[str, Plugged] = {}
     mtus: dict[str, int] = {}
+    macvtaps: dict[str, Macvtap] = {}
+    lent: dict[str, str] = {}
     put_back: list[Step] = []
     names = names_of(instance.devices)
     for name in names:
@@ -90,12 +92,17 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
         mtus[name] = nic.mtu
         found = nics.requests(nic, NETNS_FD, HOST_NETNS_FD)
         made[name] = Plugged(list(found.plug), list(found.unplug), list(found.tune))
-        put_back += nics.left_behind(nic, found)
+        if nic.tap and nic.kind == "physical":
+            lent[name] = nic.parent_name
+        elif found.macvtap:
+            macvtaps[name] = Macvtap(nics.passing_name(nic), found.macvtap)
+        else:
+            put_back += nics.left_behind(nic, found)
     steps = [step for each in made.values() for step in (*each.plug, *each.tune)]
     first = interface_name(instance, names[0]) if names else ""
     host = [request for side, request in steps if side == HOST]
     guest = [request for side, request in steps if side == GUEST]
-    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back, mtus)
+    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back, mtus, macvtaps, lent)
 
 
 async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:

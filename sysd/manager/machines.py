@@ -17,6 +17,7 @@ from sysd.manager.beside import Beside
 from sysd.manager.filters import Filters
 from sysd.manager.images import NVRAM, Images
 from sysd.manager.interfaces import FindUplink, links_of
+from sysd.manager.lending import Lending
 from sysd.manager.table import Table
 from sysd.model.config import get_bool, get_int
 from sysd.model.devices.disk import is_root, root_size
@@ -24,7 +25,7 @@ from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
 from sysd.model.instance import Instance, State
 from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
 from sysd.model.sizes import format_size
-from sysd.network.replay import open_tap, replay
+from sysd.network.replay import drop_link, open_tap, replay
 from sysd.runtime.container import IMAGE_DIR
 from sysd.runtime.files.run import watching
 from sysd.runtime.spec import Plugged
@@ -33,6 +34,7 @@ from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.runtime.vm.parts import SEED_NAME
 from sysd.storage import growing, qcow2
+from sysd.units import modules
 from sysd.units.answers import clean
 from sysd.units.journal import last_words
 from sysd.units.opening import open_file
@@ -58,6 +60,7 @@ class Machines:
         self._find_uplink = find_uplink
         self._beside = Beside(table, systemd)
         self.started = self._beside.look
+        self.lending = Lending(table, systemd)
 
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """A disk of the size that is asked for, with nothing on it yet that its image has not."""
@@ -89,6 +92,10 @@ class Machines:
     ) -> spec.MachineSpec:
         links = await links_of(expanded, self._find_uplink)
         await self._filters.put(expanded)
+        if links.macvtaps:
+            await modules.ensure(self._systemd, unit.MACVTAP, lambda: modules.has_nodes(unit.MACVTAP))
+        if links.lent or any(options["type"] in ("pci", "gpu") for options in expanded.devices.values()):
+            await self.lending.get_ready()
         image = self._images.find(expanded.image)
         return unit.make_spec(unit.Wanted(expanded, image, links, had, key=await self._key(), kept=kept))
 
@@ -135,16 +142,18 @@ class Machines:
         try:
             for name, part in gone.items():
                 await mounts.leave(machine, part)
-                await plugging.unplug(machine, part)
+                await plugging.unplug(machine, part, _links(None))
                 del there[name]
                 # Before what serves it ends, which would be missed.
                 machine.keep_parts(parts.store(there))
                 await self._beside.stop(expanded, name, part)
-            for name, part in new.items():
-                async with self._beside.served(expanded, name, part):
-                    await plugging.plug(machine, part, self._open, open_tap, partial(_send, nics.get(name)))
-                there[name] = part
-                await mounts.enter(machine, part)
+                await self.lending.give_back(machine, expanded, there, {name: part})
+            async with self.lending.lent(machine, expanded, there, new):
+                for name, part in new.items():
+                    async with self._beside.served(expanded, name, part):
+                        await plugging.plug(machine, part, self._open, _links(nics.get(name)))
+                    there[name] = part
+                    await mounts.enter(machine, part)
         except BaseException:
             machine.keep_parts(parts.store(there))
             raise
@@ -249,6 +258,10 @@ class Machines:
         for path in spec.sockets_of(instance.uuid):
             path.unlink(missing_ok=True)
         await self._beside.forget(instance)
+
+
+def _links(nic: Plugged | None) -> plugging.Links:
+    return plugging.Links(open_tap, drop_link, partial(_send, nic))
 
 
 def _send(nic: Plugged | None) -> None:

@@ -132,6 +132,8 @@ class Manager:
             self.lifecycle.reload_all,
             self.kept,
         )
+        self.lending = machines.lending
+        self.guests.on_start(self.lending.started)
         self.acls = Acls(self.catalog, self.events, self.operations, self.networks, self.uplinks)
         self.hardware = Hardware(self.table, self.lifecycle, self.systemd)
         self.guests.on_start(self.hardware.started)
@@ -229,6 +231,7 @@ class Manager:
         self._ruleset.start()
         await self.networks.start()
         await self.filters.start()
+        await self.lending.tidy()
         await self.lifecycle.load(self.table.all())
         for operation in interrupted:
             await self._finish_change(operation)

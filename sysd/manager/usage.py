@@ -20,6 +20,7 @@ from sysd.network import counters
 from sysd.network.counters import Counters
 from sysd.runtime.guest import Guest
 from sysd.runtime.vm import parts, unit, usage
+from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.storage import qcow2
 from sysd.units.accounts import Account, account
@@ -77,8 +78,19 @@ async def _machine(guest: MachineGuest, counted: Account) -> InstanceUsage:
         usage.disks(guest, made),
         usage.running(guest),
     )
-    taps = {name: part.netdev["ifname"] for name, part in made.items() if part.netdev}
-    return InstanceUsage(counted.cpu, memory, counted.tasks, disks, _of_host(taps), machine)
+    traffic = await asyncio.to_thread(_of_machine, guest, made)
+    return InstanceUsage(counted.cpu, memory, counted.tasks, disks, traffic, machine)
+
+
+def _of_machine(guest: MachineGuest, made: Mapping[str, Part]) -> dict[str, Traffic]:
+    """By device: counted at the host's ends, or where QEMU is."""
+    links = {name: part.netdev for name, part in made.items() if part.netdev}
+    found = _of_host({name: netdev["ifname"] for name, netdev in links.items() if "request" not in netdev})
+    own = {name: netdev["ifname"] for name, netdev in links.items() if "request" in netdev}
+    with contextlib.suppress(OSError):
+        seen = counters.of_guest(guest.pidfd, own.values()) if own else {}
+        found |= {name: _traffic(seen[link]) for name, link in own.items() if link in seen}
+    return found
 
 
 def _interfaces(expanded: Instance, guest: Guest) -> dict[str, Traffic]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sysd.model.config import SCHEMA
+from sysd.model.config import SCHEMA, get_bool
 from sysd.model.devices import nic, proxy
 from sysd.model.devices.disk import SEED, is_root, is_seed
 from sysd.model.errors import InvalidError, UnsupportedError
@@ -16,12 +16,21 @@ _NODES = "it shows a device node, and a virtual machine has a kernel and devices
 _REFUSED = {
     "unix-char": _NODES,
     "unix-block": "a device of type disk with the node as source gives it a disk",
-    "unix-hotplug": _NODES,
-    "gpu": "graphics cards can't be given to virtual machines yet",
+    "unix-hotplug": f"{_NODES}; a device of type usb gives it the USB device itself",
 }
-_NICTYPES = ("bridged", "p2p")
+_OF_CONTAINERS = {
+    "tpm": ("a TPM is for virtual machines", "containers have the host's kernel"),
+    "pci": (
+        "a PCI device is for virtual machines",
+        "containers have the host's kernel: give them what its driver makes, an interface or a node",
+    ),
+}
+_NICTYPES = ("bridged", "p2p", "macvlan", "physical")
+_NICTYPES_OF_CONTAINERS = "the host would have to set its addresses and routes inside, where another kernel is"
+_OF_A_FUNCTION = ("hwaddr", "mtu")
 _DISK_OF_CONTAINERS = ("propagation", "shift", "raw.mount.options")
 _NODES_OWNER = ("uid", "gid", "mode")
+_STATEFUL = "migration.stateful"
 
 
 def check(instance: Instance, expanded: Instance) -> None:
@@ -31,6 +40,16 @@ def check(instance: Instance, expanded: Instance) -> None:
         check_key(expanded.kind, name, instance.name)
     for name, options in expanded.devices.items():
         check_device(expanded.kind, name, options)
+    if expanded.kind is Kind.VM and get_bool(expanded.config, _STATEFUL):
+        _check_stateful(expanded.devices)
+
+
+def _check_stateful(devices: Mapping[str, Mapping[str, str]]) -> None:
+    """Of hardware the host can't tell in what state it is."""
+    for name, options in devices.items():
+        if options["type"] in ("pci", "gpu") or options.get("nictype") == "physical":
+            why = f"device {name}: the state of hardware can't be kept with the machine's memory"
+            raise InvalidError(why, f"{_STATEFUL}=false")
 
 
 def check_key(kind: Kind, name: str, whose: str) -> None:
@@ -47,12 +66,14 @@ def check_device(kind: Kind, name: str, options: Mapping[str, str]) -> None:
 
 
 def _check_device_of_container(name: str, options: Mapping[str, str]) -> None:
-    if "boot.priority" in options:
-        raise UnsupportedError(f"device {name}: boot.priority is for virtual machines")
+    for key in ("boot.priority", "io.bus"):
+        if key in options:
+            raise UnsupportedError(f"device {name}: {key} is for virtual machines")
     if is_seed(options):
         raise UnsupportedError(f"device {name}: {SEED} is for virtual machines", "containers have their seed in place")
-    if options["type"] == "tpm":
-        raise UnsupportedError(f"device {name}: a TPM is for virtual machines", "containers have the host's kernel")
+    if options["type"] in _OF_CONTAINERS:
+        what, hint = _OF_CONTAINERS[options["type"]]
+        raise UnsupportedError(f"device {name}: {what}", hint)
 
 
 def _check_device(name: str, options: Mapping[str, str]) -> None:
@@ -60,16 +81,23 @@ def _check_device(name: str, options: Mapping[str, str]) -> None:
     if why := _REFUSED.get(kind):
         raise UnsupportedError(f"device {name}: type {kind} is not for virtual machines", why)
     if kind == "proxy" and not proxy.translates(options):
-        raise UnsupportedError(f"device {name}: only proxies with nat=true are for virtual machines")
+        why = "the others have an end inside, where the host can't listen or connect"
+        raise UnsupportedError(f"device {name}: only proxies with nat=true are for virtual machines", why)
     if kind == "nic":
-        nictype = nic.nictype(options)
-        if nictype not in _NICTYPES:
-            why = f"one of {', '.join(_NICTYPES)}, or network"
-            raise UnsupportedError(f"device {name}: nictype {nictype} is not for virtual machines", why)
+        _check_nic(name, options)
     if kind == "disk" and not is_root(options):
         _refuse(name, options, _DISK_OF_CONTAINERS, "disks of virtual machines")
-    if kind == "usb":
+    if kind in ("usb", "gpu"):
         _refuse(name, options, _NODES_OWNER, "virtual machines, which have the device and no node of the host's")
+
+
+def _check_nic(name: str, options: Mapping[str, str]) -> None:
+    nictype = nic.nictype(options)
+    if nictype not in _NICTYPES:
+        why = f"{_NICTYPES_OF_CONTAINERS}; one of {', '.join(_NICTYPES)}, or network"
+        raise UnsupportedError(f"device {name}: nictype {nictype} is not for virtual machines", why)
+    if nictype == "physical":
+        _refuse(name, options, _OF_A_FUNCTION, "the hardware itself, which the guest's own driver sets up")
 
 
 def _refuse(name: str, options: Mapping[str, str], keys: Sequence[str], what: str) -> None:

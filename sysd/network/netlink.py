@@ -30,9 +30,14 @@ def ask(protocol: int, request: bytes) -> bytes:
     """Send a message; the answer, which is an acknowledgement where the message asks for one. Raises OSError with the
     kernel's number for a refusal."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:
-        sock.settimeout(_TIMEOUT)
-        sock.send(request)
-        answer = sock.recv(1 << 16)
+        return ask_on(sock, request)
+
+
+def ask_on(sock: socket.socket, request: bytes) -> bytes:
+    """The same, where a socket is."""
+    sock.settimeout(_TIMEOUT)
+    sock.send(request)
+    answer = sock.recv(1 << 16)
     (kind,) = struct.unpack_from("=H", answer, 4)
     if kind == _NLMSG_ERROR:
         (number,) = struct.unpack_from("=i", answer, 16)

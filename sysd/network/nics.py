@@ -31,6 +31,7 @@ RTM_NEWLINK, RTM_DELLINK = 16, 17
 RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_DELNEIGH = 20, 24, 28, 29
 RTM_NEWLINKPROP = 108
 NLM_REPLACE = 0x400 | 0x100
+IFF_ALLMULTI = 0x200
 MACVLAN_MODE_BRIDGE = 4
 IPVLAN_MODES = {"l2": 0, "l3s": 2}
 NTF_PROXY = 8
@@ -71,11 +72,12 @@ class Nic:
 @dataclass(frozen=True, slots=True)
 class Requests:
     """Each comes with the side that it is sent on, HOST or GUEST. unplug undoes plug in a guest that runs; tune comes
-    after plug, and with other values at any time later."""
+    after plug, and with other values at any time later. macvtap: that for the host by which who opens it makes it."""
 
     plug: tuple[Step, ...]
     unplug: tuple[Step, ...]
     tune: tuple[Step, ...] = ()
+    macvtap: str = ""
 
     def side(self, side: str) -> list[str]:
         return [request for where, request in (*self.plug, *self.tune) if where == side]
@@ -84,7 +86,7 @@ class Requests:
 def requests(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
     """The descriptors are those at which whoever sends them holds the guest's and the host's network namespace."""
     if nic.tap:
-        return _tap(nic)
+        return _of_machine(nic, guest_fd)
     match nic.kind:
         case "macvlan" | "ipvlan":
             return _on_parent(nic, guest_fd)
@@ -114,6 +116,26 @@ def _veth(nic: Nic, guest_fd: int) -> Requests:
     proxied, undo = _proxied(nic)
     steps = (gone, add, *_router(nic), *_behind(nic), *proxied, *_static(nic, nic.routers))
     return Requests(steps, (gone, *undo), tune)
+
+
+def _of_machine(nic: Nic, guest_fd: int) -> Requests:
+    """Of a virtual machine's, whose guest has its own ways to what is on its side."""
+    match nic.kind:
+        case "macvlan":
+            return Requests((), (), macvtap=_macvtap(nic, guest_fd))
+        case "physical":
+            return Requests((), ())
+        case _:
+            return _tap(nic)
+
+
+def _macvtap(nic: Nic, guest_fd: int) -> str:
+    """A link of QEMU's network namespace, with which it ends, that hears all that is for many: who is to hear it, only
+    the guest knows. It has the passing name."""
+    attributes = [("IFLA_IFNAME", passing_name(nic)), *_common(nic), ("IFLA_LINK", nic.parent)]
+    info = _info("macvtap", {"attrs": [("IFLA_MACVTAP_MODE", MACVLAN_MODE_BRIDGE)]})
+    up = {"flags": IFF_UP | IFF_ALLMULTI, "change": IFF_UP | IFF_ALLMULTI}
+    return _link(RTM_NEWLINK, [*attributes, ("IFLA_NET_NS_FD", guest_fd), info], NLM_CREATE_EXCL, up)
 
 
 def _tap(nic: Nic) -> Requests:
@@ -170,7 +192,7 @@ def _on_parent(nic: Nic, guest_fd: int) -> Requests:
         info = _info("macvlan", {"attrs": [("IFLA_MACVLAN_MODE", MACVLAN_MODE_BRIDGE)]})
     else:
         info = _info("ipvlan", {"attrs": [("IFLA_IPVLAN_MODE", IPVLAN_MODES[nic.mode])]})
-    passing = _passing_name(nic)
+    passing = passing_name(nic)
     attributes = [("IFLA_IFNAME", passing), *_common(nic), ("IFLA_LINK", nic.parent), ("IFLA_NET_NS_FD", guest_fd)]
     add = (HOST, _link(RTM_NEWLINK, [*attributes, info], NLM_CREATE_EXCL))
     rename = (GUEST, _for_link(passing, _link(RTM_NEWLINK, [("IFLA_IFNAME", nic.name)], 0, {"index": _MARK})))
@@ -179,7 +201,7 @@ def _on_parent(nic: Nic, guest_fd: int) -> Requests:
     return Requests((add, rename, *proxied, *static), ((GUEST, _delete(nic.name)), *undo))
 
 
-def _passing_name(nic: Nic) -> str:
+def passing_name(nic: Nic) -> str:
     """For a link that is made in the guest's namespace: the kernel looks for a link of its name in ours all the same,
     where eth0 is often taken. Always the same of the same interface."""
     return f"sc{zlib.crc32(repr((nic.name, nic.mac, nic.parent, nic.addresses)).encode()):08x}"

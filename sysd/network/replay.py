@@ -12,11 +12,15 @@ import struct
 import sys
 from collections.abc import Iterable
 
+from sysd import _cext
 from sysd.model.errors import FailedError
 from sysd.network import netlink
 
 _SET_IFF = 0x400454CA
 _TAP, _NO_PACKET_INFO, _VNET_HEADER, _EXCLUSIVE = 0x2, 0x1000, 0x4000, 0x8000
+_DELETE_LINK, _NAME, _LINK = 17, 3, 16
+"""RTM_DELLINK, IFLA_IFNAME, and the bytes of an ifinfomsg (rtnetlink(7))."""
+_ACKNOWLEDGED = netlink.NLM_REQUEST | netlink.NLM_ACK
 _REQUEST = struct.Struct("16sH22x")
 
 
@@ -30,6 +34,17 @@ def open_tap(name: str) -> int:
         os.close(fd)
         raise FailedError(f"link {name} can't be made: {error.strerror}") from None
     return fd
+
+
+def drop_link(pidfd: int, name: str) -> None:
+    """Of the network namespace of a process; what is gone already is no error."""
+    named = bytes(_LINK) + netlink.attribute(_NAME, f"{name}\0".encode())
+    request = netlink.message(_DELETE_LINK, _ACKNOWLEDGED, named)
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=_cext.netlink_socket_in(pidfd, _cext.NETLINK_ROUTE, 0)) as sock,
+    ):
+        netlink.ask_on(sock, request)
 
 
 def replay(requests: Iterable[str]) -> None:

@@ -60,14 +60,25 @@ SECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Macvtap:
+    """A link of a virtual machine's network namespace, by name, and the request that makes it."""
+
+    name: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class Links:
-    """An instance's interfaces, as requests; see LaunchSpec. mtus: their largest packets, 0 where nobody says."""
+    """An instance's interfaces, as requests; see LaunchSpec. mtus: their largest packets, 0 where nobody says. Of
+    virtual machines: macvtaps, and lent, which are links of the host's whose hardware the guest is to have."""
 
     host: list[str]
     guest: list[str]
     nics: dict[str, Plugged]
     put_back: list[tuple[str, str]]
     mtus: dict[str, int] = field(default_factory=dict)
+    macvtaps: dict[str, Macvtap] = field(default_factory=dict)
+    lent: dict[str, str] = field(default_factory=dict)
 
 
 def state_dir(instance: Instance) -> Path:

@@ -182,6 +182,22 @@ async def start(systemd: Systemd, helper: Helper, *, stdout: int = -1) -> Runnin
         raise
 
 
+async def run(systemd: Systemd, helper: Helper, limit: float) -> None:
+    """One that says nothing but errors, to its end. Raises FailedError with its last words, or after limit seconds."""
+    running = await start(systemd, helper)
+    try:
+        async with asyncio.timeout(limit):
+            async for _ in running.errors():
+                pass
+            well = await running.wait()
+    except TimeoutError:
+        raise FailedError(f"{helper.description}: it is not done after {limit:.0f} seconds") from None
+    finally:
+        await running.stop()
+    if not well:
+        raise FailedError(running.tail[-1] if running.tail else f"{helper.description}: it failed")
+
+
 async def _start(systemd: Systemd, helper: Helper, stdout: int) -> RunningHelper:
     """Never cancelled half-way: the bus has the descriptors queued until it has sent them."""
     out_read, out_write = (-1, os.dup(stdout)) if stdout >= 0 else os.pipe2(os.O_CLOEXEC)

@@ -20,7 +20,7 @@ from sysd.units.systemd import Systemd
 
 UNIT = "syscont-open@{}.service"
 COMMAND = ("/usr/bin/python3", "-I", "-m", "sysd.units.opening")
-LIMIT = 10.0
+LIMIT = 30.0
 """Seconds: the file may be on a file system that is away."""
 MAX_WORDS = 1000
 _numbers = itertools.count(1)

@@ -15,7 +15,7 @@ from sysd.model import cloudinit, kinds
 from sysd.model.devices.check import check_together
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.instance import Instance, Kind
-from sysd.runtime.devices import hardware
+from sysd.runtime import sysfs
 from sysd.runtime.vm import helpers, mounts, parts, seed, usb
 from sysd.runtime.vm.board import Board
 from sysd.runtime.vm.hardware import PORTS, Part, _part
@@ -47,7 +47,7 @@ def mouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "idVendor").write_text("0403\n")
     (folder / "idProduct").write_text("6001\n")
     plug(folder, 6)
-    monkeypatch.setattr(hardware, "SYS", tmp_path)
+    monkeypatch.setattr(sysfs, "SYS", tmp_path)
     return folder
 
 
@@ -66,7 +66,7 @@ def folder(path: Path, **options: str) -> dict[str, str]:
 
 def arguments(part: Part) -> list[str]:
     board = Board()
-    _part(board, part, False)
+    _part(board, part)
     return board.arguments
 
 
@@ -78,7 +78,15 @@ def arguments(part: Part) -> list[str]:
     [
         (Kind.CONTAINER, TPM, "for virtual machines"),
         (Kind.CONTAINER, SEED, "for virtual machines"),
-        (Kind.VM, {"type": "gpu"}, "gpu is not for virtual machines"),
+        (Kind.CONTAINER, {"type": "pci", "address": "01:00.0"}, "a PCI device is for virtual machines"),
+        (Kind.VM, {"type": "gpu", "mode": "0600"}, "mode is not for virtual machines"),
+        (Kind.VM, {"type": "unix-char", "path": "/dev/null"}, "one: type unix-char is not for virtual machines"),
+        (Kind.VM, {"type": "unix-block", "path": "/dev/sda"}, "one: type unix-block is not for virtual machines"),
+        (Kind.VM, {"type": "unix-hotplug", "vendorid": "0403"}, "one: type unix-hotplug is not for virtual machines"),
+        (Kind.VM, {"type": "nic", "nictype": "ipvlan"}, "one: nictype ipvlan is not for virtual machines"),
+        (Kind.VM, {"type": "nic", "nictype": "routed"}, "one: nictype routed is not for virtual machines"),
+        (Kind.VM, {"type": "nic", "nictype": "physical", "mtu": "1400"}, "mtu is not for the hardware itself"),
+        (Kind.VM, {"type": "proxy", "listen": "tcp:127.0.0.1:80"}, "one: only proxies with nat=true"),
         (Kind.VM, {"type": "usb", "uid": "5"}, "uid is not for virtual machines"),
         (Kind.VM, {"type": "disk", "source": "/srv", "path": "/x", "shift": "true"}, "shift is not for disks"),
     ],

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sysd.model.devices import disk, nic, proxy, tpm, unix
+from sysd.model.devices import disk, nic, pci, proxy, tpm, unix
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key, Schema
 from sysd.model.values import anything, one_of
@@ -36,13 +36,11 @@ TYPES = {
     "unix-hotplug": Type(unix.HOTPLUG_OPTIONS, unix.check_hotplug),
     "usb": Type(unix.USB_OPTIONS),
     "gpu": Type(unix.GPU_OPTIONS, unix.check_gpu),
+    "pci": Type(pci.OPTIONS, pci.check),
     "proxy": Type(proxy.OPTIONS, proxy.check),
     "tpm": Type(tpm.OPTIONS),
 }
-REFUSED = {
-    "infiniband": "InfiniBand interfaces can't be given to instances",
-    "pci": "PCI devices can't be given to instances yet",
-}
+REFUSED = {"infiniband": "InfiniBand interfaces can't be given to instances"}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _TYPE = Key("type", one_of(*TYPES), "", "What kind of device it is.")
@@ -81,6 +79,7 @@ def check_together(devices: Mapping[str, Mapping[str, str]]) -> None:
     names: dict[str, str] = {}
     paths: dict[str, str] = {}
     tpms: dict[str, str] = {}
+    functions: dict[str, str] = {}
     for name, each in devices.items():
         if each.get("type") == "nic" and "name" in each:
             _once(names, each["name"], name, "interface")
@@ -88,6 +87,8 @@ def check_together(devices: Mapping[str, Mapping[str, str]]) -> None:
             _once(tpms, "tpm", name, "type")
         if each.get("type") == "disk" and not disk.is_seed(each):
             _once(paths, "/" + each.get("path", "").strip("/"), name, "path")
+        for address in pci.addresses(each):
+            _once(functions, address, name, "PCI address")
         if each.get("type") == "proxy" and proxy.translates(each):
             _translated(name, each, devices)
 

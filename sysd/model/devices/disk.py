@@ -69,6 +69,13 @@ def _source(text: str) -> str:
     return text if text == SEED else absolute_path(text)
 
 
+def _bus(text: str) -> str:
+    if text == "9p":
+        why = "QEMU itself would open the files, and it has neither the host's files nor rights to open any"
+        raise UnsupportedError(f"9p is not offered: {why}", "virtiofs")
+    return one_of("auto", "virtiofs")(text)
+
+
 def _propagation(text: str) -> str:
     """LXD's shared and unbindable are left out: a guest's mounts never reach the host, and its tree is a clone."""
     return one_of("private", "rprivate", "slave", "rslave")(text)
@@ -109,6 +116,7 @@ OPTIONS = (
         "xfs, mounted with prjquota.",
         live=True,
     ),
+    Key("io.bus", _bus, "auto", "How a virtual machine has a folder of the host: virtiofs, which auto means, too."),
     Key("size.state", anything, "", "", refused="it is for virtual machines"),
     Key("boot.priority", anything, "", "", refused="it is for virtual machines"),
     Key("ceph.user_name", anything, "", "", refused=_ELSEWHERE),
@@ -125,7 +133,7 @@ def check(options: Mapping[str, str]) -> None:
     if not path:
         raise InvalidError("path is missing", "where in the guest it is mounted")
     if is_root(options):
-        for key in ("source", "readonly", "recursive", "propagation", "shift", "raw.mount.options"):
+        for key in ("source", "readonly", "recursive", "propagation", "shift", "raw.mount.options", "io.bus"):
             if key in options:
                 raise InvalidError(f"{key} is not for the root file system")
         return

@@ -7,16 +7,21 @@ import re
 from collections.abc import Mapping
 
 from sysd.model.devices.disk import OWNED_BY_US, absolute_path, guest_path
-from sysd.model.errors import InvalidError
+from sysd.model.devices.pci import address
+from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key
-from sysd.model.values import anything, boolean, integer
+from sysd.model.values import anything, boolean, integer, one_of
 
 DEFAULT_MODE = "0660"
 MAX_ID = 65535
 
 _MODE = re.compile(r"0?[0-7]{3}", re.ASCII)
 _HEX = re.compile(r"[0-9A-Fa-f]{4}", re.ASCII)
-_PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII | re.IGNORECASE)
+_OTHER_CARDS = {
+    "mdev": "mediated devices are of a driver of the card's maker, which would have to make them first",
+    "mig": "it needs NVIDIA's own runtime",
+    "sriov": "virtual functions are not managed yet; one that is there can be named by pci",
+}
 
 
 def mode(text: str) -> int:
@@ -28,12 +33,6 @@ def mode(text: str) -> int:
 def _hardware_id(text: str) -> str:
     if not _HEX.fullmatch(text):
         raise InvalidError(f"not an id: {text!r}", "four hexadecimal digits")
-    return text.lower()
-
-
-def _pci(text: str) -> str:
-    if not _PCI.fullmatch(text):
-        raise InvalidError(f"not a PCI address: {text!r}", "such as 0000:01:00.0")
     return text.lower()
 
 
@@ -80,21 +79,26 @@ NODE_OPTIONS = (
 USB_OPTIONS = (*_HARDWARE, *_OWNER, _REQUIRED)
 HOTPLUG_OPTIONS = USB_OPTIONS
 GPU_OPTIONS = (
-    Key("gputype", lambda text: _only_physical(text), "physical", "physical: the card's own nodes in /dev/dri."),
+    Key(
+        "gputype",
+        lambda text: _only_physical(text),
+        "physical",
+        "physical: containers get the card's nodes in /dev/dri, virtual machines the card itself.",
+    ),
     *_HARDWARE,
     Key("id", integer(0, 1023), "", "Number of the card on the host, as in /dev/dri/cardN."),
-    Key("pci", _pci, "", "PCI address of the card."),
+    Key("pci", address, "", "PCI address of the card."),
     *_OWNER,
-    Key("mdev", anything, "", "", refused="mediated devices are for virtual machines"),
-    Key("mig.ci", anything, "", "", refused="it needs NVIDIA's own runtime"),
-    Key("mig.gi", anything, "", "", refused="it needs NVIDIA's own runtime"),
+    Key("mdev", anything, "", "", refused=_OTHER_CARDS["mdev"]),
+    Key("mig.ci", anything, "", "", refused=_OTHER_CARDS["mig"]),
+    Key("mig.gi", anything, "", "", refused=_OTHER_CARDS["mig"]),
 )
 
 
 def _only_physical(text: str) -> str:
-    if text != "physical":
-        raise InvalidError(f"not offered: {text[:80]!r}", "containers can be given whole cards: physical")
-    return text
+    if why := _OTHER_CARDS.get(text):
+        raise UnsupportedError(f"{text} is not offered: {why}", "physical gives whole cards")
+    return one_of("physical")(text)
 
 
 def check_node(options: Mapping[str, str]) -> None:

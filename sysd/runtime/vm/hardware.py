@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sysd.runtime.vm import vfio
 from sysd.runtime.vm.board import Board, inherited
 from sysd.runtime.vm.spec import sockets_of
 
@@ -26,6 +27,8 @@ _FIXED = ("serial0", "rng0", "balloon0", "vsock0", "mem0", USB)
 _PLACES = {name: f"0x{number:x}" for number, name in enumerate(_FIXED, 4)}
 _USB_PORTS = 8
 """Of each of the two speeds, as LXD has them."""
+OF_LINK = ("ifname", "request")
+"""Of a part's netdev what is not QEMU's: the name of a link, and the request that makes it if it is no tap."""
 MIB = 1 << 20
 MODEL = "q35"
 
@@ -53,7 +56,7 @@ class Machine:
     """memory is in bytes. cpus are there at the start, most_cpus at most. boot: how it starts. credentials: texts of
     SMBIOS type 11. cid: of vsock, 0 for none. accelerated: by KVM. extra: further options, by the administrator. model:
     QEMU's name of the machine; plugged: processors beyond cpus that one whose memory was kept had got. usb: it has a
-    controller for such devices."""
+    controller for such devices. iommufd: see sysd.runtime.vm.vfio."""
 
     uuid: str
     name: str
@@ -71,6 +74,7 @@ class Machine:
     model: str = MODEL
     plugged: Sequence[Mapping[str, Any]] = ()
     usb: bool = False
+    iommufd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Part:
     PORTS on it is on none. files, by name of a node or of a property of the device's: what is opened for it, and
     whether to write; memory: the same of data, in hex, that only QEMU is to see. sockets are character devices and
     what they are connected to. tpm: the one of them behind a TPM. served: of what a unit beside the machine has for
-    it (sysd.runtime.vm.helpers)."""
+    it (sysd.runtime.vm.helpers). passed: the PCI function of the host's that it is (sysd.runtime.vm.pci)."""
 
     port: int
     device: dict[str, Any]
@@ -90,6 +94,7 @@ class Part:
     memory: dict[str, str] = field(default_factory=dict)
     tpm: str = ""
     served: dict[str, str] = field(default_factory=dict)
+    passed: dict[str, str] = field(default_factory=dict)
 
     def same(self, other: Part | None) -> bool:
         """Whether both are of one device; when firmware tries it, and what is in memory, counts at the next start."""
@@ -111,8 +116,10 @@ def build(machine: Machine, parts: Mapping[str, Part]) -> Board:
     _boot(board, machine)
     _virtio(board, machine)
     _places(board, parts.values())
+    if machine.iommufd and any(part.passed for part in parts.values()):
+        board.add("object", vfio.backend(str(board.hold("file", path=vfio.IOMMU, write=True))))
     for part in parts.values():
-        _part(board, part, machine.vhost_net)
+        _part(board, part, vhost_net=machine.vhost_net, iommufd=machine.iommufd)
     for text in machine.credentials:
         number = board.hold("memory", data=text.hex())
         board.add("smbios", f"type=11,path={inherited(number)}")
@@ -221,7 +228,7 @@ def port(number: int) -> str:
     return f"port{number}"
 
 
-def _part(board: Board, part: Part, vhost_net: bool) -> None:
+def _part(board: Board, part: Part, *, vhost_net: bool = False, iommufd: bool = False) -> None:
     opened = {name: board.file(path, write=write) for name, (path, write) in part.files.items()}
     opened |= {name: board.memory(data) for name, data in part.memory.items()}
     for node in part.nodes:
@@ -233,13 +240,20 @@ def _part(board: Board, part: Part, vhost_net: bool) -> None:
         board.add("chardev", f"socket,id={name},fd={board.hold('connect', path=path)}")
     if part.tpm:
         board.add("tpmdev", f"emulator,id={part.tpm},chardev={part.tpm}")
+    if part.passed:
+        opened |= _function(board, part.passed["address"], iommufd)
     board.add("device", part.place() | opened)
 
 
+def _function(board: Board, address: str, iommufd: bool) -> dict[str, Any]:
+    return vfio.by_descriptors(str(board.hold("vfio", name=address))) if iommufd else vfio.by_group(address)
+
+
 def _netdev(board: Board, netdev: Mapping[str, Any], vhost_net: bool) -> dict[str, Any]:
-    """A tap of the launcher's making; ifname is its name."""
-    found = {key: value for key, value in netdev.items() if key != "ifname"}
-    found["fd"] = str(board.hold("tap", name=netdev["ifname"]))
+    """A link of the launcher's making."""
+    found = {key: value for key, value in netdev.items() if key not in OF_LINK}
+    kind, data = ("macvtap", netdev["request"]) if "request" in netdev else ("tap", "")
+    found["fd"] = str(board.hold(kind, name=netdev["ifname"], data=data))
     if vhost_net:
         found |= {"vhost": True, "vhostfd": str(board.hold("file", path="/dev/vhost-net", write=True))}
     return found

@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.devices.disk import SEED, is_root, is_seed
 from sysd.model.errors import FailedError, InvalidError, UnsupportedError
-from sysd.runtime.vm import helpers, usb
+from sysd.runtime.vm import helpers, pci, usb
 from sysd.runtime.vm.hardware import PORTS, Part
 
 SEED_NAME = ":cloud-init"
@@ -37,27 +37,30 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What an instance's devices are made of, beside what they say: links by device, seed for cloud-init, if any."""
+    """What an instance's devices are made of, beside what they say: links by device, seed for cloud-init, if any; lent
+    are links of the host's, by device, whose hardware the machine is to have."""
 
     uuid: str
     root: Root
     links: Mapping[str, Link]
     seed: bytes = b""
+    lent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An interface: the host's end of it, a tap, and what the guest has of it."""
+    """An interface: the host's end of it, a tap or a macvtap that request makes, and what the guest has of it."""
 
     tap: str
     mac: str
     mtu: int
+    request: str = ""
 
 
 def build(devices: Mapping[str, Mapping[str, str]], given: Given, had: Mapping[str, Part]) -> dict[str, Part]:
-    """By device; of USB as usb.nodes has them. One of those that the machine had stays at its port. Raises FailedError
-    for what is required and not there."""
-    wanted = _wanted(devices, given)
+    """By device; of USB as usb.nodes has them, of PCI as pci.functions. One of those that the machine had stays at its
+    port. Raises FailedError for what is required and not there."""
+    wanted = _wanted(devices, given, had)
     taken = {part.port for name, part in had.items() if name in wanted}
     free = iter([number for number in range(PORTS) if number not in taken])
     no_place = iter([number for number in range(PORTS, PORTS + MOST_OTHERS) if number not in taken])
@@ -75,7 +78,9 @@ def build(devices: Mapping[str, Mapping[str, str]], given: Given, had: Mapping[s
     return found
 
 
-def _wanted(devices: Mapping[str, Mapping[str, str]], given: Given) -> dict[str, Mapping[str, str]]:
+def _wanted(
+    devices: Mapping[str, Mapping[str, str]], given: Given, had: Mapping[str, Part]
+) -> dict[str, Mapping[str, str]]:
     """Options of what the machine is to have, by the names of its parts."""
     found = {
         name: options
@@ -83,6 +88,8 @@ def _wanted(devices: Mapping[str, Mapping[str, str]], given: Given) -> dict[str,
         if options["type"] in _MAKERS and options["type"] != "usb" and not _is_left_out(name, options)
     }
     found |= {name: {"type": "usb", "source": node} for name, node in usb.nodes(devices).items()}
+    passed = pci.functions(devices, given.lent, {name: part.passed for name, part in had.items()})
+    found |= {name: {"type": "pci", **function} for name, function in passed.items()}
     if given.seed and not any(map(is_seed, found.values())):
         found[SEED_NAME] = {"type": "disk", "source": SEED}
     return found
@@ -116,8 +123,9 @@ def _disk(name: str, options: Mapping[str, str], port: int, given: Given) -> Par
         return _folder(name, options, port, given)
     if not _is_disk(source):
         raise UnsupportedError(f"device {name}: {source} is neither a block device, nor a file, nor a folder")
-    if "recursive" in options:
-        raise UnsupportedError(f"device {name}: recursive is for folders, and {source} is none")
+    for key in ("recursive", "io.bus"):
+        if key in options:
+            raise UnsupportedError(f"device {name}: {key} is for folders, and {source} is none")
     node = f"disk{port}"
     nodes = [_file(f"{node}-file", readonly), {"driver": "raw", "node-name": node, "file": f"{node}-file",
                                               "read-only": readonly}]  # fmt: skip
@@ -169,6 +177,22 @@ def _usb(name: str, options: Mapping[str, str], port: int, given: Given) -> Part
     return usb.part(name, options["source"], port)
 
 
+def _function(name: str, options: Mapping[str, str], port: int, given: Given) -> Part:
+    passed = {key: options[key] for key in ("address", "asked") if key in options}
+    return Part(port, {"driver": "vfio-pci", "id": id_of(name)}, passed=passed)
+
+
+def id_of(name: str) -> str:
+    """QEMU's, of a part that is a function."""
+    device, _, number = name.partition(":")
+    return f"dev{number}-{device}"
+
+
+def functions(parts: Mapping[str, Part]) -> dict[str, str]:
+    """Addresses of those of the host's that a machine has, by part."""
+    return {name: part.passed["address"] for name, part in parts.items() if part.passed}
+
+
 def _file(node: str, readonly: bool) -> dict[str, Any]:
     return {"driver": "file", "node-name": node, "read-only": readonly, "discard": "unmap"}
 
@@ -180,6 +204,8 @@ def _drive(name: str, node: str) -> dict[str, Any]:
 def _nic(name: str, options: Mapping[str, str], port: int, given: Given) -> Part:
     link = given.links[name]
     netdev = {"type": "tap", "id": f"net{port}", "ifname": link.tap}
+    if link.request:
+        netdev["request"] = link.request
     device: dict[str, Any] = {"driver": "virtio-net-pci", "id": f"dev-{name}", "netdev": f"net{port}"}
     device["mac"] = link.mac
     if link.mtu:
@@ -188,7 +214,7 @@ def _nic(name: str, options: Mapping[str, str], port: int, given: Given) -> Part
     return Part(port, device | rom, netdev=netdev)
 
 
-_MAKERS = {"disk": _disk, "nic": _nic, "tpm": _tpm, "usb": _usb}
+_MAKERS = {"disk": _disk, "nic": _nic, "pci": _function, "tpm": _tpm, "usb": _usb}
 _NO_PLACE = ("tpm", "usb")
 
 

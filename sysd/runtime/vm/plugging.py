@@ -8,17 +8,30 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sysd.model.errors import FailedError
+from sysd.runtime.vm import handing, vfio
 from sysd.runtime.vm.board import fdset
-from sysd.runtime.vm.hardware import Part
+from sysd.runtime.vm.hardware import OF_LINK, Part
 from sysd.runtime.vm.machine import MachineGuest
 from sysd.runtime.vm.qmp import QmpError
 
-OpenTap = Callable[[str], int]
 OpenFile = Callable[[str, bool], Awaitable[int]]
 """Gives a descriptor of a path, for writing too or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What is done of interfaces on the host: open_tap makes a link of a name; drop removes one from the network
+    namespace of a process; ready is called when a tap is there, before the guest sees it."""
+
+    open_tap: Callable[[str], int]
+    drop: Callable[[int, str], None]
+    ready: Callable[[], None]
+
+
 SETS_AT = 1000
 """Above the numbers of those that the launcher has made."""
 SETS_EACH = 8
@@ -27,10 +40,8 @@ LET_GO = 30.0
 """Seconds that a guest has to let go of a device. One that has not booted does not hear of it."""
 
 
-async def plug(
-    machine: MachineGuest, part: Part, open_file: OpenFile, open_tap: OpenTap, ready: Callable[[], None]
-) -> None:
-    """Or leave the machine as it was: FailedError. ready is called when a tap is there, before the guest sees it."""
+async def plug(machine: MachineGuest, part: Part, open_file: OpenFile, links: Links) -> None:
+    """Or leave the machine as it was: FailedError."""
     done: list[tuple[str, dict[str, object]]] = []
     try:
         opened: dict[str, str] = {}
@@ -47,14 +58,17 @@ async def plug(
             await _connect(machine, name, path)
             done.append(("chardev-remove", {"id": name}))
         if part.netdev:
-            await _tap(machine, part, open_tap)
+            await _link(machine, part, links)
             done.append(("netdev_del", {"id": part.netdev["id"]}))
-            ready()
+            links.ready()
+        if part.passed:
+            opened |= await _function(machine, part, open_file)
         await _add(machine, part.place() | opened)
     except BaseException:
         for command, arguments in reversed(done):
             with contextlib.suppress(FailedError):
                 await machine.execute(command, arguments)
+        _drop(machine, part, links)
         raise
 
 
@@ -67,7 +81,7 @@ async def _add(machine: MachineGuest, device: dict[str, Any]) -> None:
         raise
 
 
-async def unplug(machine: MachineGuest, part: Part) -> None:
+async def unplug(machine: MachineGuest, part: Part, links: Links) -> None:
     """When the guest has let go of it, or not at all: FailedError."""
     name = part.device["id"]
     gone = asyncio.ensure_future(machine.event("DEVICE_DELETED", lambda data: data.get("device") == name, LET_GO))
@@ -80,10 +94,17 @@ async def unplug(machine: MachineGuest, part: Part) -> None:
         raise FailedError(why, "a guest that has not booted can't; stop the instance") from None
     finally:
         gone.cancel()
-    await forget(machine, part)
+    await _forget(machine, part)
+    _drop(machine, part, links)
 
 
-async def forget(machine: MachineGuest, part: Part) -> None:
+def _drop(machine: MachineGuest, part: Part, links: Links) -> None:
+    """A tap goes when it is closed, and others do not."""
+    if "request" in part.netdev:
+        links.drop(machine.pidfd, part.netdev["ifname"])
+
+
+async def _forget(machine: MachineGuest, part: Part) -> None:
     """What is behind a device that is gone."""
     if part.netdev:
         await machine.execute("netdev_del", {"id": part.netdev["id"]})
@@ -133,11 +154,31 @@ async def _connect(machine: MachineGuest, name: str, path: str) -> None:
     await machine.execute("chardev-add", {"id": name, "backend": {"type": "socket", "data": data}})
 
 
-async def _tap(machine: MachineGuest, part: Part, open_tap: OpenTap) -> None:
-    netdev = {key: value for key, value in part.netdev.items() if key != "ifname"}
-    fd, name = open_tap(part.netdev["ifname"]), f"tap{part.port}"
+async def _link(machine: MachineGuest, part: Part, links: Links) -> None:
+    netdev = {key: value for key, value in part.netdev.items() if key not in OF_LINK}
+    name, request = part.netdev["ifname"], part.netdev.get("request", "")
+    fd = await handing.macvtap(machine, name, request) if request else links.open_tap(name)
+    await _get(machine, f"tap{part.port}", fd)
+    await machine.execute("netdev_add", netdev | {"fd": f"tap{part.port}"})
+
+
+async def _function(machine: MachineGuest, part: Part, open_file: OpenFile) -> dict[str, Any]:
+    """Properties by which QEMU has a function that is lent to it."""
+    address = part.passed["address"]
+    if not vfio.has_iommufd():
+        return vfio.by_group(address)
+    there = await machine.execute("qom-list", {"path": "/objects"})
+    if not any(one.get("name") == vfio.OBJECT for one in there):
+        await _get(machine, vfio.OBJECT, await open_file(vfio.IOMMU, True))
+        await machine.execute("object-add", vfio.backend(vfio.OBJECT))
+    name = f"vfio{part.port}"
+    await _get(machine, name, await open_file(vfio.node(address), True))
+    return vfio.by_descriptors(name)
+
+
+async def _get(machine: MachineGuest, name: str, fd: int) -> None:
+    """Give QEMU a descriptor by a name, under which it is taken once."""
     try:
         await machine.execute("getfd", {"fdname": name}, fds=[fd])
     finally:
         os.close(fd)
-    await machine.execute("netdev_add", netdev | {"fd": name})

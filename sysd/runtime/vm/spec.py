@@ -24,8 +24,9 @@ FIRST_FD = 10
 class Descriptor:
     """Something that the launcher opens for QEMU, which has it under the number fd.
 
-    kind: file (path, write), tap (name), listen and connect (path, of a stream socket), stream (the other end goes to
-    the daemon under the name hand), memory (data, in hex)."""
+    kind: file (path, write), tap (name), macvtap (name, and data, the request that makes it), vfio (name, the address
+    of a PCI function), listen and connect (path, of a stream socket), stream (the other end goes to the daemon under
+    the name hand), memory (data, in hex)."""
 
     fd: int
     kind: str
@@ -50,12 +51,13 @@ class Resume:
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
     """owner: user and group that QEMU runs as. pins: by number of a processor of the guest's the host's that may run
-    it, none for all. arguments: QEMU's. qmp: the socket on which the launcher, and what stops the machine, speak to
-    it; the daemon has another. incoming: where the memory of a machine that goes on comes from, as QEMU says it;
-    prepare are commands before that. resume: what is done in place of these when the machine's memory was kept. nodes:
-    devices that QEMU opens by name. host_links: as in LaunchSpec. memory and most_memory, cpus and most_cpus: as in
-    hardware.Machine. parts: what the machine's devices are made of, for later changes. emulated: why KVM does not run
-    it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot."""
+    it, none for all. arguments: QEMU's. qmp: the socket on which the launcher, and what stops the machine, speak to it;
+    the daemon has another. incoming: where the memory of a machine that goes on comes from, as QEMU says it; prepare
+    are commands before that. resume: what is done in place of these when the machine's memory was kept. nodes: devices
+    that QEMU opens by name; functions: IOMMU groups, by PCI function, that it does so. host_links: as in LaunchSpec.
+    memory and most_memory, cpus and most_cpus: as in hardware.Machine. parts: what the machine's devices are made of,
+    for later changes. emulated: why KVM does not run it, empty where it does. boot: direct or uefi, which starts what
+    is signed only if secure_boot."""
 
     uuid: str
     name: str
@@ -82,6 +84,7 @@ class MachineSpec:
     emulated: str = ""
     boot: str = ""
     secure_boot: bool = False
+    functions: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

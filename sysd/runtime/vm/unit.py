@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbus_next import Variant
@@ -19,7 +19,7 @@ from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.vm import firmware, helpers, kvm, mounts, notify, parts, seed, state
+from sysd.runtime.vm import firmware, helpers, kvm, lending, mounts, notify, parts, seed, state, vfio
 from sysd.runtime.vm.hardware import MODEL, Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
@@ -28,6 +28,7 @@ LAUNCHER = "/usr/libexec/syscont/launch-vm"
 QEMU = f"/usr/bin/qemu-system-{os.uname().machine}"
 DISK = "root.qcow2"
 VHOST_NET, VHOST_VSOCK = "/dev/vhost-net", "/dev/vhost-vsock"
+MACVTAP = "macvtap"
 MOST_MEMORY_STEP = 128 << 20
 _ABSENT = frozenset({"limits.memory"})
 """Keys whose unit property would count what QEMU itself takes."""
@@ -76,8 +77,15 @@ def make_spec(wanted: Wanted) -> MachineSpec:
     instance, image = wanted.instance, wanted.image
     folder = folder_of(instance)
     root = parts.Root(str(container.IMAGE_DIR / image.fingerprint / "disk.img"), str(folder / DISK))
-    given = parts.Given(instance.uuid, root, links_of(instance, wanted.links), seed.of_instance(instance))
+    given = parts.Given(
+        instance.uuid,
+        root,
+        links_of(instance, wanted.links),
+        seed.of_instance(_without(instance, wanted.links.lent)),
+        wanted.links.lent,
+    )
     found = parts.build(instance.devices, given, wanted.had)
+    passed = parts.functions(found)
     _, pins = processors_of(instance.config)
     cid, kept = cid_of(instance), wanted.kept
     emulated = kvm.refusal()
@@ -104,6 +112,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
             model=kept.model if kept else MODEL,
             usb=any(options["type"] == "usb" for options in instance.devices.values()),
             plugged=kept.plugged if kept else (),
+            iommufd=bool(passed) and vfio.has_iommufd(),
         ),
         found,
     )
@@ -131,7 +140,13 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         emulated=emulated,
         boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
         secure_boot=isinstance(boot, Firmware) and boot.secure,
+        functions=vfio.groups(passed.values()),
     )
+
+
+def _without(instance: Instance, devices: Iterable[str]) -> Instance:
+    """Of hardware, cloud-init would not know what it is called."""
+    return replace(instance, devices={name: each for name, each in instance.devices.items() if name not in devices})
 
 
 def host_memory() -> int:
@@ -144,10 +159,12 @@ def cid_of(instance: Instance) -> int:
 
 
 def links_of(instance: Instance, links: container.Links) -> dict[str, parts.Link]:
-    return {
-        name: parts.Link(host_interface_name(instance, name), hardware_address(instance, name), mtu)
-        for name, mtu in links.mtus.items()
-    }
+    found = {}
+    for name, mtu in links.mtus.items():
+        own = links.macvtaps.get(name)
+        tap, request = (own.name, own.request) if own else (host_interface_name(instance, name), "")
+        found[name] = parts.Link(tap, hardware_address(instance, name), mtu, request)
+    return found
 
 
 def _boot(instance: Instance, image: Image, folder: Path) -> Firmware | Kernel:
@@ -202,6 +219,8 @@ def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
         "NotifyAccess": Variant("s", "all"),
         "ExecStart": Variant("a(sasb)", [[LAUNCHER, argv, False]]),
         "ExecStop": Variant("a(sasb)", [[LAUNCHER, [LAUNCHER, "--stop", str(spec.path)], True]]),
+        "ExecStopPost": Variant("a(sasb)", [[LAUNCHER, [LAUNCHER, "--give-back", instance.uuid], True]]),
+        **_borrowing(instance, spec, found),
         "SyslogIdentifier": Variant("s", instance.name),
         "KeyringMode": Variant("s", "private"),
         "TimeoutStartUSec": Variant("t", container.INFINITY),
@@ -215,6 +234,18 @@ def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
     }
 
 
+def _borrowing(instance: Instance, spec: MachineSpec, found: Mapping[str, Part]) -> Properties:
+    """What the machine has of the host's hardware is lent to it before it starts."""
+    passed = parts.functions(found)
+    if not passed:
+        return {}
+    argv = lending.command("take", instance.uuid, instance.reference, *lending.pairs(passed))
+    return {
+        "ExecStartPre": Variant("a(sasb)", [[argv[0], argv, False]]),
+        "LimitMEMLOCK": Variant("t", vfio.locked_memory(spec.most_memory)),
+    }
+
+
 def live_properties(config: Mapping[str, str]) -> Properties:
     """What may be set on a running unit, too. Only chosen processors bind the whole of QEMU."""
     _, pins = processors_of(config)
@@ -223,5 +254,8 @@ def live_properties(config: Mapping[str, str]) -> Properties:
 
 
 def device_policy(found: Iterable[Part]) -> Properties:
+    found = list(found)
     allowed = [kvm.DEVICE, "/dev/net/tun", VHOST_NET, VHOST_VSOCK, *parts.device_nodes(found)]
+    allowed += [f"char-{MACVTAP}"] if any("request" in part.netdev for part in found) else []
+    allowed += vfio.allowed() if any(part.passed for part in found) else []
     return {"DeviceAllow": Variant("a(ss)", [[path, "rwm"] for path in allowed])}
