@@ -19,6 +19,7 @@ help:
 	@echo 'make bench     speed beside Incus, on one host in one run'
 	@echo 'make generate  anew what is made from tables: completions, man page, reference, D-Bus XML'
 	@echo 'make deb       the Debian package, into dist/'
+	@echo 'make client    the command as one file for macOS, Windows and other systems, dist/syscont.pyz'
 	@echo 'make install   install into DESTDIR, PREFIX=$(PREFIX)'
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
@@ -145,6 +146,10 @@ bench-vms: $(READY) deb
 deb:
 	@tools/need-packages dpkg-dev
 	@tools/build-deb
+
+.PHONY: client
+client:
+	@$(PYTHON) tools/build-client dist/syscont.pyz
 
 INSTALL_DATA = install -D -m 0644
 # Installed files name each other by absolute path; those follow PREFIX.

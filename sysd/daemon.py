@@ -28,8 +28,9 @@ from sysd.manager.manager import STATE_ROOT, Manager
 from sysd.runtime.guest import stored_descriptors
 from sysd.store.database import Store
 from sysd.units.bus import Bus
+from sysd.varlink.entrance import RemoteEntrance
 from sysd.varlink.methods import Methods
-from sysd.varlink.service import INTERFACE
+from sysd.varlink.service import INTERFACE, Interface
 from sysd.varlink.service import Service as VarlinkService
 
 log = logging.getLogger("syscontd")
@@ -57,9 +58,9 @@ class Daemon:
         await manager.start(stored_descriptors(named))
         authority = Polkit(bus)
         handover = HandoverReader(handover_socket, manager.guests)
-        varlink = VarlinkService(
-            varlink_socket, Methods(manager, authority).table(), interface_description(INTERFACE), authority
-        )
+        interface = Interface(INTERFACE, interface_description(INTERFACE), Methods(manager, authority).table())
+        varlink = VarlinkService(varlink_socket, interface, authority)
+        remote = RemoteEntrance(manager, interface, authority)
         guests = open_in_guests(manager, authority)
         ManagerObject(manager, authority).serve(bus)
         await bus.request_name(NAME)
@@ -73,6 +74,7 @@ class Daemon:
         finally:
             daemon.notify("STOPPING=1")
             varlink.close()
+            remote.close()
             guests.close()
             handover.close()
             await manager.operations.settle(SETTLE)

@@ -156,7 +156,7 @@ def test_polkit_asks_for_an_administrator() -> None:
     actions = ET.parse(ROOT / "data/polkit-1/actions/org.syscont.policy").getroot().findall("action")
     assert {action.attrib["id"].removeprefix("org.syscont.") for action in actions} == {
         "manage-instances", "exec", "files", "manage-images", "manage-networks", "manage-profiles", "manage-projects",
-        "manage-operations", "manage-server", "manage-zones",
+        "manage-operations", "manage-server", "manage-trust", "manage-zones",
     }  # fmt: skip
     for action in actions:
         answers = [action.findtext(f"defaults/allow_{who}") for who in ("any", "inactive", "active")]

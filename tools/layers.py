@@ -22,6 +22,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "_cext": frozenset(),
     "codec": frozenset(),
     "archive": frozenset({"model"}),
+    # What hosts and the command line speak among themselves, also where there is nothing else of ours.
+    "remote": frozenset({"model", "codec"}),
     "store": frozenset({"model"}),
     "units": frozenset({"model", "_cext"}),
     **dict.fromkeys(DRIVERS, frozenset({"model", "_cext", "units"})),
@@ -29,15 +31,15 @@ ALLOWED: dict[str, frozenset[str]] = {
     "images": frozenset({"model", "_cext", "units", "archive", "storage"}),
     # The launcher's JSON: what the command line has, for the same reason.
     "runtime": frozenset({"model", "_cext", "units", "codec", "archive"}),
-    "manager": BELOW_MANAGER,
+    "manager": BELOW_MANAGER | {"remote"},
     # The bus itself, and descriptors of what runs in an instance, pass through a door as they are.
     "dbus": frozenset({"manager", "model", "units", "runtime"}),
-    "varlink": frozenset({"manager", "model", "units", "runtime"}),
+    "varlink": frozenset({"manager", "model", "units", "runtime", "remote"}),
     # A door, too, that opens inside guests.
     "guestapi": frozenset({"manager", "model", "runtime", "varlink"}),
     "daemon": BELOW_MANAGER | {"manager", "dbus", "varlink", "guestapi"},
     # Of a guest's folder that is pulled the command line gets an archive, which is as hostile as an image's.
-    "cli": frozenset({"model", "codec", "archive"}),
+    "cli": frozenset({"model", "codec", "archive", "remote"}),
 }
 # What each use of the command line imports; all else of the command line is loaded by the verb that needs it.
 HOT_ENTRY = "sysd.cli.main"

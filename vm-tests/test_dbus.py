@@ -19,7 +19,7 @@ READS = {
     "org.syscont.Manager": {
         "ListInstances", "GetInstance", "ListImages", "GetImage", "ListNetworks", "ListOperations",
         "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject", "GetNetwork",
-        "ListNetworkZones", "GetNetworkZone", "ListNetworkACLs", "GetNetworkACL",
+        "ListNetworkZones", "GetNetworkZone", "ListNetworkACLs", "GetNetworkACL", "ListTrusted",
     },
     "org.syscont.Instance": {"ListSnapshots", "GetDiskUsage", "GetState"},
     "org.syscont.Network": {"GetUsers", "GetLeases", "GetState"},

@@ -50,7 +50,7 @@ def test_keys_are_set_and_unset(host: Host) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["core.https_address=:8443"], "core.https_address can't be set: it comes with access from other hosts"),
+        (["core.trust_password=x"], "core.trust_password can't be set: other hosts are trusted by certificate"),
         (["limits.memory=1GiB"], "unknown server key 'limits.memory'"),
         (["user.fine=x", f"{DEFAULT}=perhaps"], "not a boolean"),
         (["core.proxy_http=http://a\nLD_PRELOAD=/x"], "line break"),

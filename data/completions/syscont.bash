@@ -16,6 +16,8 @@ _syscont_candidates() {
         zone) syscont network zone list --format csv 2>/dev/null | cut -d, -f1 ;;
         zone-key) syscont network zone keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         image) syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n' ;;
+        remote) syscont remote list --format csv 2>/dev/null | cut -d, -f1 ;;
+        trusted) syscont trust list --format csv 2>/dev/null | cut -d, -f1 ;;
         operation) syscont operation list --format csv 2>/dev/null | cut -d, -f1 ;;
         instance-or-key) syscont list --format csv -c n 2>/dev/null; syscont config keys --server --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
         key) syscont config keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*' ;;
@@ -23,7 +25,7 @@ _syscont_candidates() {
         device-option) syscont config keys --device all --format csv 2>/dev/null | cut -d, -f2 | tr -d '*' | sort -u ;;
         source) echo busybox; echo debian/bookworm; echo debian/trixie; echo debian/sid ;;
         shell) echo bash; echo zsh; echo fish ;;
-        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo export; echo import; echo publish; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help ;;
+        verb) echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo export; echo import; echo publish; echo image; echo network; echo operation; echo monitor; echo remote; echo trust; echo completion; echo version; echo help ;;
     esac
 }
 
@@ -101,6 +103,8 @@ _syscont() {
         'network zone record show --format') words='yaml json' ;;
         'operation list --format') words='table compact csv json yaml' ;;
         'monitor --format') words='text json' ;;
+        'remote list --format') words='table compact csv json yaml' ;;
+        'trust list --format') words='table compact csv json yaml' ;;
         'launch --config') kind=key ;;
         'launch -c') kind=key ;;
         'launch --network') kind=network ;;
@@ -156,7 +160,7 @@ _syscont_offer() {
 _syscont_verb() {
     words="" options="" valued="" kinds=()
     case $1 in
-        '') words='file config profile project device image snapshot network operation launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply export import publish monitor completion version help' ;;
+        '') words='file config profile project device image snapshot network operation remote trust launch create list info rename copy move delete start stop restart pause resume exec shell console logs edit apply export import publish monitor completion version help' ;;
         'file') words='push pull edit mkdir delete' ;;
         'config') words='get set unset show keys' ;;
         'profile') words='device list show create copy rename delete edit get set unset assign add remove' ;;
@@ -175,13 +179,15 @@ _syscont_verb() {
         'network zone record') words='entry list show create delete' ;;
         'network zone record entry') words='add remove' ;;
         'operation') words='list cancel' ;;
-        'launch') options='--config --device --network --profile --no-profiles --ephemeral --vm --wait --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
-        'create') options='--config --device --network --profile --no-profiles --ephemeral --vm --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image none) ;;
+        'remote') words='list add remove rename set-address switch current certificate token' ;;
+        'trust') words='list add remove' ;;
+        'launch') options='--config --device --network --profile --no-profiles --ephemeral --vm --wait --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image target) ;;
+        'create') options='--config --device --network --profile --no-profiles --ephemeral --vm --project --help' valued=' --config -c --device -d --network -n --profile -p --project ' kinds=(image target) ;;
         'list') options='--columns --all-projects --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(filter ...) ;;
         'info') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
-        'rename') options='--project --help' valued=' --project ' kinds=(instance none) ;;
-        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --project ' kinds=(instance none) ;;
-        'move') options='--target-project --project --help' valued=' --target-project --project ' kinds=(instance none) ;;
+        'rename') options='--project --help' valued=' --project ' kinds=(instance new) ;;
+        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --project ' kinds=(instance target) ;;
+        'move') options='--target-project --project --help' valued=' --target-project --project ' kinds=(instance target) ;;
         'delete') options='--force --project --help' valued=' --project ' kinds=(instance ...) ;;
         'start') options='--wait --stateless --all --project --help' valued=' --project ' kinds=(instance ...) ;;
         'stop') options='--stateful --force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;
@@ -214,7 +220,7 @@ _syscont_verb() {
         'profile show') options='--format --project --help' valued=' --format --project ' kinds=(profile) ;;
         'profile create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(new-profile) ;;
         'profile copy') options='--project --help' valued=' --project ' kinds=(profile new-profile) ;;
-        'profile rename') options='--project --help' valued=' --project ' kinds=(profile none) ;;
+        'profile rename') options='--project --help' valued=' --project ' kinds=(profile new) ;;
         'profile delete') options='--project --help' valued=' --project ' kinds=(profile ...) ;;
         'profile edit') options='--project --help' valued=' --project ' kinds=(profile) ;;
         'profile get') options='--project --help' valued=' --project ' kinds=(profile key) ;;
@@ -231,8 +237,8 @@ _syscont_verb() {
         'project list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'project show') options='--format --project --help' valued=' --format --project ' kinds=(project) ;;
         'project info') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(project) ;;
-        'project create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(none) ;;
-        'project rename') options='--project --help' valued=' --project ' kinds=(project none) ;;
+        'project create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(new) ;;
+        'project rename') options='--project --help' valued=' --project ' kinds=(project new) ;;
         'project delete') options='--project --help' valued=' --project ' kinds=(project ...) ;;
         'project edit') options='--project --help' valued=' --project ' kinds=(project) ;;
         'project get') options='--project --help' valued=' --project ' kinds=(project project-key) ;;
@@ -250,21 +256,21 @@ _syscont_verb() {
         'device list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=(instance) ;;
         'device show') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
         'export') options='--compression --instance-only --project --help' valued=' --compression --project ' kinds=(instance file) ;;
-        'import') options='--target-project --project --help' valued=' --target-project --project ' kinds=(file none) ;;
+        'import') options='--target-project --project --help' valued=' --target-project --project ' kinds=(file target) ;;
         'publish') options='--alias --property --project --help' valued=' --alias --property --project ' kinds=(instance) ;;
         'image build') options='--alias --vm --project --help' valued=' --alias --project ' kinds=(source) ;;
         'image import') options='--alias --vm --format --project --help' valued=' --alias --format --project ' kinds=(file file) ;;
         'image list') options='--columns --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(image ...) ;;
         'image show') options='--format --project --help' valued=' --format --project ' kinds=(image) ;;
         'image delete') options='--project --help' valued=' --project ' kinds=(image ...) ;;
-        'image alias add') options='--project --help' valued=' --project ' kinds=(none image) ;;
+        'image alias add') options='--project --help' valued=' --project ' kinds=(new image) ;;
         'image alias remove') options='--project --help' valued=' --project ' kinds=(image ...) ;;
         'image alias list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network show') options='--format --project --help' valued=' --format --project ' kinds=(network) ;;
         'network info') options='--format --project --help' valued=' --format --project ' kinds=(network) ;;
-        'network create') options='--type --config --description --project --help' valued=' --type -t --config -c --description --project ' kinds=(none network-key ...) ;;
-        'network rename') options='--project --help' valued=' --project ' kinds=(network none) ;;
+        'network create') options='--type --config --description --project --help' valued=' --type -t --config -c --description --project ' kinds=(new network-key ...) ;;
+        'network rename') options='--project --help' valued=' --project ' kinds=(network new) ;;
         'network delete') options='--project --help' valued=' --project ' kinds=(network ...) ;;
         'network edit') options='--project --help' valued=' --project ' kinds=(network) ;;
         'network get') options='--project --help' valued=' --project ' kinds=(network network-key) ;;
@@ -283,8 +289,8 @@ _syscont_verb() {
         'network forward port remove') options='--project --help' valued=' --project ' kinds=(network none) ;;
         'network acl list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network acl show') options='--format --project --help' valued=' --format --project ' kinds=(acl) ;;
-        'network acl create') options='--description --project --help' valued=' --description --project ' kinds=(none) ;;
-        'network acl rename') options='--project --help' valued=' --project ' kinds=(acl none) ;;
+        'network acl create') options='--description --project --help' valued=' --description --project ' kinds=(new) ;;
+        'network acl rename') options='--project --help' valued=' --project ' kinds=(acl new) ;;
         'network acl delete') options='--project --help' valued=' --project ' kinds=(acl ...) ;;
         'network acl edit') options='--project --help' valued=' --project ' kinds=(acl) ;;
         'network acl get') options='--project --help' valued=' --project ' kinds=(acl none) ;;
@@ -294,7 +300,7 @@ _syscont_verb() {
         'network acl rule remove') options='--force --project --help' valued=' --project ' kinds=(acl direction none) ;;
         'network zone list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network zone show') options='--format --project --help' valued=' --format --project ' kinds=(zone) ;;
-        'network zone create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(none zone-key ...) ;;
+        'network zone create') options='--config --description --project --help' valued=' --config -c --description --project ' kinds=(new zone-key ...) ;;
         'network zone delete') options='--project --help' valued=' --project ' kinds=(zone ...) ;;
         'network zone edit') options='--project --help' valued=' --project ' kinds=(zone) ;;
         'network zone get') options='--project --help' valued=' --project ' kinds=(zone zone-key) ;;
@@ -310,6 +316,18 @@ _syscont_verb() {
         'operation list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'operation cancel') options='--project --help' valued=' --project ' kinds=(operation ...) ;;
         'monitor') options='--format --project --help' valued=' --format --project ' kinds=() ;;
+        'remote list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'remote add') options='--fingerprint --project --help' valued=' --fingerprint --project ' kinds=(none none) ;;
+        'remote remove') options='--project --help' valued=' --project ' kinds=(remote ...) ;;
+        'remote rename') options='--project --help' valued=' --project ' kinds=(remote none) ;;
+        'remote set-address') options='--project --help' valued=' --project ' kinds=(remote none) ;;
+        'remote switch') options='--project --help' valued=' --project ' kinds=(remote) ;;
+        'remote current') options='--project --help' valued=' --project ' kinds=() ;;
+        'remote certificate') options='--project --help' valued=' --project ' kinds=() ;;
+        'remote token') options='--project --help' valued=' --project ' kinds=(none) ;;
+        'trust list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
+        'trust add') options='--project --help' valued=' --project ' kinds=(file none) ;;
+        'trust remove') options='--project --help' valued=' --project ' kinds=(trusted ...) ;;
         'completion') options='--project --help' valued=' --project ' kinds=(shell) ;;
         'version') options='--client --project --help' valued=' --project ' kinds=() ;;
         'help') options='--project --help' valued=' --project ' kinds=(verb ...) ;;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Made by 'syscont completion fish'; do not edit.
 
-set -g __syscont_groups 'file' 'config' 'profile' 'profile device' 'project' 'device' 'image' 'image alias' 'snapshot' 'network' 'network forward' 'network forward port' 'network acl' 'network acl rule' 'network zone' 'network zone record' 'network zone record entry' 'operation'
+set -g __syscont_groups 'file' 'config' 'profile' 'profile device' 'project' 'device' 'image' 'image alias' 'snapshot' 'network' 'network forward' 'network forward port' 'network acl' 'network acl rule' 'network zone' 'network zone record' 'network zone record entry' 'operation' 'remote' 'trust'
 function __syscont_candidates
     switch $argv[1]
         case instance
@@ -30,6 +30,10 @@ function __syscont_candidates
             syscont network zone keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'
         case image
             syscont image list --format csv -c L 2>/dev/null | tr ' ' '\n'
+        case remote
+            syscont remote list --format csv 2>/dev/null | cut -d, -f1
+        case trusted
+            syscont trust list --format csv 2>/dev/null | cut -d, -f1
         case operation
             syscont operation list --format csv 2>/dev/null | cut -d, -f1
         case instance-or-key
@@ -45,7 +49,7 @@ function __syscont_candidates
         case shell
             echo bash; echo zsh; echo fish
         case verb
-            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo export; echo import; echo publish; echo image; echo network; echo operation; echo monitor; echo completion; echo version; echo help
+            echo launch; echo create; echo list; echo info; echo rename; echo copy; echo move; echo delete; echo start; echo stop; echo restart; echo pause; echo resume; echo exec; echo shell; echo console; echo logs; echo file; echo config; echo edit; echo apply; echo snapshot; echo profile; echo project; echo device; echo export; echo import; echo publish; echo image; echo network; echo operation; echo monitor; echo remote; echo trust; echo completion; echo version; echo help
     end
 end
 
@@ -69,6 +73,8 @@ complete -c syscont -n "__syscont_at ''" -a image -d 'Build, import and look aft
 complete -c syscont -n "__syscont_at ''" -a snapshot -d 'Keep what instances are at a moment, and go back to it.'
 complete -c syscont -n "__syscont_at ''" -a network -d 'Bridges with addresses, DNS and NAT, and links of the host, that instances are in.'
 complete -c syscont -n "__syscont_at ''" -a operation -d 'Look at and cancel what takes long.'
+complete -c syscont -n "__syscont_at ''" -a remote -d 'Other hosts that you manage from here.'
+complete -c syscont -n "__syscont_at ''" -a trust -d 'Who may manage this host from elsewhere.'
 complete -c syscont -n "__syscont_at ''" -a launch -d 'Make an instance from an image and start it'
 complete -c syscont -n "__syscont_at ''" -a create -d 'Make an instance from an image'
 complete -c syscont -n "__syscont_at ''" -a list -d 'List instances'
@@ -216,6 +222,18 @@ complete -c syscont -n "__syscont_at 'network zone record entry'" -a add -d 'Add
 complete -c syscont -n "__syscont_at 'network zone record entry'" -a remove -d 'Take an entry from a record'
 complete -c syscont -n "__syscont_at 'operation'" -a list -d 'List what is going on'
 complete -c syscont -n "__syscont_at 'operation'" -a cancel -d 'Cancel operations'
+complete -c syscont -n "__syscont_at 'remote'" -a list -d 'List the hosts that you know'
+complete -c syscont -n "__syscont_at 'remote'" -a add -d 'Come to know a host, by a token that it gave'
+complete -c syscont -n "__syscont_at 'remote'" -a remove -d 'Know hosts no more'
+complete -c syscont -n "__syscont_at 'remote'" -a rename -d 'Call a host otherwise'
+complete -c syscont -n "__syscont_at 'remote'" -a set-address -d 'Say where a host is to be found now'
+complete -c syscont -n "__syscont_at 'remote'" -a switch -d 'Have names without a host be on this one'
+complete -c syscont -n "__syscont_at 'remote'" -a current -d 'Print the host that names without one are on'
+complete -c syscont -n "__syscont_at 'remote'" -a certificate -d 'Print your own certificate, by which hosts trust you'
+complete -c syscont -n "__syscont_at 'remote'" -a token -d 'Print a token, by which one from elsewhere comes to manage this host'
+complete -c syscont -n "__syscont_at 'trust'" -a list -d 'List who may manage this host from elsewhere, and tokens'
+complete -c syscont -n "__syscont_at 'trust'" -a add -d 'Let the owner of a certificate manage this host'
+complete -c syscont -n "__syscont_at 'trust'" -a remove -d 'Trust certificates, or tokens, no more'
 complete -c syscont -n "__syscont_at 'launch'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
 complete -c syscont -n "__syscont_at 'launch'" -s d -l device -x -d 'Add a device, or change one that profiles give; may be given several times.'
 complete -c syscont -n "__syscont_at 'launch'" -s n -l network -x -a '(__syscont_candidates network)' -d 'Put eth0 into this managed network.'
@@ -667,6 +685,29 @@ complete -c syscont -n "__syscont_at 'operation cancel'" -l project -x -a '(__sy
 complete -c syscont -n "__syscont_at 'operation cancel'" -a '(__syscont_candidates operation)'
 complete -c syscont -n "__syscont_at 'monitor'" -l format -x -a 'text json' -d 'How to print it.'
 complete -c syscont -n "__syscont_at 'monitor'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'remote list'" -l no-legend -d 'Print neither the header nor the count.'
+complete -c syscont -n "__syscont_at 'remote list'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote add'" -l fingerprint -x -d 'The host trusts you already: add it by HOST:PORT... in place of a token.'
+complete -c syscont -n "__syscont_at 'remote add'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote remove'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote remove'" -a '(__syscont_candidates remote)'
+complete -c syscont -n "__syscont_at 'remote rename'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote rename'" -a '(__syscont_candidates remote)'
+complete -c syscont -n "__syscont_at 'remote set-address'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote set-address'" -a '(__syscont_candidates remote)'
+complete -c syscont -n "__syscont_at 'remote switch'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote switch'" -a '(__syscont_candidates remote)'
+complete -c syscont -n "__syscont_at 'remote current'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote certificate'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'remote token'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'trust list'" -l format -x -a 'table compact csv json yaml' -d 'How to print it.'
+complete -c syscont -n "__syscont_at 'trust list'" -l no-legend -d 'Print neither the header nor the count.'
+complete -c syscont -n "__syscont_at 'trust list'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'trust add'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'trust add'" -F
+complete -c syscont -n "__syscont_at 'trust remove'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
+complete -c syscont -n "__syscont_at 'trust remove'" -a '(__syscont_candidates trusted)'
 complete -c syscont -n "__syscont_at 'completion'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'completion'" -a '(__syscont_candidates shell)'
 complete -c syscont -n "__syscont_at 'version'" -l client -d 'Print only this command\'s own version.'

@@ -306,7 +306,9 @@ class Extractor:
 
 
 def set_xattr(fd: int, name: bytes, value: bytes) -> None:
-    """Set it; user attributes and ACLs are left out where the file system has none of them."""
+    """Set it; user attributes and ACLs are left out where the file system, or the system, has none of them."""
+    if not hasattr(os, "setxattr"):
+        return
     try:
         os.setxattr(fd, name, value)
     except OSError as error:

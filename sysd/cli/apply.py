@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysd.cli import client
 from sysd.cli.errors import CHANGED, CliError, UsageError
 from sysd.cli.output import STDERR, STDOUT, out, say, write_all
+from sysd.cli.system import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _round(going: list[Going]) -> list[CliError]:
 
     errors: list[CliError] = []
     for start in range(0, len(going), client.AT_ONCE):
-        batch = [(step, calls, client.Client()) for step, calls in going[start : start + client.AT_ONCE]]
+        batch = [(step, calls, client.connect()) for step, calls in going[start : start + client.AT_ONCE]]
         for _, calls, connection in batch:
             connection.send(*calls[0])
         for step, calls, connection in batch:

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysd.cli import client
 from sysd.cli.errors import USAGE, CliError
 from sysd.cli.image import open_file, print_fingerprint
 from sysd.cli.output import out, say
+from sysd.cli.system import CLOEXEC, posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +40,14 @@ def export(parsed: Parsed) -> int:
 def _write(path: str, parameters: client.Parameters) -> None:
     """A file that was there before stays until the new one is whole."""
     draft = f"{path}.part{posix.getpid()}"
-    fd = posix.open(draft, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
+    fd = posix.open(draft, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | CLOEXEC, 0o600)
     try:
-        client.run_operation("ExportInstance", parameters, [fd])
-        posix.fsync(fd)
-        posix.rename(draft, path)
+        try:
+            client.run_operation("ExportInstance", parameters, [fd])
+            posix.fsync(fd)
+        finally:
+            posix.close(fd)
+        posix.replace(draft, path)
     except BaseException:
         posix.unlink(draft)
         raise

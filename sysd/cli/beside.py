@@ -28,10 +28,10 @@ class Beside:
     """
 
     def __init__(self, work: Callable[[int], None], *, writes: bool) -> None:
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = os.pipe()
         self._ours, theirs = (reader, writer) if writes else (writer, reader)
         self._writes = writes
-        self._words, words = os.pipe2(os.O_CLOEXEC)
+        self._words, words = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             os.close(self._ours)

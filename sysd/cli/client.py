@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The varlink client: NUL-terminated JSON over the daemon's socket, with descriptors beside it."""
+"""The varlink client: NUL-terminated JSON over the daemon's socket, with descriptors beside it. Other hosts are reached
+by sysd.cli.far, which is loaded for them alone."""
 
 from __future__ import annotations
 
 import _socket
-import posix
 import sys
 
 from sysd.cli.errors import DENIED, FAILURE, NOT_FOUND, USAGE, CliError
+from sysd.cli.system import CLOEXEC, posix, variable
 from sysd.codec import decode, encode
 
 TYPE_CHECKING = False
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from sysd.model.errors import SyscontError
+
     Parameters = dict[str, Any]
 
 INTERFACE = "org.syscont.Manager."
+LOCAL = "local"
+"""The name of this host, among others that may be known."""
 SOCKET = "/run/syscont/org.syscont.Manager"
 MAX_FDS = 16
 MAX_MESSAGE = 256 << 20
@@ -32,6 +37,28 @@ _PROTOCOL = {
     "InvalidParameter": "syscontd does not take what was sent to it",
     "PermissionDenied": "access denied",
 }
+_NOSIGNAL: int = getattr(_socket, "MSG_NOSIGNAL", 0)
+
+_host = LOCAL
+
+
+def use(host: str) -> None:
+    """What this command is about is on another host."""
+    global _host
+    _host = host
+
+
+def is_far() -> bool:
+    return _host != LOCAL
+
+
+def connect() -> Client:
+    """A connection to the host that this command is about."""
+    if _host == LOCAL:
+        return Client(_connected(socket_path()))
+    from sysd.cli.far import reach
+
+    return reach(_host)
 
 
 class Client:
@@ -40,12 +67,11 @@ class Client:
     fds collects the descriptors that replies bring. wait, when set, is called with the socket before each read from it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, socket: _socket.socket) -> None:
         self.fds: list[int] = []
         self.wait: Callable[[int], None] | None = None
         self._buffer = b""
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-        _connect(self._socket, socket_path())
+        self._socket = socket
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -61,24 +87,30 @@ class Client:
         }
         if more:
             message["more"] = True
-        data = _bytes(message)
         try:
-            if fds:
-                rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-                sent = self._socket.sendmsg(
-                    [data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL
-                )
-                data = data[sent:]
-            if data:
-                self._socket.sendall(data, _socket.MSG_NOSIGNAL)
+            self._send(method, message, fds)
         except OSError as error:
             # A daemon that refuses a connection says why before it closes: that reply is worth more than EPIPE.
             if not isinstance(error, BrokenPipeError | ConnectionResetError):
-                raise _lost(error.strerror) from None
+                raise self._lost(error.strerror) from None
+
+    def _send(self, method: str, message: Parameters, fds: Sequence[int]) -> None:
+        data = _bytes(message)
+        if fds:
+            rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+            sent = self._socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _NOSIGNAL)
+            data = data[sent:]
+        if data:
+            self._socket.sendall(data, _NOSIGNAL)
 
     def receive(self) -> tuple[Parameters, bool]:
         """The next reply's parameters, and whether more replies follow; raises CliError for an error reply."""
-        reply = _reply(self._message())
+        try:
+            reply = decode(self._message().decode())
+        except ValueError:
+            raise self._lost("its reply is not JSON") from None
+        if not isinstance(reply, dict):
+            raise self._lost("its reply is not an object")
         if "error" in reply:
             raise remote_error(str(reply["error"]), reply.get("parameters"))
         parameters = reply.get("parameters")
@@ -93,8 +125,18 @@ class Client:
         """The descriptor that a field of a reply stands for."""
         index = reply.get(field)
         if not isinstance(index, int) or not 0 <= index < len(self.fds):
-            raise _lost(f"no descriptor came for {field}")
+            raise self._lost(f"no descriptor came for {field}")
         return self.fds[index]
+
+    def resize(self, terminal: int, size: bytes) -> None:
+        """Give a terminal that came with a reply the size of a struct winsize."""
+        import fcntl
+        import termios
+
+        try:
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+        except OSError:
+            return
 
     def _message(self) -> bytes:
         parts = [self._buffer]
@@ -102,10 +144,10 @@ class Client:
         while b"\0" not in parts[-1]:
             data = self._read()
             if not data:
-                raise _lost("it closed the connection")
+                raise self._lost("it closed the connection")
             size += len(data)
             if size > MAX_MESSAGE:
-                raise _lost("its reply is too long")
+                raise self._lost("its reply is too long")
             parts.append(data)
         message, _, self._buffer = b"".join(parts).partition(b"\0")
         return message
@@ -113,51 +155,75 @@ class Client:
     def _read(self) -> bytes:
         if self.wait is not None:
             self.wait(self.fileno())
-        space = _socket.CMSG_SPACE(4 * MAX_FDS)
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(CHUNK, space, _socket.MSG_CMSG_CLOEXEC)
+            return self._receive()
         except OSError as error:
-            raise _lost(error.strerror) from None
+            raise self._lost(error.strerror) from None
+
+    def _receive(self) -> bytes:
+        """Bytes, when there are some; descriptors that come with them are added to fds."""
+        space = _socket.CMSG_SPACE(4 * MAX_FDS)
+        data, ancillary, _, _ = self._socket.recvmsg(CHUNK, space, _socket.MSG_CMSG_CLOEXEC)
         for level, kind, rights in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 for at in range(0, len(rights) - 3, 4):
                     self.fds.append(int.from_bytes(rights[at : at + 4], sys.byteorder))
         return data
 
+    def _lost(self, why: str | None) -> CliError:
+        return CliError(f"lost the connection to syscontd: {why}", "see 'journalctl -u syscontd'")
+
 
 def socket_path() -> str:
-    return posix.environ.get(b"SYSCONT_SOCKET", b"").decode("utf-8", "surrogateescape") or SOCKET
+    return variable("SYSCONT_SOCKET") or SOCKET
 
 
-def project_path() -> bytes:
-    """The file that holds the current project's name; empty when there is no home to keep it in."""
-    config = posix.environ.get(b"XDG_CONFIG_HOME", b"")
-    home = posix.environ.get(b"HOME", b"")
-    folder = config or (home + b"/.config" if home else b"")
-    return folder + b"/syscont/project" if folder else b""
+def folder() -> str:
+    """Where what the user has told this command is kept; empty when there is no home to keep it in."""
+    if config := variable("XDG_CONFIG_HOME") or variable("APPDATA"):
+        return f"{config}/syscont"
+    home = variable("HOME")
+    return f"{home}/.config/syscont" if home else ""
+
+
+def remembered(what: str) -> str:
+    """A word that is kept in a file there; empty when it is not."""
+    place = folder()
+    try:
+        fd = posix.open(f"{place}/{what}", posix.O_RDONLY | CLOEXEC) if place else -1
+    except OSError:
+        return ""
+    if fd < 0:
+        return ""
+    try:
+        found = posix.read(fd, 256)
+    finally:
+        posix.close(fd)
+    return found.decode("utf-8", "surrogateescape").strip()
+
+
+def default_host() -> str:
+    """The host that names without one are on: SYSCONT_REMOTE, or what 'remote switch' remembered."""
+    return variable("SYSCONT_REMOTE") or remembered("remote") or LOCAL
 
 
 def current_project() -> str:
     """What --project is when it is not given: SYSCONT_PROJECT, or what 'project switch' remembered."""
-    said = posix.environ.get(b"SYSCONT_PROJECT", b"").decode("utf-8", "surrogateescape")
-    return said or remembered_project() or "default"
+    return variable("SYSCONT_PROJECT") or remembered_project() or "default"
 
 
 def remembered_project() -> str:
-    try:
-        fd = posix.open(project_path(), posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        remembered = posix.read(fd, 256)
-    finally:
-        posix.close(fd)
-    return remembered.decode("utf-8", "surrogateescape").strip()
+    return remembered(project_file())
+
+
+def project_file() -> str:
+    """What remembers the current project of the host that this command is about."""
+    return "project" if _host == LOCAL else f"remotes/{_host}.project"
 
 
 def call(method: str, parameters: Parameters | None = None) -> Parameters:
     """One call over a connection of its own."""
-    client = Client()
+    client = connect()
     try:
         return client.call(method, parameters or {})
     finally:
@@ -175,7 +241,7 @@ def run_operation(
 ) -> Parameters:
     """Call something that may take long and return its operation; on a terminal, show how far it is. sent is called
     when the descriptors are on their way."""
-    client = Client()
+    client = connect()
     on_terminal = posix.isatty(2)
     client.send(method, parameters, fds, more=on_terminal)
     if sent is not None:
@@ -226,7 +292,7 @@ def run_each(method: str, calls: Iterable[Parameters]) -> list[CliError]:
 def ask_each(method: str, calls: Sequence[Parameters]) -> Iterator[Callable[[], Parameters]]:
     """Calls side by side; what returns the reply to each of them, or raises its error."""
     for start in range(0, len(calls), AT_ONCE):
-        clients = [Client() for _ in calls[start : start + AT_ONCE]]
+        clients = [connect() for _ in calls[start : start + AT_ONCE]]
         for client, parameters in zip(clients, calls[start:], strict=False):
             client.send(method, parameters)
         for client in clients:
@@ -257,6 +323,11 @@ def remote_error(name: str, parameters: object) -> CliError:
     return CliError(message, hint, _CODES.get(short, FAILURE), short)
 
 
+def error_of(error: SyscontError, before: str = "") -> CliError:
+    """An error of sysd.model's as our own."""
+    return CliError(before + error.message, error.hint, _CODES.get(error.code, FAILURE), error.code)
+
+
 def _bytes(message: Parameters) -> bytes:
     try:
         return encode(message).encode() + b"\0"
@@ -267,17 +338,11 @@ def _bytes(message: Parameters) -> bytes:
         raise CliError("an argument is not valid UTF-8", shown, USAGE) from None
 
 
-def _reply(message: bytes) -> Parameters:
-    try:
-        reply = decode(message.decode())
-    except ValueError:
-        raise _lost("its reply is not JSON") from None
-    if not isinstance(reply, dict):
-        raise _lost("its reply is not an object")
-    return reply
-
-
-def _connect(socket: _socket.socket, path: str) -> None:
+def _connected(path: str) -> _socket.socket:
+    """Raises CliError."""
+    if not hasattr(_socket, "AF_UNIX"):
+        raise CliError("there is no syscontd on this system", "name another host: REMOTE:NAME")
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         socket.connect(path)
     except PermissionError:
@@ -290,7 +355,4 @@ def _connect(socket: _socket.socket, path: str) -> None:
         ) from None
     except OSError as error:
         raise CliError(f"can't connect to {path}: {error.strerror or error}") from None
-
-
-def _lost(why: str | None) -> CliError:
-    return CliError(f"lost the connection to syscontd: {why}", "see 'journalctl -u syscontd'")
+    return socket

@@ -31,6 +31,8 @@ SOURCES = {
     "zone": "syscont network zone list --format csv 2>/dev/null | cut -d, -f1",
     "zone-key": "syscont network zone keys --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
     "image": "syscont image list --format csv -c L 2>/dev/null | tr ' ' '\\n'",
+    "remote": "syscont remote list --format csv 2>/dev/null | cut -d, -f1",
+    "trusted": "syscont trust list --format csv 2>/dev/null | cut -d, -f1",
     "operation": "syscont operation list --format csv 2>/dev/null | cut -d, -f1",
     "instance-or-key": "syscont list --format csv -c n 2>/dev/null; "
     "syscont config keys --server --format csv 2>/dev/null | cut -d, -f1 | tr -d '*'",
@@ -102,7 +104,7 @@ def fish() -> str:
     for verb in VERBS.values():
         at = f"complete -c syscont -n \"__syscont_at '{verb.name}'\""
         lines.extend(f"{at} {_fish_option(option)}" for option in (*verb.options, *GLOBAL))
-        for kind in dict.fromkeys(verb.complete):
+        for kind in dict.fromkeys(_first_kinds(verb)):
             if kind in SOURCES:
                 lines.append(f"{at} -a '(__syscont_candidates {kind})'")
             elif kind == "file":
@@ -156,7 +158,13 @@ def _valued(verb: Verb) -> str:
 
 
 def _kinds(verb: Verb) -> str:
-    return " ".join(kind or "none" for kind in verb.complete)
+    return " ".join(kind or "none" for kind in _first_kinds(verb))
+
+
+def _first_kinds(verb: Verb) -> tuple[str, ...]:
+    """Without what is said of the last one of many: a shell can't know which that will be."""
+    kinds = verb.complete
+    return kinds[: kinds.index("...") + 1] if "..." in kinds else kinds
 
 
 def _sources(indent: str) -> str:
@@ -179,7 +187,7 @@ def _zsh_option(option: Option) -> str:
 
 
 def _zsh_arguments(verb: Verb) -> Iterator[str]:
-    kinds = verb.complete
+    kinds = _first_kinds(verb)
     for at, kind in enumerate(kinds, 1):
         if kind == "...":
             yield f"'*:{kinds[-2]}:{_zsh_action(kinds[-2])}'"

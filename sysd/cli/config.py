@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysd.cli import client
 from sysd.cli.errors import NOT_FOUND, CliError, UsageError
 from sysd.cli.output import STDOUT, clean, out, yaml
+from sysd.cli.system import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

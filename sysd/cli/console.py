@@ -6,7 +6,7 @@ from __future__ import annotations
 from sysd.cli import client
 from sysd.cli.errors import CliError
 from sysd.cli.output import STDERR, write_all
-from sysd.cli.terminal import RawTerminal, Relay, on_resize, rows_and_columns
+from sysd.cli.system import IS_WINDOWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,12 @@ class Keys:
 
 def run(parsed: Parsed) -> int:
     """``syscont console``"""
+    if IS_WINDOWS:
+        raise CliError("this system has no terminals of the kind that a console is for")
+    from sysd.cli.terminal import RawTerminal, Relay, on_resize
+
     name = parsed.args[0]
-    connection = client.Client()
+    connection = client.connect()
     stream = connection.take_fd(connection.call("OpenConsole", {"name": name}), "streamFd")
     write_all(STDERR, b"Connected to the console. Leave with Ctrl-a q; Return shows a prompt.\n")
     with RawTerminal():
@@ -51,6 +55,8 @@ def run(parsed: Parsed) -> int:
 
 
 def _resize(name: str, size: bytes) -> None:
+    from sysd.cli.terminal import rows_and_columns
+
     rows, columns = rows_and_columns(size)
     try:
         client.call("ResizeConsole", {"name": name, "columns": columns, "rows": rows})

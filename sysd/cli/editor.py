@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import posix
 import shlex
 import shutil
 import subprocess
 
 from sysd.cli.errors import CliError
+from sysd.cli.system import posix
 
 EDITORS = ("sensible-editor", "editor", "vi", "nano")
 

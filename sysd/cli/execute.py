@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import posix
-
-from sysd.cli.client import Client
+from sysd.cli.client import connect
 from sysd.cli.errors import CliError, UsageError
 from sysd.cli.signals import Blocked, pass_on
+from sysd.cli.system import CLOEXEC, IS_WINDOWS, NULL, posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysd.cli.client import Parameters
+    from sysd.cli.client import Client, Parameters
     from sysd.cli.options import Parsed
 
 # Every distribution has a sh; most have a bash, which people rather type into.
@@ -26,14 +25,19 @@ def run(parsed: Parsed) -> int:
     if parsed.flag("tty") and parsed.flag("no-tty"):
         raise UsageError("exec: --tty and --no-tty exclude each other")
     tty = parsed.flag("tty") or (
-        not parsed.flag("no-tty") and not parsed.flag("no-stdin") and posix.isatty(0) and posix.isatty(1)
+        not parsed.flag("no-tty") and not parsed.flag("no-stdin") and _on_terminal()
     )
     return execute(name, command, parsed, tty)
 
 
 def shell(parsed: Parsed) -> int:
     """``syscont shell``"""
-    return execute(parsed.args[0], LOGIN, parsed, posix.isatty(0) and posix.isatty(1))
+    return execute(parsed.args[0], LOGIN, parsed, _on_terminal())
+
+
+def _on_terminal() -> bool:
+    """Whether ours is a terminal that can be one in an instance."""
+    return posix.isatty(0) and posix.isatty(1) and not IS_WINDOWS
 
 
 def execute(name: str, command: list[str] | tuple[str, ...], parsed: Parsed, tty: bool) -> int:
@@ -48,13 +52,15 @@ def execute(name: str, command: list[str] | tuple[str, ...], parsed: Parsed, tty
         "user": parsed.value("user") or None,
         "session": posix.urandom(16).hex(),
     }
-    client = Client()
+    client = connect()
     if tty:
+        if IS_WINDOWS:
+            raise UsageError("exec: this system has no terminals of the kind that --tty is about", "leave it out")
         from sysd.cli.terminal import execute_on_terminal
 
         return execute_on_terminal(client, parameters)
-    stdin = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC) if parsed.flag("no-stdin") else 0
-    if posix.isatty(stdin) or posix.isatty(1) or posix.isatty(2):
+    stdin = posix.open(NULL, posix.O_RDONLY | CLOEXEC) if parsed.flag("no-stdin") else 0
+    if not IS_WINDOWS and (posix.isatty(stdin) or posix.isatty(1) or posix.isatty(2)):
         from sysd.cli.pipes import execute_through_pipes
 
         return execute_through_pipes(client, parameters, (stdin, 1, 2))
@@ -79,7 +85,7 @@ def exit_status(reply: Parameters) -> int:
 
 def _fill_standard_fds() -> None:
     """See to it that 0, 1 and 2 are open: what is opened next would else take such a number and be passed as one."""
-    fd = posix.open("/dev/null", posix.O_RDWR)
+    fd = posix.open(NULL, posix.O_RDWR)
     while fd <= 2:
-        fd = posix.open("/dev/null", posix.O_RDWR)
+        fd = posix.open(NULL, posix.O_RDWR)
     posix.close(fd)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from sysd.cli import client
 from sysd.cli.errors import CliError, UsageError
 from sysd.cli.output import clean
+from sysd.cli.system import IS_WINDOWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def push(parsed: Parsed) -> int:
     attributes = {**_attributes(parsed), **_parents(parsed)}
     for source in sources:
         if parsed.flag("recursive") and transfer.is_folder(source):
+            _check_folders()
             from sysd.cli.folders import push as push_folder
 
             push_folder(source, name, path, attributes)
@@ -45,6 +47,7 @@ def pull(parsed: Parsed) -> int:
         transfer.make_folders(target, itself=into)
     for name, path in places:
         if parsed.flag("recursive"):
+            _check_folders()
             from sysd.cli.folders import pull as pull_folder
 
             pull_folder(name, path, target)
@@ -77,6 +80,11 @@ def split(text: str) -> tuple[str, str]:
     if not name or not slash:
         raise UsageError(f"'{clean(text)}' names no file in an instance", "NAME/PATH, such as web1/etc/hosts")
     return name, "/" + path
+
+
+def _check_folders() -> None:
+    if IS_WINDOWS:
+        raise CliError("folders can't be moved from or to this system", "pack them, and move the archive")
 
 
 def _each(parsed: Parsed, method: str, parameters: Parameters) -> int:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from sysd.cli.aliases import ALIASES
 from sysd.cli.errors import EXIT_STATUSES, UsageError
 from sysd.cli.examples import EXAMPLES
 from sysd.cli.options import GLOBAL, suggestion
 from sysd.cli.output import out
-from sysd.cli.verbs import ALIASES, GROUPS, SECTIONS, VERBS
+from sysd.cli.verbs import GROUPS, SECTIONS, VERBS
 from sysd.cli.words import DETAILS, FIRST_STEPS, INTRODUCTION
 
 TYPE_CHECKING = False

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysd.cli import client
 from sysd.cli.errors import USAGE, CliError
 from sysd.cli.output import out, yaml
+from sysd.cli.system import CLOEXEC, posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def open_file(path: str) -> int:
     if path == "-":
         return 0
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | CLOEXEC)
     except OSError as error:
         raise CliError(f"can't open {path}: {error.strerror}", code=USAGE) from None
     if posix.fstat(fd).st_mode & 0o170000 == 0o040000:

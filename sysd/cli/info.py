@@ -36,7 +36,7 @@ def run(parsed: Parsed) -> int:
 
 
 def _instance(name: str) -> Parameters:
-    connection = client.Client()
+    connection = client.connect()
     answer = connection.call("GetInstance", {"name": name})
     usage = connection.call("GetInstanceState", {"name": name}).get("state")
     connection.close()
@@ -90,6 +90,7 @@ def host_rows(item: Parameters) -> Rows:
         ("Kernel", _text(item, "kernel")),
         ("Instances", _text(item, "instances")),
         ("Images", _text(item, "images")),
+        ("Certificate", _text(item, "fingerprint")),
         ("Config", _pairs(item.get("config"))),
     ]
     return [(label, value) for label, value in rows if value]

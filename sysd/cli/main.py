@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import posix
 import sys
 
 from sysd.cli.errors import SIGNAL_BASE, CliError, UsageError
-from sysd.cli.options import Parsed, Verb, parse, suggestion
-from sysd.cli.verbs import ALIASES, GROUPS, VERBS
+from sysd.cli.options import OF_NO_HOST, Parsed, Verb, parse, suggestion
+from sysd.cli.system import posix
+from sysd.cli.verbs import GROUPS, VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ SIGINT = 2
 # Kinds of arguments that name something of a project.
 QUALIFIED = ("instance", "new-instance", "profile", "new-profile")
 SIGPIPE = 13
+MOST_WORDS = 5
+"""Of a verb's name."""
 
 
 def main() -> NoReturn:
@@ -67,10 +69,20 @@ def find_verb(words: list[str]) -> tuple[Verb, list[str]]:
             return VERBS["help"], name.split()
         name = f"{name} {words[used]}"
         used += 1
-    verb = VERBS.get(ALIASES.get(name, name))
+    verb = VERBS.get(name)
     if verb is None:
-        raise _unknown(name)
+        verb, used = _by_alias(words, name)
     return verb, [*before, *words[used:]]
+
+
+def _by_alias(words: list[str], name: str) -> tuple[Verb, int]:
+    """The verb that words begin with another name of, and how many words that is."""
+    from sysd.cli.aliases import ALIASES
+
+    for used in range(min(len(words), MOST_WORDS), 0, -1):
+        if found := ALIASES.get(" ".join(words[:used])):
+            return VERBS[found], used
+    raise _unknown(name)
 
 
 def _before_verb(words: list[str]) -> list[str]:
@@ -87,11 +99,24 @@ def dispatch(parsed: Parsed) -> int:
         parsed = Parsed(VERBS["help"])
         parsed.args = verb.name.split()
         verb = parsed.verb
+    if verb.module not in OF_NO_HOST:
+        _set_host(parsed)
     _set_project(parsed)
     module = __import__("sysd.cli." + verb.module, None, None, (verb.function,))
     status = getattr(module, verb.function)(parsed)
     assert isinstance(status, int)
     return status
+
+
+def _set_host(parsed: Parsed) -> None:
+    """Find out which host this is about, and take its name off those of what is on it."""
+    from sysd.cli import client
+
+    default = client.default_host()
+    if parsed.remote or default != client.LOCAL or ":" in "".join(parsed.args):
+        from sysd.cli.remotes import resolve
+
+        client.use(resolve(parsed, default))
 
 
 def _set_project(parsed: Parsed) -> None:
@@ -101,8 +126,9 @@ def _set_project(parsed: Parsed) -> None:
     parsed.project = parsed.value("project") or client.current_project()
     if parsed.project != "default" or ":" in "".join(parsed.args):
         kind = parsed.verb.kind
+        count = len(parsed.args)
         parsed.args = [
-            parsed.qualified(arg) if kind(at) in QUALIFIED else arg for at, arg in enumerate(parsed.args)
+            parsed.qualified(arg) if kind(at, count) in QUALIFIED else arg for at, arg in enumerate(parsed.args)
         ]
 
 

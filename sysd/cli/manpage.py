@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from sysd.cli.aliases import ALIASES
 from sysd.cli.client import SOCKET
 from sysd.cli.errors import EXIT_STATUSES
 from sysd.cli.examples import EXAMPLES
 from sysd.cli.help import option_text
 from sysd.cli.output import out
-from sysd.cli.verbs import ALIASES, SECTIONS, VERBS
+from sysd.cli.verbs import SECTIONS, VERBS
 from sysd.cli.words import DETAILS, FIRST_STEPS, INTRODUCTION
 
 TYPE_CHECKING = False
@@ -31,11 +32,14 @@ syscont \\- system containers as systemd units
 
 ENVIRONMENT = (
     ("SYSCONT_SOCKET", f"The socket of syscontd to speak to, instead of {SOCKET}."),
+    ("SYSCONT_PROJECT", "The project to act in, instead of that of 'project switch'."),
+    ("SYSCONT_REMOTE", "The host to act on, instead of that of 'remote switch'."),
     ("TERM", "exec and shell: handed to the command when it gets a terminal."),
 )
 FILES = (
     (SOCKET, "Where syscontd listens; open to root and to members of the group syscont."),
     ("/usr/share/syscont/org.syscont.Manager.varlink", "The interface that is spoken there."),
+    ("~/.config/syscont", "Other hosts that you know, your own key (client.pem), and what you have switched to."),
     ("/var/lib/syscont", "Instances, images and all else that is remembered."),
     ("syscont@NAME.service", "An instance; in another project syscont@PROJECT:NAME.service."),
     ("syscont.target", "Stops all instances when it is stopped, as it is when the host goes down."),

@@ -19,7 +19,7 @@ def cancel(parsed: Parsed) -> int:
 
 def monitor(parsed: Parsed) -> int:
     """``syscont monitor``"""
-    connection = client.Client()
+    connection = client.connect()
     connection.send("Monitor", {}, more=True)
     more = True
     while more:

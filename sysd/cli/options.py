@@ -99,11 +99,16 @@ class Verb:
         self.options_end = options_end
         self.failure = failure
 
-    def kind(self, position: int) -> str:
-        """What the argument at a position names, for verbs that say so: see complete."""
+    def kind(self, position: int, count: int) -> str:
+        """What the argument at a position of so many names, for verbs that say so: see complete. What follows "..." is
+        said of the last ones."""
         kinds = self.complete
-        if position >= len(kinds) - 1 and kinds[-1:] == ("...",):
-            return kinds[-2]
+        if "..." in kinds:
+            dots = kinds.index("...")
+            after = kinds[dots + 1 :]
+            if position >= count - len(after):
+                return after[position - count + len(after)]
+            return kinds[min(position, dots - 1)]
         return kinds[position] if position < len(kinds) else ""
 
     @property
@@ -112,20 +117,24 @@ class Verb:
         return " ".join(part for part in parts if part)
 
 
+# Modules of verbs that are about this command and what it knows itself.
+OF_NO_HOST = ("remote", "help", "completion", "keys")
+
 # What every verb takes, besides --help.
 GLOBAL = (Option("project", "Act in this project.", "", VALUE, "PROJECT", complete="project"),)
 
 
 class Parsed:
     """A command line as its verb's function gets it: ``args``, and the options by long name. project is the one to
-    act in, by which names of instances and profiles are qualified."""
+    act in, by which names of instances and profiles are qualified. remote: the host that an argument REMOTE: named."""
 
-    __slots__ = ("args", "lists", "project", "values", "verb")
+    __slots__ = ("args", "lists", "project", "remote", "values", "verb")
 
     def __init__(self, verb: Verb) -> None:
         self.verb = verb
         self.args: list[str] = []
         self.project = "default"
+        self.remote = ""
         self.values: dict[str, str] = {}
         self.lists: dict[str, list[str]] = {}
 
@@ -176,8 +185,21 @@ def parse(verb: Verb, words: list[str]) -> Parsed:
             if len(parsed.args) == verb.options_end:
                 parsed.args.extend(rest)
     if not parsed.flag("help"):
+        _take_host(parsed)
         _check_count(verb, len(parsed.args))
     return parsed
+
+
+def _take_host(parsed: Parsed) -> None:
+    """An argument REMOTE: is one of every verb that is about what a host has."""
+    end = parsed.verb.options_end
+    mine = parsed.args[: end - 1] if end > 0 else parsed.args
+    if parsed.verb.module in OF_NO_HOST or not any(arg.endswith(":") for arg in mine):
+        return
+    from sysd.cli.remotes import take_bare
+
+    parsed.remote, rest = take_bare(mine)
+    parsed.args = rest + parsed.args[len(mine) :]
 
 
 def _long(parsed: Parsed, word: str, rest: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import posix
+from sysd.cli.system import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def write_all(fd: int, data: bytes) -> None:
         except BlockingIOError:
             import select
 
-            poller = select.poll()
-            poller.register(fd, select.POLLOUT)
-            poller.poll()
+            select.select([], [fd], [])
 
 
 def out(text: str) -> None:

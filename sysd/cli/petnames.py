@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import posix
+from sysd.cli.system import posix
 
 FIRST = (
     "amber able airy apt azure bold brave bright brisk calm cheery clear clever cosy crisp deft eager early easy fair "

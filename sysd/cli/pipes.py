@@ -7,12 +7,12 @@ change its modes. So a guest never gets ours, but a pipe, and we copy.
 
 from __future__ import annotations
 
-import posix
 import select
 
 from sysd.cli.execute import begin, exit_status
 from sysd.cli.output import write_all
 from sysd.cli.signals import Wakeup
+from sysd.cli.system import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Pipes:
         """What the command gets; the other ends are ours."""
         stdin, stdout, stderr = fds
         if posix.isatty(stdin):
-            stdin, self._input = posix.pipe2(posix.O_CLOEXEC)
+            stdin, self._input = posix.pipe()
             posix.set_blocking(self._input, False)
             self._typing = True
         return stdin, *self._instead_of_outputs(stdout, stderr)
@@ -67,7 +67,7 @@ class Pipes:
         )
 
     def _output(self, to: int) -> int:
-        reader, writer = posix.pipe2(posix.O_CLOEXEC)
+        reader, writer = posix.pipe()
         posix.set_blocking(reader, False)
         self._outputs[reader] = to
         return writer

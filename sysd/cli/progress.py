@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import posix
 import time
 
 from sysd.cli import client as varlink
 from sysd.cli.errors import SIGNAL_BASE, CliError
 from sysd.cli.output import STDERR, clean, write_all
 from sysd.cli.signals import Wakeup
+from sysd.cli.system import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import posix
-
 from sysd.cli import client
 from sysd.cli.config import assignments, print_key
-from sysd.cli.errors import CliError
+from sysd.cli.errors import CliError, UsageError
 from sysd.cli.listing import text
 from sysd.cli.output import out, show, yaml
 
@@ -71,6 +69,11 @@ def _amount(item: Item, field: str) -> str:
 
 def create(parsed: Parsed) -> int:
     """``syscont project create``"""
+    from sysd.cli.remotes import exists
+
+    if exists(parsed.args[0]):
+        hint = f"{parsed.args[0]}:INSTANCE names what is on it; choose another name"
+        raise UsageError(f"{parsed.args[0]} is a host that you know", hint)
     parameters = {"config": parsed.pairs("config") or None, "description": parsed.values.get("description")}
     client.call("CreateProject", {"name": parsed.args[0], **parameters})
     return 0
@@ -140,13 +143,6 @@ def _answer(name: str) -> Parameters:
 
 
 def _remember(name: str) -> None:
-    import os
+    from sysd.cli.remotes import remember
 
-    path = os.fsdecode(client.project_path())
-    if not path:
-        raise CliError("there is no place to remember the current project in", "set HOME, or SYSCONT_PROJECT")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    draft = f"{path}.{posix.getpid()}"
-    with open(draft, "w", encoding="utf-8") as file:
-        file.write(name + "\n")
-    os.replace(draft, path)
+    remember(client.project_file(), name)

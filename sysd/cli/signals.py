@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
-import posix
 import select
 
-from sysd.cli.client import Client
+from sysd.cli.client import connect
 from sysd.cli.errors import CliError
+from sysd.cli.system import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+
+    from sysd.cli.client import Client
 else:
     import _signal as signal
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+FORWARDED = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+POLLS = hasattr(select, "poll")
+LOOK = 0.2
+"""Seconds between looks, on systems that have no poll(2), where no signal interrupts waiting."""
 TRIES = 20
-TRY_PAUSE = 50
+TRY_PAUSE = 0.05
 PIPE = 512
 
 
@@ -28,7 +34,11 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
-        self.fd, writer = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        if not POLLS:
+            return
+        self.fd, writer = posix.pipe()
+        for fd in (self.fd, writer):
+            posix.set_blocking(fd, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def clear(self) -> None:
@@ -39,6 +49,10 @@ class Wakeup:
 
     def wait_for(self, fd: int) -> None:
         """Return when fd is readable; handlers of signals run meanwhile."""
+        while not POLLS and not _is_readable(fd, LOOK):
+            pass
+        if not POLLS:
+            return
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         poller.register(self.fd, select.POLLIN)
@@ -54,10 +68,12 @@ class Blocked:
     """While the block lasts, signals that are to be passed on are kept back."""
 
     def __enter__(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
 
     def __exit__(self, *_error: object) -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 
 def pass_on(client: Client, session: str) -> None:
@@ -73,13 +89,20 @@ def pass_on(client: Client, session: str) -> None:
 
 
 def _signal_exec(client: Client, session: str, number: int) -> None:
-    ended = select.poll()
-    ended.register(client.fileno(), select.POLLIN)
     for _ in range(TRIES):
         try:
-            Client().call("SignalExec", {"session": session, "signal": int(number)})
+            connect().call("SignalExec", {"session": session, "signal": int(number)})
             return
         except CliError as error:
             # Not found: either it has not begun yet, then it is worth trying again, or its end is on its way to us.
-            if error.name != "NotFound" or ended.poll(TRY_PAUSE):
+            if error.name != "NotFound" or _is_readable(client.fileno(), TRY_PAUSE):
                 return
+
+
+def _is_readable(fd: int, patience: float) -> bool:
+    """Whether it is within so many seconds."""
+    if not POLLS:
+        return bool(select.select([fd], [], [], patience)[0])
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(patience * 1000))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import fcntl
-import posix
 import select
 import sys
 import termios
@@ -12,6 +11,7 @@ import termios
 from sysd.cli.execute import begin, exit_status
 from sysd.cli.output import write_all
 from sysd.cli.signals import Wakeup
+from sysd.cli.system import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,13 +203,7 @@ def execute_on_terminal(client: Client, parameters: Parameters) -> int:
         return exit_status(reply)
     remote = client.take_fd(reply, "terminalFd")
     with RawTerminal():
-        on_resize(lambda size: _resize(remote, size))
+        on_resize(lambda size: client.resize(remote, size))
         Relay(remote, control=client.fileno(), end_of_input=END_OF_FILE).run()
     return exit_status(client.receive()[0])
 
-
-def _resize(fd: int, size: bytes) -> None:
-    try:
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, size)
-    except OSError:
-        return

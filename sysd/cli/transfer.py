@@ -13,6 +13,7 @@ from sysd.cli import client
 from sysd.cli.beside import Beside, copy
 from sysd.cli.errors import USAGE, CliError
 from sysd.cli.output import say
+from sysd.cli.system import CLOEXEC, IS_WINDOWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,17 +37,24 @@ def push(source: str, name: str, path: str, attributes: Parameters) -> None:
     if source == "-":
         _send(parameters, STDIN)
         return
-    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    if is_folder(source):
+        raise CliError(f"{source} is a directory", "--recursive takes all that is in it", USAGE)
+    fd = os.open(source, os.O_RDONLY | CLOEXEC)
     try:
-        info = os.fstat(fd)
-        if stat.S_ISDIR(info.st_mode):
-            raise CliError(f"{source} is a directory", "--recursive takes all that is in it", USAGE)
-        for key, value in (("mode", info.st_mode & PERMISSIONS), ("uid", info.st_uid), ("gid", info.st_gid)):
+        for key, value in _kept(os.fstat(fd)):
             if parameters.get(key) is None:
                 parameters[key] = value
         _send({**parameters, "fileName": os.path.basename(source)}, fd)
     finally:
         os.close(fd)
+
+
+def _kept(info: os.stat_result) -> tuple[tuple[str, int], ...]:
+    """What goes with a file. Of one that goes to another host, that half of it is not to pass for all, too."""
+    size = [("size", info.st_size)] if client.is_far() and stat.S_ISREG(info.st_mode) else []
+    if IS_WINDOWS:
+        return tuple(size)  # there are no modes, nor owners by number
+    return ("mode", info.st_mode & PERMISSIONS), ("uid", info.st_uid), ("gid", info.st_gid), *size
 
 
 def pull(name: str, path: str, place: str) -> None:
@@ -55,7 +63,7 @@ def pull(name: str, path: str, place: str) -> None:
     if place == "-":
         _receive(parameters, STDOUT)
     elif os.path.exists(place) and not os.path.isfile(place):
-        fd = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(place, os.O_WRONLY | CLOEXEC)
         try:
             _receive(parameters, fd)
         finally:
@@ -68,16 +76,18 @@ def _replace(parameters: Parameters, place: str) -> None:
     """Whole or not at all: what is at place stays until all has come."""
     fd, draft = mkstemp(prefix=".syscont-", dir=os.path.dirname(place))
     try:
-        result = client.run_operation("PullFile", parameters, [fd]).get("result") or {}
-        if os.geteuid() == 0:
-            os.fchown(fd, int(result["uid"]), int(result["gid"]))
-        os.fchmod(fd, int(result["mode"], 8) & PERMISSIONS)
-        os.rename(draft, place)
+        try:
+            result = client.run_operation("PullFile", parameters, [fd]).get("result") or {}
+            if not IS_WINDOWS:
+                if os.geteuid() == 0:
+                    os.fchown(fd, int(result["uid"]), int(result["gid"]))
+                os.fchmod(fd, int(result["mode"], 8) & PERMISSIONS)
+        finally:
+            os.close(fd)
+        os.replace(draft, place)
     except BaseException:
         os.unlink(draft)
         raise
-    finally:
-        os.close(fd)
 
 
 def place_of(path: str, target: str, *, into: bool) -> str:
@@ -128,7 +138,7 @@ def edit(name: str, path: str) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str, flags: int) -> Iterator[int]:
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, flags | CLOEXEC, 0o600)
     try:
         yield fd
     finally:
@@ -159,5 +169,7 @@ def _receive(parameters: Parameters, fd: int) -> None:
 
 
 def _is_taken(fd: int) -> bool:
+    if client.is_far():
+        return True  # what it gets is a pipe of its own
     mode = os.fstat(fd).st_mode
     return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 INTRODUCTION = (
     "syscont runs full Linux systems in containers. Every instance is a systemd unit, syscont@NAME.service, so "
-    "systemctl, journalctl and machinectl know it too."
+    "systemctl, journalctl and machinectl know it too. REMOTE:NAME names what is on another host."
 )
 
 FIRST_STEPS = (
@@ -83,7 +83,10 @@ DETAILS = {
     "exec": _EXEC_HELP,
     "shell": "bash when the guest has it, else sh, as a login shell.",
     "console": "Leave with Ctrl-a q. Ctrl-a twice sends one Ctrl-a.",
-    "logs": "This is journalctl --unit=syscont@NAME.service; what follows -- goes to journalctl as it is.",
+    "logs": (
+        "This is journalctl --unit=syscont@NAME.service; what follows -- goes to journalctl as it is, though not to "
+        "that of another host."
+    ),
     "file push": (
         "The last argument says where to: a file, or a directory when it ends in / or is one. Mode and owner go with "
         "the file, as numbers, unless others are given; what comes from standard input (-) belongs to root and has "
@@ -237,6 +240,27 @@ DETAILS = {
         "of a virtual machine's disk, u time of import, c time of creation, d description."
     ),
     "image delete": "IMAGE is an alias, a fingerprint or its unique beginning. An image in use is not deleted.",
+    "remote list": "This host is one of them, local.",
+    "remote add": (
+        "'syscont remote token' on the host prints TOKEN; without it, or as -, it is read from standard input. It is "
+        "used up by this: the host trusts your certificate from then on, and you know the host by its own. REMOTE:NAME "
+        "names what is on it, in every verb, and REMOTE: the host itself. With --fingerprint, addresses stand in place "
+        "of the token."
+    ),
+    "remote remove": "The hosts go on trusting you; 'syscont trust remove' there ends that.",
+    "remote switch": (
+        "Remembered for you in ~/.config/syscont/remote. The environment's SYSCONT_REMOTE goes before it. local is "
+        "this host."
+    ),
+    "remote certificate": "The key that goes with it stays in ~/.config/syscont/client.pem.",
+    "remote token": (
+        "Whoever uses it may do all that root may on this host. It is good once, and until core.remote_token_expiry is "
+        "over (an hour). NAME is what they are called in 'syscont trust list'. core.https_address has to be set."
+    ),
+    "trust add": (
+        "FILE is a certificate in PEM, as 'syscont remote certificate' prints it. Without NAME the file's is taken."
+    ),
+    "trust remove": "NAME may be a fingerprint, or its beginning. Connections end at once.",
     "monitor": "Ends with Ctrl-C.",
     "completion": "SHELL is bash, zsh or fish. Packages install what this prints.",
 }

@@ -17,7 +17,7 @@ _DATA = ("h", "data")
 
 
 class FileMethods:
-    """Options: create-dirs, recursive (b), mode, uid, gid (u), name (s)."""
+    """Options: create-dirs, recursive (b), mode, uid, gid (u), name (s), size (t)."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
@@ -49,6 +49,7 @@ class FileMethods:
                 gid=options.take("gid", "u", -1),
                 parents=options.flag("create-dirs"),
                 recursive=options.flag("recursive"),
+                size=options.take("size", "t", -1),
             )
             options.end()
             data = call.take_fd(call.body[1]) if _DATA in takes else -1

@@ -15,6 +15,7 @@ from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.dbus.service import Kind as ObjectKind
 from sysd.dbus.service import Service
 from sysd.dbus.snapshots import SnapshotMethods
+from sysd.dbus.trust import TrustMethods
 from sysd.dbus.zones import ZoneObjects
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
@@ -81,6 +82,7 @@ class ManagerObject:
                 *NetworkObjects(self._manager).manager_methods(),
                 *AclObjects(self._manager).manager_methods(),
                 *ZoneObjects(self._manager).manager_methods(),
+                *TrustMethods(self._manager.trust).manager_methods(),
                 Method("ListProfiles", [], [("a(ssso)", "profiles")], self._list_profiles),
                 Method("GetProfile", [("s", "name")], [("o", "profile")], self._get_profile),
                 Method("CreateProfile", [("s", "name"), OPTIONS], [("o", "profile")], self._create_profile, profiles),
@@ -94,6 +96,7 @@ class ManagerObject:
             [
                 Property("Version", "s", lambda _: sysd.__version__, changes=False),
                 Property("ServerConfig", "a{ss}", lambda _: public(self._manager.server.config)),
+                *TrustMethods(self._manager.trust).manager_properties(),
             ],
             [
                 Signal("InstanceNew", [("s", "name"), ("o", "instance")]),

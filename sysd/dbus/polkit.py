@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbus_next import Message, MessageFlag, Variant
 
-from sysd.manager.actions import Action, Caller
+from sysd.manager.actions import NOBODY, Action, Caller
 from sysd.model.errors import DeniedError
 from sysd.units.bus import Bus, BusError
 
@@ -34,8 +34,10 @@ class Polkit:
         self._numbers = itertools.count(1)
 
     async def check(self, caller: Caller, action: Action, details: dict[str, str]) -> None:
-        if caller.uid == 0:
+        if caller.is_root:
             return
+        if caller.uid == NOBODY:
+            raise DeniedError(f"{action} is not permitted")
         # The bus hangs up on who sends it a NUL.
         said = {key: value.replace("\0", "") for key, value in details.items() if value}
         try:

@@ -23,18 +23,41 @@ class Action(StrEnum):
     MANAGE_PROJECTS = "org.syscont.manage-projects"
     MANAGE_SERVER = "org.syscont.manage-server"
     MANAGE_OPERATIONS = "org.syscont.manage-operations"
+    MANAGE_TRUST = "org.syscont.manage-trust"
+
+
+ROOT = 0
+NOBODY = -1
+"""Of no user of the host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: on the bus by unique name, on the socket by process; guest: from inside the instance of this UUID.
-    pace: how often it may ask, if there is a limit to that."""
+    """Who asks: on the bus by unique name, on the socket by process; guest: from inside the instance of this UUID;
+    remote: from another host, with a certificate that is trusted under this name. pace: how often it may ask, if there
+    is a limit to that."""
 
     uid: int
     bus_name: str = ""
     pid: int = 0
     guest: str = ""
+    remote: str = ""
     pace: Pace | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether all is permitted: to root, and to whom root trusts from elsewhere."""
+        return self.uid == ROOT
+
+
+def trusted_remote(name: str) -> Caller:
+    """Who has a trusted certificate is as good as root here."""
+    return Caller(ROOT, remote=name)
+
+
+def invited(invitation: str) -> Caller:
+    """Who has no more than a token, which is all that may be asked of it; remote is what the token is known by."""
+    return Caller(NOBODY, remote=invitation)
 
 
 class Authority(Protocol):

@@ -30,6 +30,7 @@ from sysd.manager.instances import Instances
 from sysd.manager.kept import Kept
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.logs import Logs
 from sysd.manager.machines import Machines
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
@@ -47,6 +48,7 @@ from sysd.manager.states import States
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.manager.trees import Trees
+from sysd.manager.trust import Trust
 from sysd.manager.uplinks import Uplinks
 from sysd.manager.usage import Usages
 from sysd.manager.zones import Zones
@@ -167,10 +169,12 @@ class Manager:
             self.operations,
             self.table,
             self.lifecycle,
-            self.zones.check_server_config,
         )
+        self.server.before_change(self.zones.check_server_config)
+        self.trust = Trust(store, self.catalog, self.events, STATE_ROOT)
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)
+        self.logs = Logs(self.table)
         self.usages = Usages(self.table, self.systemd, self.quotas)
         layers = Layers(driver)
         stillness = Stillness(store, self.table, self.lifecycle)
@@ -237,6 +241,7 @@ class Manager:
             await self._finish_change(operation)
             self.operations.forget(operation)
         self.zones.start()
+        self.trust.start()
         self.schedules.start()
         self.hardware.start()
 
@@ -354,6 +359,7 @@ class Manager:
             "kernel": platform.release(),
             "instances": len(self.table.all()),
             "images": len(self.images.all()),
+            "fingerprint": self.trust.fingerprint,
         }
 
     def image_alias(self, instance: Instance) -> str:

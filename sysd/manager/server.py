@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
@@ -15,7 +16,8 @@ from sysd.model.instance import Instance, Phase
 from sysd.model.server import SCHEMA
 
 Check = Callable[[Mapping[str, str], Mapping[str, str]], None]
-"""Called with the configuration as it is and as it is to be; raises SyscontError when that can't be in force."""
+"""Called with the configuration as it is and as it is to be, which it puts in force; raises SyscontError when that
+can't be, and leaves all as it was."""
 
 
 class Server:
@@ -26,14 +28,17 @@ class Server:
         operations: Operations,
         table: Table,
         lifecycle: Lifecycle,
-        check: Check,
     ) -> None:
         self._catalog = catalog
         self._events = events
         self._operations = operations
         self._table = table
         self._lifecycle = lifecycle
-        self._check = check
+        self._checks: list[Check] = []
+
+    def before_change(self, check: Check) -> None:
+        """Have it called before each change."""
+        self._checks.append(check)
 
     @property
     def config(self) -> dict[str, str]:
@@ -54,7 +59,7 @@ class Server:
         after = change()
         if after == self.config:
             return
-        self._check(self.config, after)
+        self._check(after)
         before = {instance.uuid: self._table.expanded(instance) for instance in self._table.all()}
         self._catalog.remember_server_config(after)
         self._table.forget_expanded()
@@ -69,6 +74,19 @@ class Server:
 
             operation = self._operations.begin("change-server-config", "server", work, owner, record=False)
             await self._operations.wait(operation.id)
+
+    def _check(self, after: Mapping[str, str]) -> None:
+        """All or none of those who are asked puts it in force."""
+        done: list[Check] = []
+        try:
+            for check in self._checks:
+                check(self.config, after)
+                done.append(check)
+        except SyscontError:
+            for check in reversed(done):
+                with suppress(SyscontError):
+                    check(after, self.config)
+            raise
 
     async def _put_in_force(self, handle: Handle, instances: Sequence[Instance]) -> None:
         failed: list[str] = []

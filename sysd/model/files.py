@@ -12,6 +12,7 @@ from sysd.model.idmap import MAX_ID
 MAX_PATH = 4096
 MAX_NAME = 255
 MAX_MODE = 0o7777
+MAX_SIZE = 1 << 62
 
 
 class Action(StrEnum):
@@ -28,8 +29,9 @@ class FileRequest:
     """One thing to do below the guest's root, checked.
 
     path is absolute, with "/" at its end when it must be a directory. name is that of the file that comes, should
-    path be a directory. mode, uid and gid are -1 for what a file has already, or root's and usual. parents: make
-    missing directories on the way. recursive: with all that is below.
+    path be a directory. mode, uid and gid are -1 for what a file has already, or root's and usual. size: how many bytes
+    have to come, -1 for however many do. parents: make missing directories on the way. recursive: with all that is
+    below.
     """
 
     action: Action
@@ -40,6 +42,7 @@ class FileRequest:
     gid: int = -1
     parents: bool = False
     recursive: bool = False
+    size: int = -1
 
     def __post_init__(self) -> None:
         check_path(self.path)
@@ -47,6 +50,8 @@ class FileRequest:
             _check_name(self.name)
         if not -1 <= self.mode <= MAX_MODE:
             raise InvalidError(f"no file has the mode {self.mode:o}", "octal, 0 to 7777")
+        if not -1 <= self.size <= MAX_SIZE:
+            raise InvalidError(f"no file has {self.size} bytes")
         for what, number in (("user", self.uid), ("group", self.gid)):
             if not -1 <= number <= MAX_ID:
                 raise InvalidError(f"no file can belong to {what} {number}", f"ids go from 0 to {MAX_ID}")

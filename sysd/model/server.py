@@ -11,16 +11,21 @@ from collections.abc import Mapping
 from sysd.model.config import find_key
 from sysd.model.errors import InvalidError
 from sysd.model.schema import Key, Schema
+from sysd.model.snapshot import check_expiry
 from sysd.model.values import anything
 
 DEFAULTS = "instances."
 DNS_ADDRESS = "core.dns_address"
 DNS_PORT = 53
+HTTPS_ADDRESS = "core.https_address"
+HTTPS_PORT = 8443
+TOKEN_EXPIRY = "core.remote_token_expiry"
 _PROXY = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+/?", re.ASCII)
 _IGNORED = re.compile(r"[A-Za-z0-9.:*_-]+(,[A-Za-z0-9.:*_-]+)*", re.ASCII)
 _PROXIES = {"core.proxy_http": "http_proxy", "core.proxy_https": "https_proxy", "core.proxy_ignore_hosts": "no_proxy"}
 
-_REMOTE = "it comes with access from other hosts; until then those that may log in use ssh"
+_NO_HTTP = "other hosts speak varlink over TLS, and not HTTP"
+_PINNED = "each certificate is trusted for itself, and no authority"
 _NO_REMOTES = "images are built here or imported, and never come from image servers by themselves"
 _NO_CLUSTER = "there are no clusters"
 _NO_VOLUMES = "it comes with storage volumes"
@@ -44,16 +49,31 @@ def _hosts(text: str) -> str:
 
 def dns_address(text: str) -> tuple[str, int]:
     """Address, empty for all, and port."""
+    return _address(text, DNS_PORT)
+
+
+def https_address(text: str) -> tuple[str, int]:
+    """The same."""
+    return _address(text, HTTPS_PORT)
+
+
+def _address(text: str, default: int) -> tuple[str, int]:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]*))(?::([0-9]{1,5}))?", text, re.ASCII)
-    address, port = (found[1] or found[2], int(found[3] or DNS_PORT)) if found else (text, DNS_PORT)
+    address, port = (found[1] or found[2], int(found[3] or default)) if found else (text, default)
     try:
         parsed = ipaddress.ip_address(address) if address else None
     except ValueError:
         parsed, port = None, 0
     if not 1 <= port <= 65535 or not text or (parsed and parsed.is_multicast):
-        hint = "such as 192.0.2.1, 192.0.2.1:53, [2001:db8::1]:53 or :53"
+        hint = f"such as 192.0.2.1, 192.0.2.1:{default}, [2001:db8::1]:{default} or :{default}"
         raise InvalidError(f"not an address to serve at: {text[:80]!r}", hint)
     return ("" if parsed is None or parsed.is_unspecified else str(parsed)), port
+
+
+def _expiry(text: str) -> str:
+    if not text.strip():
+        raise InvalidError("tokens that never expire", "numbers with M, H, d or w: '1d 12H'")
+    return check_expiry(text)
 
 
 def _default_of(key: Key) -> Key:
@@ -76,17 +96,26 @@ KEYS = (
         "when it is not set.",
         live=True,
     ),
+    Key(
+        HTTPS_ADDRESS,
+        https_address,
+        "",
+        "Where other hosts and their users reach this one: ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT, or :PORT for all "
+        "addresses. Nowhere when it is not set. Connections that are there stay.",
+        live=True,
+    ),
+    Key(TOKEN_EXPIRY, _expiry, "1H", "How long a token of 'remote token' holds: minutes (M), hours (H), days (d)...",
+        live=True),
     *_refused(
-        _REMOTE,
-        "core.https_address",
+        _NO_HTTP,
         "core.https_allowed_credentials",
         "core.https_allowed_headers",
         "core.https_allowed_methods",
         "core.https_allowed_origin",
         "core.https_trusted_proxy",
-        "core.trust_ca_certificates",
     ),
-    *_refused("other hosts will be trusted by certificate, not by a password that is sent", "core.trust_password"),
+    *_refused(_PINNED, "core.trust_ca_certificates"),
+    *_refused("other hosts are trusted by certificate, not by a password that is sent", "core.trust_password"),
     *_refused("it comes with metrics", "core.metrics_address"),
     *_refused(_BGP, "core.bgp_address", "core.bgp_asn", "core.bgp_routerid"),
     *_refused("there is no profiler to listen for; syscontd logs to the journal", "core.debug_address"),

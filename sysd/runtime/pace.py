@@ -19,3 +19,9 @@ class Pace:
         now = time.monotonic()
         self._due = max(self._due, now - self._ahead) + self._interval
         return max(0.0, self._due - now)
+
+    @property
+    def wait(self) -> float:
+        """How many seconds one more would have to wait, if it were counted."""
+        now = time.monotonic()
+        return max(0.0, max(self._due, now - self._ahead) + self._interval - now)

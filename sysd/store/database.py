@@ -25,6 +25,7 @@ from sysd.model.profile import Profile
 from sysd.model.project import Project
 from sysd.model.snapshot import Snapshot
 from sysd.model.templates import Template
+from sysd.model.trust import Invitation, Trusted
 from sysd.model.zones import Record, Zone
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,10 @@ CREATE TABLE zone_changes (
 """,
     """
 CREATE TABLE acls (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+""",
+    """
+CREATE TABLE trusted (fingerprint TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE invitations (fingerprint TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """,
 )
 """One step each; a database says how many it has taken. Steps that were released never change."""
@@ -281,6 +286,33 @@ class Store:
 
     def delete_acl(self, name: str) -> None:
         self._db.execute("DELETE FROM acls WHERE name=?", (name,))
+
+    # whom the host trusts
+
+    def trusted(self) -> Iterator[Trusted]:
+        return self._read("trusted", "fingerprint", "fingerprint", lambda raw: Trusted(**raw))
+
+    def put_trusted(self, trusted: Trusted) -> None:
+        self._db.execute("INSERT OR REPLACE INTO trusted VALUES (?, ?)", (trusted.fingerprint, _dump(trusted)))
+
+    def delete_trusted(self, fingerprint: str) -> None:
+        self._db.execute("DELETE FROM trusted WHERE fingerprint=?", (fingerprint,))
+
+    def invitations(self) -> Iterator[Invitation]:
+        return self._read("invitations", "fingerprint", "fingerprint", lambda raw: Invitation(**raw))
+
+    def put_invitation(self, invitation: Invitation) -> None:
+        values = (invitation.fingerprint, _dump(invitation))
+        self._db.execute("INSERT OR REPLACE INTO invitations VALUES (?, ?)", values)
+
+    def delete_invitation(self, fingerprint: str) -> None:
+        self._db.execute("DELETE FROM invitations WHERE fingerprint=?", (fingerprint,))
+
+    def exchange_invitation(self, fingerprint: str, trusted: Trusted) -> None:
+        """Use an invitation up, in one step with trusting the one who came by it."""
+        with self.transaction():
+            self.delete_invitation(fingerprint)
+            self.put_trusted(trusted)
 
     # zones: what their owners say, and what is published
 

@@ -39,6 +39,7 @@ class FileMethods:
                 gid=call.number("gid", -1),
                 parents=call.flag("parents"),
                 recursive=call.flag("recursive"),
+                size=call.number("size", -1),
             )
             operation = self._manager.files.begin(call.text("name"), request, call.fd("dataFd"), call.caller.uid)
             call.hand_over()

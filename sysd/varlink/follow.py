@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sysd.manager.events import Event, Kind
 from sysd.manager.manager import Manager
 from sysd.model.operation import Operation
@@ -11,7 +13,10 @@ from sysd.varlink.service import Call
 
 
 async def follow(manager: Manager, call: Call, operation: Operation) -> None:
-    """Answer when the operation has ended; with "more" tell of its progress until then."""
+    """Answer when the operation has ended; with "more" tell of its progress until then.
+
+    It goes on when the caller does not wait for it; but what moves bytes from or to another host ends with the
+    connection that they come by."""
     operations = manager.operations
 
     def progress(event: Event) -> None:
@@ -23,6 +28,10 @@ async def follow(manager: Manager, call: Call, operation: Operation) -> None:
     end = manager.events.subscribe(progress) if call.more else lambda: None
     try:
         ended = await operations.wait(operation.id)
+    except asyncio.CancelledError:
+        if call.caller.remote and call.fds:
+            operations.cancel(operation.id)
+        raise
     finally:
         end()
     call.reply({"operation": encode.operation(ended)})

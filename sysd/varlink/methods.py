@@ -8,6 +8,7 @@ import asyncio
 from sysd.manager.actions import Action, Authority
 from sysd.manager.events import Event
 from sysd.manager.instances import NewInstance, StartOptions, Update
+from sysd.manager.logs import Excerpt
 from sysd.manager.manager import Manager
 from sysd.manager.uploads import Upload
 from sysd.model.instance import Kind
@@ -24,6 +25,7 @@ from sysd.varlink.forwards import ForwardMethods
 from sysd.varlink.networks import NetworkMethods
 from sysd.varlink.service import Call, Method
 from sysd.varlink.snapshots import SnapshotMethods
+from sysd.varlink.trust import TrustMethods
 from sysd.varlink.zones import ZoneMethods
 
 MAX_QUEUED_EVENTS = 1000
@@ -44,6 +46,7 @@ class Methods:
             Method("ListInstances", self.list_instances),
             Method("GetInstance", self.get_instance),
             Method("GetInstanceState", self.get_instance_state),
+            Method("ReadLog", self.read_log, instances),
             Method("CreateInstance", self.create_instance, instances),
             Method("StartInstance", self.start_instance, instances),
             Method("StopInstance", self.stop_instance, instances),
@@ -80,6 +83,7 @@ class Methods:
             Method("CancelOperation", self.cancel_operation),
             Method("Monitor", self.monitor),
             *SnapshotMethods(self._manager).table(),
+            *TrustMethods(self._manager.trust).table(),
         ]
 
     # the host
@@ -113,6 +117,11 @@ class Methods:
 
     async def get_instance_state(self, call: Call) -> None:
         call.reply({"state": encode.usage(await self._manager.usages.of(call.text("name")))})
+
+    async def read_log(self, call: Call) -> None:
+        wanted = Excerpt(call.number("lines", -1), call.flag("boot"), call.flag("follow"), call.text("output", ""))
+        await self._manager.logs.write(call.text("name"), wanted, call.fd("logFd"))
+        call.reply({})
 
     async def create_instance(self, call: Call) -> None:
         options = StartOptions(start=call.flag("start"), wait=call.flag("wait"))

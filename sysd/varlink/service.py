@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sysd
-from sysd.manager.actions import Action, Authority, Caller
+from sysd.manager.actions import NOBODY, Action, Authority, Caller
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.varlink.protocol import MANAGERS, Connection, HangUps, Limits, close_all, credentials
 
@@ -179,14 +179,16 @@ class Interface:
 
 
 class Answers:
-    """Answers calls of an interface, and those of org.varlink.service, on connections that it is given."""
+    """Answers calls of an interface on connections that it is given, and those of org.varlink.service if the interface
+    is described."""
 
     def __init__(self, interface: Interface, authority: Authority) -> None:
         self._interface = interface
         self._authority = authority
         self._methods = {f"{interface.name}.{method.name}": method for method in interface.methods}
-        self._methods[f"{SERVICE}.GetInfo"] = Method("GetInfo", self._get_info)
-        self._methods[f"{SERVICE}.GetInterfaceDescription"] = Method("GetInterfaceDescription", self._describe)
+        if interface.description:
+            self._methods[f"{SERVICE}.GetInfo"] = Method("GetInfo", self._get_info)
+            self._methods[f"{SERVICE}.GetInterfaceDescription"] = Method("GetInterfaceDescription", self._describe)
         self._hang_ups = HangUps()
         self._connections: dict[Connection, asyncio.Task[None] | None] = {}
 
@@ -246,8 +248,9 @@ class Answers:
             self._refuse(call, error)
         except Exception as error:
             log.exception("%s failed", name)
-            # What it was about is not for guests.
-            what = "internal error" if call.caller.guest else f"internal error: {error}"
+            # What it was about is not for guests, nor for strangers.
+            known = not call.caller.guest and call.caller.uid != NOBODY
+            what = f"internal error: {error}" if known else "internal error"
             self._refuse(call, FailedError(what, "the journal of syscontd.service says more"))
         finally:
             if call.connection in self._connections:
@@ -283,9 +286,9 @@ class Answers:
 class Service:
     """The manager's own socket, which users of the host connect to."""
 
-    def __init__(self, sock: socket.socket, methods: list[Method], description: str, authority: Authority) -> None:
+    def __init__(self, sock: socket.socket, interface: Interface, authority: Authority) -> None:
         self._socket = sock
-        self._answers = Answers(Interface(INTERFACE, description, methods), authority)
+        self._answers = Answers(interface, authority)
         self._uids: dict[object, int] = {}
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock, self._accept)

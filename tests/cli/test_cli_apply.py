@@ -257,7 +257,7 @@ REFUSED = [
     ("profiles: [{name: a, state: running}]", "profiles[a].state: unknown field"),
     ("config: []", "standard input:1: config: not a map"),
     ("config: {limits.memory: 1GiB}", "config.limits.memory: unknown server key"),
-    ('config: {core.https_address: ":8443"}', "config.core.https_address: core.https_address can't be set: it comes"),
+    ('config: {cluster.x: "1"}', "config.cluster.x: cluster.x can't be set: there are no clusters"),
     ("instances: [{name: a}]", "instances[a]: there is no instance a, and no image to make it from"),
 ]
 

@@ -67,7 +67,7 @@ def test_no_access(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(client, "_socket", Refusing)
     with pytest.raises(CliError) as caught:
-        client.Client()
+        client.connect()
     assert caught.value.code == 4
     assert "group 'syscont'" in caught.value.hint
 
@@ -106,7 +106,7 @@ def test_a_broken_daemon_is_reported(socket_path: Path, answer: bytes, text: str
 
 def test_replies_may_come_together(socket_path: Path) -> None:
     answering(socket_path, b'{"parameters":{"a":1},"continues":true}\0{"parameters":{"a":2}}\0')
-    connection = client.Client()
+    connection = client.connect()
     connection.send("Monitor", {}, more=True)
     assert connection.receive() == ({"a": 1}, True)
     assert connection.receive() == ({"a": 2}, False)
@@ -130,7 +130,7 @@ def test_descriptors_both_ways(serve: Serve) -> None:
     serve({"Swap": swap})
     pipes = [os.pipe(), os.pipe()]
     os.write(pipes[1][1], b"second")
-    connection = client.Client()
+    connection = client.connect()
     reply = connection.call("Swap", {}, [pipes[0][0], pipes[1][0]])
     fd = connection.take_fd(reply, "aFd")
     assert os.read(fd, 10) == b"back"
@@ -142,7 +142,7 @@ def test_descriptors_both_ways(serve: Serve) -> None:
 @pytest.mark.parametrize("index", [None, 0, -1, "0", 1.5])
 def test_a_descriptor_that_did_not_come(serve: Serve, index: object) -> None:
     serve({"OpenConsole": lambda call: call.reply({"streamFd": index})})
-    connection = client.Client()
+    connection = client.connect()
     with pytest.raises(CliError, match="streamFd"):
         connection.take_fd(connection.call("OpenConsole", {}), "streamFd")
 

@@ -66,7 +66,7 @@ def test_the_hosts_own(serve: Serve, syscont: Command) -> None:
     listed = syscont("config", "keys", "--server", "--format", "csv").stdout
     assert listed.startswith("core.proxy_http,")
     refused = syscont("config", "keys", "--server", "--refused").stdout
-    assert "core.https_address" in refused
+    assert "core.trust_password" in refused
 
 
 def test_show_expanded(serve: Serve, syscont: Command) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from sysd.cli.aliases import ALIASES
 from sysd.cli.errors import UsageError
 from sysd.cli.main import find_verb
 from sysd.cli.options import parse
-from sysd.cli.verbs import ALIASES, VERBS
+from sysd.cli.verbs import VERBS
 
 ACCEPTED = [
     ("launch busybox", ["busybox"], {}, {}),

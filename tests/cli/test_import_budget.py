@@ -18,7 +18,7 @@ ROOT = SYSCONT.parents[2]
 
 # Ours, and C modules that are part of the interpreter or one small file of it.
 ALWAYS = {"__future__", "_json", "_socket", "sysd", "sysd.cli", "sysd.codec"} | {
-    f"sysd.cli.{name}" for name in ("client", "errors", "main", "options", "verbs")
+    f"sysd.cli.{name}" for name in ("client", "errors", "main", "options", "system", "verbs")
 }
 HOT = {
     "exec c1 -- true": {"select", "sysd.cli.execute", "sysd.cli.signals"},

@@ -21,7 +21,9 @@ GOOD = [
     ("core.proxy_ignore_hosts", "localhost,127.0.0.1,*.example"), (f"instances.{CORES}", "false"),
     ("user.note", "a\nb"), ("core.dns_address", ":53"), ("core.dns_address", "192.0.2.1"),
     ("core.dns_address", "[fd42::1]:5353"), ("core.dns_address", "[::]:53"), ("core.dns_address", "fd42::1"),
-    ("core.dns_address", "192.0.2.1:5353"),
+    ("core.dns_address", "192.0.2.1:5353"), ("core.https_address", ":8443"), ("core.https_address", "[::]"),
+    ("core.https_address", "192.0.2.1:9999"), ("core.remote_token_expiry", "30M"),
+    ("core.remote_token_expiry", "1d 12H"),
 ]  # fmt: skip
 BAD = [
     ("core.proxy_http", "proxy.example"), ("core.proxy_http", "http://a b"), ("core.proxy_http", "http://u:p@proxy"),
@@ -29,10 +31,13 @@ BAD = [
     ("core.proxy_ignore_hosts", "a\nb"), (f"instances.{CORES}", "perhaps"), ("instances.limits.memory", "1GiB"),
     ("core.dns_address", "fd42::1::"), ("core.dns_address", "a:53"), ("core.dns_address", ":0"),
     ("core.dns_address", "192.0.2.1:99999"), ("core.dns_address", ""), ("core.dns_address", "1.2.3.4:53\n"),
+    ("core.https_address", "host:8443"), ("core.https_address", ""), ("core.remote_token_expiry", ""),
+    ("core.remote_token_expiry", "5 minutes"),
     ("core.", "x"), ("limits.memory", "1GiB"), ("user.", "x"), ("user.a b", "x"), ("user.a", "\0"), ("", ""),
 ]  # fmt: skip
 REFUSED = [
-    ("core.https_address", ":8443"), ("images.auto_update_interval", "6"),
+    ("core.https_allowed_origin", "*"), ("core.trust_ca_certificates", "true"),
+    ("images.auto_update_interval", "6"),
     ("cluster.offline_threshold", "20"), ("instances.placement.scriptlet", "x"), ("core.trust_password", "x"),
     ("backups.compression_algorithm", "gzip"),
 ]  # fmt: skip

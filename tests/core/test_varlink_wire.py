@@ -20,7 +20,7 @@ from sysd.model.errors import DeniedError, NotFoundError
 from sysd.model.instance import Instance
 from sysd.varlink import encode
 from sysd.varlink.methods import Methods
-from sysd.varlink.service import SERVICE_DESCRIPTION, Call, Method, Service
+from sysd.varlink.service import INTERFACE, SERVICE_DESCRIPTION, Call, Interface, Method, Service
 
 DESCRIPTION = Path(__file__).resolve().parents[2] / "data/varlink/org.syscont.Manager.varlink"
 READS = ("List", "Get", "Monitor", "CancelOperation")
@@ -94,7 +94,7 @@ def serve(tmp_path: Path, talk: Talk) -> None:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(tmp_path / "socket"))
         listening.listen()
-        service = Service(listening, METHODS, "interface org.syscont.Manager", Deny())
+        service = Service(listening, Interface(INTERFACE, "interface org.syscont.Manager", METHODS), Deny())
         client = socket.socket(socket.AF_UNIX)
         client.setblocking(False)
         client.connect(str(tmp_path / "socket"))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from sysd import _cext as c
 from sysd.archive.tree import Parts, directory, resolve
-from sysd.model.errors import CancelledError, ExistsError, InvalidError, NotFoundError
+from sysd.model.errors import CancelledError, ExistsError, FailedError, InvalidError, NotFoundError
 from sysd.model.files import FileRequest, split
 from sysd.runtime.trees import remove_beneath
 
@@ -41,11 +41,12 @@ Progress = Callable[[int, int], None]
 
 
 class Tree:
-    """The tree of which root is "/"."""
+    """The tree of which root is "/". consent returns when what came may take its place, or raises."""
 
-    def __init__(self, root: int, progress: Progress) -> None:
+    def __init__(self, root: int, progress: Progress, consent: Callable[[], None] = lambda: None) -> None:
         self._root = root
         self.progress = progress
+        self._consent = consent
 
     # files
 
@@ -59,6 +60,9 @@ class Tree:
             mode, uid, gid = _wanted(request, found[1] if found else None, FILE_MODE)
             with _draft(parent) as (fd, draft):
                 size = self._copy(data, fd, None)
+                if request.size not in (-1, size):
+                    raise FailedError(f"{request.path}: {size} of {request.size} bytes came", "it is left as it was")
+                self._consent()
                 _give(fd, uid, gid)
                 os.fchmod(fd, mode)
                 os.rename(draft, name, src_dir_fd=parent, dst_dir_fd=parent)

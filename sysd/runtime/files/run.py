@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -19,6 +20,9 @@ from sysd.units.answers import Progress, text
 from sysd.units.helper import MAX_LINE, see_through
 
 WORKER = "/usr/libexec/syscont/files"
+CAME = "came"
+"""What a worker says when all has come that it is to write, and it waits for a byte: then that is not to be given up
+any more, whatever becomes of us."""
 GRACE = 2.0
 """Seconds that a worker has to tidy up; a guest's own file system (FUSE) may hold it for ever."""
 MAX_FIELDS = 16
@@ -34,17 +38,32 @@ async def work(
     data is the descriptor that the work reads or writes, -1 for none. kept are descriptors that the worker inherits
     and holds: those that way names, and locks. ended is done when the instance ends, and so does the worker.
     """
-    message = json.dumps({"way": inside.to_message(way), "request": asdict(request)})
-    process = await asyncio.create_subprocess_exec(
-        WORKER,
-        message,
-        stdin=data if data >= 0 else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        pass_fds=tuple(kept),
-        limit=MAX_LINE,
-        env={},
-    )
-    listening = asyncio.ensure_future(_result(process, report))
+    consent, consents = os.pipe()
+    message = json.dumps({"way": inside.to_message(way), "request": asdict(request), "consent": consent})
+    try:
+        process = await asyncio.create_subprocess_exec(
+            WORKER,
+            message,
+            stdin=data if data >= 0 else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            pass_fds=(*kept, consent),
+            limit=MAX_LINE,
+            env={},
+        )
+    except BaseException:
+        os.close(consents)
+        raise
+    finally:
+        os.close(consent)
+
+    def told(stage: str, done: int, total: int) -> None:
+        if stage == CAME:
+            with contextlib.suppress(BrokenPipeError):  # it has ended
+                os.write(consents, b"1")
+        else:
+            report(stage, done, total)
+
+    listening = asyncio.ensure_future(_result(process, told))
     try:
         either: set[asyncio.Future[Any]] = {listening, ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -52,6 +71,7 @@ async def work(
             return listening.result()
         raise NotRunningError("the instance ended meanwhile")
     finally:
+        os.close(consents)
         asked = listening.done()
         listening.cancel()
         await see_through(_end(process, leave=asked))

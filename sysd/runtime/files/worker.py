@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from sysd.model.errors import (
+    CancelledError,
     ExistsError,
     FailedError,
     InvalidError,
@@ -32,6 +33,9 @@ MEMORY = 1 << 30
 """Bytes of address space: none of the work needs more, whatever the tree is like."""
 DATA = 0
 
+CAME = "came"
+"""The stage at which the worker waits for a byte from the daemon (sysd.runtime.files.run)."""
+
 Work = Callable[[Tree, FileRequest, int], Result]
 
 
@@ -45,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         _limit()
         _enter(inside.from_message(message["way"]))
         root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        emit({"result": work(Tree(root, Reporter(request.action.value)), request, DATA)})
+        tree = Tree(root, Reporter(request.action.value), lambda: _ask(message["consent"]))
+        emit({"result": work(tree, request, DATA)})
     except SyscontError as error:
         emit_error(error)
         return 1
@@ -56,6 +61,14 @@ def main(argv: Sequence[str]) -> int:
         emit_error(FailedError(f"{request.path}: {type(error).__name__}: {error}"))
         return 1
     return 0
+
+
+def _ask(consent: int) -> None:
+    """The end of a pipe may be that of the daemon, which feeds it for those who are far away: of that, half of a file
+    must not come."""
+    emit({"stage": CAME, "done": 0, "total": 0})
+    if not os.read(consent, 1):
+        raise CancelledError("syscontd has ended")
 
 
 def _limit() -> None:

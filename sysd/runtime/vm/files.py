@@ -34,7 +34,7 @@ Report = Callable[[str, int, int], None]
 async def work(start: Start, request: FileRequest, data: int, report: Report) -> dict[str, str]:
     """Do request in the guest in which start runs commands, and return its results. data is the descriptor that the
     work reads or writes, -1 for none."""
-    size = _left(data) if request.action is Action.PUSH else None
+    size = _expected(request, data) if request.action is Action.PUSH else None
     async with _reporting(request.action, data, report) as count:
         result = await _run(start, guest_files.words(request, size), request, data)
     if request.action is Action.PUSH and size is None:
@@ -108,6 +108,12 @@ def _left(data: int) -> int | None:
     if not stat.S_ISREG(info.st_mode):
         return None
     return max(0, info.st_size - os.lseek(data, 0, os.SEEK_CUR))
+
+
+def _expected(request: FileRequest, data: int) -> int | None:
+    """How much is to come, if that is known."""
+    left = _left(data)
+    return request.size if left is None and request.size >= 0 else left
 
 
 @contextlib.asynccontextmanager
