@@ -57,7 +57,7 @@ def nothing_runs(one: Instance) -> None:
     host, uuid = one.host, one.seen()["uuid"]
     until(host, lambda: not host.sh(f"ls /sys/fs/cgroup/syscont.slice | grep {one.unit} || true"), patience=SOON)
     assert not host.sh(f"ps -eo args | grep '[q]emu-system.*{uuid}' || true")
-    assert not host.sh(f"systemctl list-units --plain --no-legend 'syscont-*@{one.name}.*'")
+    assert not host.sh(f"systemctl list-units --state=active,activating --plain --no-legend 'syscont-*@{one.name}.*'")
 
 
 def written(one: Instance) -> None:
@@ -241,7 +241,7 @@ def lost(vm: Instance) -> list[str]:
 def test_the_daemon_dies_while_a_command_runs(vm: Instance) -> None:
     """Who waits for it is told, and nothing of it is left on the host."""
     before = leftovers.settled(vm.host)
-    answer = crash(vm.host, ["syscont", "exec", vm.name, "--", "sh", "-c", "echo begun; exec sleep 1000"], 6.0, "kill")
+    answer = crash(vm.host, ["syscont", "exec", vm.name, "--", "sh", "-c", "echo begun; exec sleep 1000"], 12.0, "kill")
     assert answer["out"] == "begun\n"
     assert answer["status"] == 125
     assert "lost the connection" in answer["err"]

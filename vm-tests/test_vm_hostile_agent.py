@@ -11,6 +11,9 @@ import pytest
 from guests import Done, Instance, syscont, until
 from hosts import Host
 
+# Minutes, most of them of waiting for what does not come.
+pytestmark = pytest.mark.heavy
+
 BOOT = 240.0
 HERE, THERE = "/srv/hostile", "/mnt/hostile"
 PROGRAMS = Path(__file__).parent / "on_guest"
@@ -110,7 +113,7 @@ def test_agent(vm: Instance, mode: str) -> None:
         ("closes", PATIENCE),
         ("floods", PATIENCE),
         ("stammers", LONG_PATIENCE),
-        pytest.param("silent", LONG_PATIENCE, marks=pytest.mark.heavy),
+        ("silent", LONG_PATIENCE),
     ],
 )
 def test_sshd(vm: Instance, mode: str, patience: float) -> None:
