@@ -17,6 +17,7 @@ help:
 	@echo 'make vm-test   integration tests on real hosts (systemd-nspawn, then QEMU)'
 	@echo 'make vm-test-heavy  the longer ones: crash sweeps, load (an hour)'
 	@echo 'make bench     speed beside Incus, on one host in one run'
+	@echo 'make bench-vms the same of virtual machines (an hour)'
 	@echo 'make generate  anew what is made from tables: completions, man page, reference, D-Bus XML'
 	@echo 'make deb       the Debian package, into dist/'
 	@echo 'make client    the command as one file for macOS, Windows and other systems, dist/syscont.pyz'

@@ -144,6 +144,8 @@ def instances(parsed: Parsed) -> int:
         for item in client.items("ListInstances", "instances")
         if (everywhere or (item.get("project") or "default") == parsed.project) and matches(item, parsed.args)
     ]
+    if not found and not everywhere and parsed.project != "default":
+        client.call("GetProject", {"name": parsed.project})  # or else it is not there
     found.sort(key=lambda item: (str(item.get("project")), str(item.get("name"))))
     if any(column in ASKED_FOR for column in columns):
         _ask(found)

@@ -161,6 +161,9 @@ def is_known(name: str) -> bool:
 
 def resolve(parsed: Parsed, default: str) -> str:
     """The one host that a command line is about, whose name is taken off its arguments."""
+    for at in _places(parsed, NAMING):
+        if parsed.args[at].endswith(":"):  # nothing is called so; a list would just be empty
+            load(parsed.args[at][:-1])
     named = dict(_named(parsed))
     if parsed.remote:
         default = parsed.remote
@@ -169,6 +172,8 @@ def resolve(parsed: Parsed, default: str) -> str:
     host = found[0] if found else default
     if other := next((one for one in found if one != host), ""):
         hint = f"name all of them with {host}: before, or with {other}:"
+        if parsed.verb.name in ("copy", "move"):
+            hint = "nothing goes from host to host yet but by 'syscont export REMOTE:NAME -' and 'syscont import -'"
         raise UsageError(f"{parsed.verb.name}: what is named is on two hosts, {host} and {other}", hint)
     for at in named:
         parsed.args[at] = parsed.args[at].partition(":")[2]

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 INTRODUCTION = (
-    "syscont runs full Linux systems in containers. Every instance is a systemd unit, syscont@NAME.service, so "
-    "systemctl, journalctl and machinectl know it too. REMOTE:NAME names what is on another host."
+    "syscont runs full Linux systems in containers and virtual machines. Every instance is a systemd unit, "
+    "syscont@NAME.service, so systemctl, journalctl and machinectl know it too. REMOTE:NAME names what is on another "
+    "host."
 )
 
 FIRST_STEPS = (
@@ -217,8 +218,9 @@ DETAILS = {
     ),
     "config keys": "What live keys say is in force at once; what others say is so from the next start on.",
     "device add": (
-        "TYPE is disk, nic, unix-char, unix-block, unix-hotplug, usb, gpu, proxy or none, which hides a device of a "
-        "profile. A running instance has the device at once. 'syscont config keys --device TYPE' lists the options."
+        "TYPE is disk, nic, unix-char, unix-block, unix-hotplug, usb, gpu, pci, tpm, proxy or none, which hides a "
+        "device of a profile. A running instance has the device at once. 'syscont config keys --device TYPE' lists the "
+        "options."
     ),
     "device override": "The instance gets a copy of the device, with these options changed.",
     "device remove": "A device that a profile gives is hidden by one of type none, not removed.",

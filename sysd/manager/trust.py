@@ -118,8 +118,7 @@ class Trust:
             del self._trusted[found.fingerprint]
             log.info("%s is trusted no more (%s)", found.name, found.fingerprint[:12])
         else:
-            self._store.delete_invitation(found.fingerprint)
-            del self._invitations[found.fingerprint]
+            self._withdraw(found)
             log.info("a token for %s was withdrawn", found.name or "anyone")
         self._changed()
 
@@ -171,11 +170,19 @@ class Trust:
         found = self.find_invitation(invitation)
         if found is None:
             raise DeniedError("the token has been used, has expired, or was withdrawn", "ask for another")
+        if known := self._trusted.get(certificates.fingerprint(certificates.parse(text))):
+            self._withdraw(found)  # who comes has forgotten this host, and not the other way round
+            self._changed()
+            return known
         made = self._new(text, found.name or self._free(trust.as_name(said)))
         self._store.exchange_invitation(found.fingerprint, made)
         del self._invitations[found.fingerprint]
         self._added(made)
         return made
+
+    def _withdraw(self, invitation: Invitation) -> None:
+        self._store.delete_invitation(invitation.fingerprint)
+        del self._invitations[invitation.fingerprint]
 
     def _free(self, name: str) -> str:
         taken = self._names()
@@ -188,8 +195,7 @@ class Trust:
             self._timer = None
         over = [one for one in self._invitations.values() if one.expired]
         for one in over:
-            self._store.delete_invitation(one.fingerprint)
-            del self._invitations[one.fingerprint]
+            self._withdraw(one)
         if over:
             self._changed()
         if self._invitations:

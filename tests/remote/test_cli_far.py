@@ -76,7 +76,6 @@ def test_a_token_from_standard_input(host: Host, syscont: FarCommand) -> None:
 
 def test_a_token_that_is_used(host: Host, r1: Host, syscont: FarCommand) -> None:
     text = token(host)
-    assert syscont("remote", "add", "one", text).returncode == 1  # this certificate is trusted already
     other = FarCommand(syscont.config / "other")
     assert other("remote", "add", "r1", text).returncode == 0
     third = FarCommand(syscont.config / "third")
@@ -84,6 +83,16 @@ def test_a_token_that_is_used(host: Host, r1: Host, syscont: FarCommand) -> None
     assert done.returncode == 4
     assert "does not know this token" in done.stderr
     assert not (third.config / "syscont/remotes/r1.json").exists()
+
+
+def test_a_host_that_was_forgotten_is_added_again(host: Host, r1: Host, syscont: FarCommand) -> None:
+    """It trusts us still; the token is used up as any."""
+    assert syscont("remote", "remove", "r1").returncode == 0
+    text = token(host)
+    assert syscont("remote", "add", "again", text).returncode == 0
+    assert names(syscont, "again:") == ["web1", "web2"]
+    assert [one.name for one in r1.do(r1.trust.trusted)] == ["alice"]
+    assert "does not know this token" in syscont("remote", "add", "twice", text).stderr
 
 
 @pytest.mark.parametrize(
@@ -185,6 +194,10 @@ def test_no_such_host(syscont: FarCommand) -> None:
     # A name before a colon that is no host's is a project's.
     assert "syscontd is not reachable" in syscont("info", "nowhere:web1").stderr
     assert syscont("remote", "switch", "nowhere").returncode == 3
+    for verb in (["list"], ["image", "list"]):
+        done = syscont(*verb, "nowhere:")
+        assert done.returncode == 3
+        assert "no host named 'nowhere' is known" in done.stderr
 
 
 def test_names_on_two_hosts(r1: Host, r2: Host, syscont: FarCommand) -> None:
@@ -193,6 +206,7 @@ def test_names_on_two_hosts(r1: Host, r2: Host, syscont: FarCommand) -> None:
         done = syscont(*words)
         assert done.returncode == 2
         assert "on two hosts" in done.stderr
+        assert ("syscont export" in done.stderr) is (words[0] in ("copy", "move"))
     assert names(syscont, "r1:") == ["web1", "web2"]
     assert syscont("delete", "r1:web1", "r1:web2").returncode == 0
     assert names(syscont, "r1:") == []
