@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Launch, imported
-from guests import Instance, python, syscont, until
+from guests import Instance, empty_image, python, syscont, until
 from hosts import Host, Recipe, VmHost, images
 
 pytestmark = [pytest.mark.needs_iommu, pytest.mark.heavy]
@@ -39,9 +39,7 @@ def host(machine_host: VmHost) -> Host:
 @pytest.fixture(scope="module")
 def busybox(host: Host) -> str:
     """In its place, for launch."""
-    host.sh("truncate --size 64M /var/tmp/empty")
-    syscont(host, "image", "import", "/var/tmp/empty", "--format", "raw", "--alias", "empty")
-    return "empty"
+    return empty_image(host)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -13,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sysd.model.errors import FailedError
+from sysd.runtime import reaching
 from sysd.runtime.vm.machine import MachineGuest
 
 LAUNCHER = "/usr/libexec/syscont/launch-vm"
-LIMIT = 15.0
 
 
 async def macvtap(machine: MachineGuest, name: str, request: str) -> int:
@@ -48,34 +47,13 @@ def lock_memory(machine: MachineGuest, most: int) -> None:
 async def _hand(machine: MachineGuest, task: Mapping[str, Any]) -> socket.socket:
     """The stream on which what was opened has come back."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    pidfd = os.dup(machine.pidfd)  # that of a machine that ends meanwhile is closed
+    late, failed = "the host's kernel does not answer", "it could not be given to the machine"
     try:
         with theirs:
             ours.sendall(json.dumps(task).encode())
             ours.shutdown(socket.SHUT_WR)
-            await _run(theirs.fileno(), pidfd)
+            await reaching.run([LAUNCHER, "--hand"], machine.pidfd, theirs.fileno(), late=late, failed=failed)
     except BaseException:
         ours.close()
         raise
-    finally:
-        os.close(pidfd)
     return ours
-
-
-async def _run(stdin: int, pidfd: int) -> None:
-    process = await asyncio.create_subprocess_exec(
-        LAUNCHER, "--hand", str(pidfd), stdin=stdin, stderr=asyncio.subprocess.PIPE, pass_fds=[pidfd]
-    )
-    try:
-        async with asyncio.timeout(LIMIT):
-            _, stderr = await process.communicate()
-    except TimeoutError:
-        raise FailedError("the host's kernel does not answer") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode:
-        lines = stderr.decode(errors="replace").strip().splitlines()
-        raise FailedError(lines[-1] if lines else "it could not be given to the machine")
