@@ -176,7 +176,8 @@ def test_a_source_that_is_not_there(host: Host, launch: Launch) -> None:
         (("unix-char", "source=/dev/nowhere"), "is not there"),
         (("unix-block", "source=/dev/null"), "no block device"),
         (("unix-char", "source=/dev/null", "path=/proc/null"), "nothing can be mounted"),
-        (("pci", "address=1"), "not offered"),
+        (("pci", "address=1"), "not a PCI address"),
+        (("pci", "address=01:00.0"), "a PCI device is for virtual machines"),
         (("nonsense",), "unknown type"),
     ],
 )
