@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from guests import Instance
 
 COPY, PART = "/var/tmp/disk-of-a-machine", "/var/tmp/root-of-a-machine"
-MIB = 1 << 20
 
 
 def check(instance: Instance) -> None:
@@ -31,9 +30,11 @@ def file_system(instance: Instance) -> Iterator[str]:
     try:
         host.run(["qemu-img", "convert", "-O", "raw", as_seen(instance), COPY])
         table = json.loads(host.run(["sfdisk", "--json", COPY]).stdout)["partitiontable"]
-        begin, size = (table["partitions"][-1][name] * table["sectorsize"] // MIB for name in ("start", "size"))
-        host.run(["dd", f"if={COPY}", f"of={PART}", "bs=1M", f"skip={begin}", f"count={size}", "conv=sparse"])
-        host.run(["truncate", f"--size={size}M", PART])
+        # In bytes: what a guest has grown to the end of its disk is no whole number of MiB.
+        begin, size = (table["partitions"][-1][name] * table["sectorsize"] for name in ("start", "size"))
+        of_bytes = ["iflag=skip_bytes,count_bytes", f"skip={begin}", f"count={size}"]
+        host.run(["dd", f"if={COPY}", f"of={PART}", "bs=1M", "conv=sparse", *of_bytes])
+        host.run(["truncate", f"--size={size}", PART])
         # Not at an offset in the whole: e2fsck forgets that when it has replayed a journal.
         replayed = host.run(["e2fsck", "-fp", PART], check=False)
         assert replayed.returncode in (0, 1), replayed.stdout + replayed.stderr
