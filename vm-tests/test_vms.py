@@ -45,6 +45,16 @@ def test_qemu_is_nobody(vm: Instance) -> None:
     ]  # fmt: skip
 
 
+def test_what_only_its_start_needed_is_out_of_memory(vm: Instance) -> None:
+    """Its initrd, which QEMU maps, and most of QEMU. It comes some time after READY."""
+    def taken(name: str) -> int:
+        script = f"awk '/^[0-9a-f]+-/ {{ its = /{name}/ }} /^Rss:/ && its {{ sum += $2 }} END {{ print sum + 0 }}'"
+        return int(vm.host.sh(f"{script} /proc/{vm.leader}/smaps"))
+
+    until(vm.host, lambda: taken("initrd") == 0, patience=30)
+    assert taken("qemu-system") < 10 << 10
+
+
 def test_secrets_are_in_no_command_line(vm: Instance) -> None:
     assert "io.systemd.credential" not in vm.host.read_text(f"/proc/{vm.leader}/cmdline")
 

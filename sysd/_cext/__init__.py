@@ -2,7 +2,7 @@
 """System calls that Python's standard library lacks, typed. Each raises OSError as os.* does.
 
 Sources: mount_setattr(2), fsopen(2), move_mount(2), openat2(2), setns(2), clone(2), user_namespaces(7), quotactl(2),
-FS_IOC_FSSETXATTR(2const).
+FS_IOC_FSSETXATTR(2const), process_madvise(2).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sysd._cext._native import lib as _lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -119,6 +119,12 @@ def core_cookie(pid: int) -> int:
 def share_core_cookie(source: int, target: int) -> None:
     """Give a task the cookie of another, and the calling thread as well."""
     _checked(_lib.sc_share_core_cookie(source, target), "core scheduling")
+
+
+def page_out(pidfd: int, ranges: Sequence[tuple[int, int]]) -> None:
+    """Have what a process maps leave memory until it is touched again; of each range the address and the bytes."""
+    numbers = _ffi.new("uint64_t[]", [number for both in ranges for number in both])
+    _checked(_lib.sc_page_out(pidfd, numbers, len(ranges)), "process_madvise")
 
 
 def netlink_socket_in(pidfd: int, protocol: int, groups: int) -> int:

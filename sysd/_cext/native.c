@@ -22,9 +22,11 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <linux/netlink.h>
 #include <unistd.h>
@@ -189,6 +191,26 @@ int sc_core_cookie(int pid, uint64_t *cookie)
 int sc_share_core_cookie(int source, int target)
 {
     return core_cookie(CORE_COOKIE_SHARE_FROM, source, NULL) < 0 ? -1 : core_cookie(CORE_COOKIE_SHARE_TO, target, NULL);
+}
+
+/*
+ * Have what another process maps leave memory, until it is touched again (process_madvise(2)). ranges: an address and a
+ * size each. Pages that others map as well stay.
+ */
+int sc_page_out(int pidfd, const uint64_t *ranges, size_t count)
+{
+    enum { AT_ONCE = 256 };
+    struct iovec batch[AT_ONCE];
+    while (count > 0) {
+        size_t taken = count < AT_ONCE ? count : AT_ONCE;
+        for (size_t i = 0; i < taken; i++)
+            batch[i] = (struct iovec){ (void *)(uintptr_t)ranges[2 * i], ranges[2 * i + 1] };
+        if (syscall(SYS_process_madvise, pidfd, batch, taken, MADV_PAGEOUT, 0) < 0)
+            return -1;
+        ranges += 2 * taken;
+        count -= taken;
+    }
+    return 0;
 }
 
 /* A netlink socket that lives in the network namespace of another process. Touches this thread only. */

@@ -25,3 +25,4 @@ int sc_set_project(int fd, uint32_t project);
 int sc_limits_projects(int fd);
 int sc_project_quota(int fd, uint32_t project, uint64_t *used, uint64_t *limit);
 int sc_limit_project(int fd, uint32_t project, uint64_t limit);
+int sc_page_out(int pidfd, const uint64_t *ranges, size_t count);

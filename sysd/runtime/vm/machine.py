@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from sysd.model.instance import Instance
 from sysd.runtime.execute import Command
 from sysd.runtime.guest import Guest
 from sysd.runtime.session import Session
-from sysd.runtime.vm import spec
+from sysd.runtime.vm import spec, trimming
 from sysd.runtime.vm.agent import Agent
 from sysd.runtime.vm.qmp import Qmp
 from sysd.runtime.vm.sessions import Entrance
@@ -232,6 +233,7 @@ class MachineGuest(Guest):
                     break
             await asyncio.sleep(AGAIN)
         self.notify("READY=1")
+        await asyncio.to_thread(trimming.trim, self.leader, os.dup(self.pidfd))
 
     def notify(self, fields: str) -> None:
         """Tell systemd in the name of QEMU."""
