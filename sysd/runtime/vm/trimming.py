@@ -18,7 +18,7 @@ _OF_FILE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) ..[-x]p \S+ \S+ ([0-9]+) ")
 
 
 def trim(pid: int, pidfd: int) -> None:
-    """Of the files that a machine which has booted maps; what it still uses is read again. Pages that others map as well
+    """Of the files that a machine which has booted maps; what it still uses is read again. Pages that others map, too,
     stay. Closes pidfd. Where it can't be done, nothing is lost."""
     try:
         with Path(f"/proc/{pid}/maps").open() as stream:
