@@ -53,6 +53,7 @@ def test_what_only_its_start_needed_is_out_of_memory(vm: Instance) -> None:
 
     until(vm.host, lambda: taken("initrd") == 0, patience=30)
     assert taken("qemu-system") < 10 << 10
+    assert "AnonHugePages:         0 kB" in vm.host.read_text(f"/proc/{vm.leader}/smaps_rollup")
 
 
 def test_secrets_are_in_no_command_line(vm: Instance) -> None:

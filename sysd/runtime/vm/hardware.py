@@ -18,8 +18,7 @@ from sysd.runtime.vm.spec import sockets_of
 PORTS = 24
 """Devices that can come and go, at most."""
 SPARE = 4
-"""Places for those that come, as LXD has them; there may be more, as ports come in slots of eight."""
-SLOT = 8
+"""Places for those that come, as LXD has them."""
 _PORTS_AT = 0x10
 USB = "usb0"
 AGENT_PORT = "org.qemu.guest_agent.0"
@@ -205,10 +204,10 @@ def _virtio(board: Board, machine: Machine) -> None:
 
 
 def _places(board: Board, parts: Iterable[Part]) -> None:
-    """Ports for what is there and some more, as each takes its time at boot. They are beside the command line, which is
-    long enough to read."""
+    """Ports for what is there and some more, as each takes its time. They are beside the command line, which is long
+    enough to read."""
     used = max((part.port + 1 for part in parts if part.port < PORTS), default=0)
-    count = min(PORTS, -(-(used + SPARE) // SLOT) * SLOT)
+    count = min(PORTS, used + SPARE)
     board.add("readconfig", inherited(board.hold("memory", data=_ports(count).encode().hex())))
 
 

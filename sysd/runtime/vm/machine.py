@@ -65,8 +65,10 @@ class MachineGuest(Guest):
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._agent_there = asyncio.Event()
+        self._trimmed = False
         self._events: list[tuple[str, asyncio.Future[Mapping[str, Any]], Callable[[Mapping[str, Any]], bool]]] = []
-        self._tasks = [asyncio.ensure_future(work()) for work in (self._attend, self._see_booted, self._look)]
+        work = (self._attend(), self._see_booted(), self._look())
+        self._tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(each) for each in work]
 
     def close(self) -> None:
         for task in self._tasks:
@@ -233,11 +235,16 @@ class MachineGuest(Guest):
                     break
             await asyncio.sleep(AGAIN)
         self.notify("READY=1")
-        await asyncio.to_thread(trimming.trim, self.leader, os.dup(self.pidfd))
 
     def notify(self, fields: str) -> None:
         """Tell systemd in the name of QEMU."""
         daemon.notify(fields, pid=self.leader)
+        if "READY=1" in fields.split("\n") and not self._trimmed:
+            self._trimmed = True
+            self._tasks.append(asyncio.ensure_future(self._trim()))
+
+    async def _trim(self) -> None:
+        await asyncio.to_thread(trimming.trim, self.leader, os.dup(self.pidfd))
 
     async def _look(self) -> None:
         """The guest's addresses, as its agent has them."""
