@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ AGAIN = 0.5
 PULSE = 1.0
 """Seconds after which a monitor is asked whether it is still there; twice as long without an answer, and it is not."""
 PATIENCE = 5.0
+Fits = Callable[[str, Mapping[str, Any]], bool]
 BOOTED = ("systemctl", "is-system-running", "--wait")
 BOOT_LIMIT = 3600.0
 SILENCE = 300.0
@@ -66,7 +67,7 @@ class MachineGuest(Guest):
         self._lost = asyncio.Event()
         self._agent_there = asyncio.Event()
         self._trimmed = False
-        self._events: list[tuple[str, asyncio.Future[Mapping[str, Any]], Callable[[Mapping[str, Any]], bool]]] = []
+        self._events: list[tuple[Fits, asyncio.Future[Mapping[str, Any]]]] = []
         work = (self._attend(), self._see_booted(), self._look())
         self._tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(each) for each in work]
 
@@ -119,16 +120,23 @@ class MachineGuest(Guest):
         self, name: str, fits: Callable[[Mapping[str, Any]], bool] = lambda _: True, timeout: float = PATIENCE
     ) -> Mapping[str, Any]:
         """The next event of a name. Raises FailedError when it does not come in time."""
-        coming: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        entry = (name, coming, fits)
-        self._events.append(entry)
         try:
-            async with asyncio.timeout(timeout):
-                return await coming
+            with self.expecting(lambda its, data: its == name and fits(data)) as coming:
+                async with asyncio.timeout(timeout):
+                    return await coming
         except TimeoutError:
             raise FailedError(f"{self.name}: QEMU does not say {name}") from None
+
+    @contextlib.contextmanager
+    def expecting(self, fits: Fits) -> Iterator[asyncio.Future[Mapping[str, Any]]]:
+        """The next event with name and data that fit; its data."""
+        entry = (fits, asyncio.get_running_loop().create_future())
+        self._events.append(entry)
+        try:
+            yield entry[1]
         finally:
             self._events.remove(entry)
+            entry[1].cancel()
 
     async def _attend(self) -> None:
         """Be connected to the monitor, as long as there is one."""
@@ -193,8 +201,8 @@ class MachineGuest(Guest):
             case "BLOCK_IO_ERROR":
                 log.error("%s: its disk %s can't be %s: %s", self.unit, data.get("node-name"), data.get("operation"),
                           data.get("reason"))  # fmt: skip
-        for wanted, coming, fits in self._events:
-            if wanted == name and not coming.done() and fits(data):
+        for fits, coming in self._events:
+            if not coming.done() and fits(name, data):
                 coming.set_result(data)
 
     # the guest
