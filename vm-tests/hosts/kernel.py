@@ -20,7 +20,7 @@ _SUITE = "trixie"
 _TESTS = Path(__file__).resolve().parents[1]
 _CONFIG = _TESTS / "testkernel" / f"config-{_VERSION}.defconfig"
 _READY_MADE = _TESTS.parents[1] / "shared" / "testkernel"
-_TOOLS = "gcc make flex bison bc libelf-dev libssl-dev xz-utils cpio kmod rsync perl"
+_TOOLS = "gcc make flex bison bc libelf-dev libssl-dev xz-utils cpio kmod patch rsync perl"
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,33 @@ def of(recipe: rootfs.Recipe) -> Boot:
     """The kernel that is among a recipe's packages, else our own."""
     for found in rootfs.tree(recipe).glob("boot/vmlinuz-*"):
         return Boot(found, found.with_name(found.name.replace("vmlinuz", "initrd.img")))
-    more = _CONFIG.with_name(f"{recipe.variant}.config")
-    return Boot(image(_CONFIG.read_text() + (more.read_text() if more.exists() else "")))
+    more, patch = (_CONFIG.with_name(f"{recipe.variant}.{kind}") for kind in ("config", "patch"))
+    config = _CONFIG.read_text() + (more.read_text() if more.exists() else "")
+    return Boot(image(config, patch.read_text() if patch.exists() else ""))
 
 
-def image(config: str) -> Path:
-    """A bzImage made from our configuration, to which a variant of hosts may add some lines."""
-    path = cache_dir("kernel") / f"bzImage-{_VERSION}-{key_of(_VERSION, config)}"
-    return made(path, lambda to: _fill(config, to), f"test kernel {path.name}")
+def image(config: str, patch: str = "") -> Path:
+    """A bzImage made from our configuration, to which a variant of hosts may add some lines, and from Debian's source,
+    which it may change."""
+    path = cache_dir("kernel") / f"bzImage-{_VERSION}-{key_of(_VERSION, config, *([patch] if patch else []))}"
+    return made(path, lambda to: _fill(config, patch, to), f"test kernel {path.name}")
 
 
-def _fill(config: str, to: Path) -> None:
+def _fill(config: str, patch: str, to: Path) -> None:
     ready_made = _READY_MADE / _CONFIG.name
-    if ready_made.exists() and ready_made.read_text() == config:
+    if not patch and ready_made.exists() and ready_made.read_text() == config:
         shutil.copyfile(_READY_MADE / f"bzImage-{_VERSION}", to)
     else:
-        build(config, to)
+        build(config, patch, to)
 
 
-def build(config: str, to: Path) -> None:
+def build(config: str, patch: str, to: Path) -> None:
     """Build from Debian's source: some eight minutes on two cores."""
     apt.ensure(*_TOOLS.split())
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=cache_dir("kernel")) as work:
         source = _source(Path(work))
+        if patch:
+            subprocess.run(["patch", "--quiet", "-p1", "-d", source], input=patch, text=True, check=True)
         (source / ".config").write_text(config)
         _make(source, "olddefconfig")
         _make(source, f"-j{os.cpu_count() or 1}", "bzImage")

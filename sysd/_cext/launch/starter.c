@@ -121,7 +121,7 @@ static void place_processors(json spec)
 _Noreturn void start_machine(json spec, struct qemu executed, const struct sockets *sockets)
 {
     qemu = executed;
-    bool goes_on = executed.kept;
+    bool goes_on = executed.kept, arrives = truth(spec, "arrives");
     on_problem(end_machine);
     close_descriptors();
     qmp_watch(qemu.pidfd, START_LIMIT);
@@ -136,8 +136,11 @@ _Noreturn void start_machine(json spec, struct qemu executed, const struct socke
     if (qemu.kept)
         drop_kept(spec);
     qemu.kept = false;
-    json_object_put(qmp_call("cont", NULL));
+    if (!arrives)
+        json_object_put(qmp_call("cont", NULL));
     tell_running(qemu.pid, sockets);
+    if (arrives)
+        _exit(0); /* the daemon has it run, and says so, when all of it is there */
     bool boots = truth(spec, "waits_for_guest") && !goes_on;
     must(notify(boots ? "STATUS=" : "STATUS=\nREADY=1"), "the service manager");
     _exit(0);

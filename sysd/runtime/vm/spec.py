@@ -56,8 +56,8 @@ class MachineSpec:
     are commands before that. resume: what is done in place of these when the machine's memory was kept. nodes: devices
     that QEMU opens by name; functions: IOMMU groups, by PCI function, that it does so. host_links: as in LaunchSpec.
     memory and most_memory, cpus and most_cpus: as in hardware.Machine. parts: what the machine's devices are made of,
-    for later changes. emulated: why KVM does not run it, empty where it does. boot: direct or uefi, which starts what
-    is signed only if secure_boot."""
+    for later changes. arrives: it waits for one that comes here (sysd.runtime.vm.moving), and is not run. emulated: why
+    KVM does not run it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot."""
 
     uuid: str
     name: str
@@ -85,6 +85,7 @@ class MachineSpec:
     boot: str = ""
     secure_boot: bool = False
     functions: dict[str, str] = field(default_factory=dict)
+    arrives: bool = False
 
     @property
     def path(self) -> Path:

@@ -38,6 +38,7 @@ KEYS = ("boot.mode", "limits.cpu", "limits.memory", "limits.memory.hugepages", "
 """Of the configuration, on which hardware depends."""
 FD = 199
 """Of the file, for QEMU."""
+DEFER = ["-incoming", "defer"]
 _SET = 900
 _LOOK = 0.5
 _UNLIMITED = 1 << 50
@@ -70,10 +71,9 @@ class Kept:
     parts: dict[str, dict[str, Any]]
 
     def resume(self) -> Resume:
-        defer = ["-incoming", "defer"]
         if self.mapped:
-            return Resume(FD, [*defer, "-add-fd", f"fd={FD},set={FD}"], [_capability(on=True)], f"file:{fdset(FD)}")
-        return Resume(FD, defer, [], f"fd:{FD}")
+            return Resume(FD, [*DEFER, "-add-fd", f"fd={FD},set={FD}"], [_capability(on=True)], f"file:{fdset(FD)}")
+        return Resume(FD, DEFER, [], f"fd:{FD}")
 
     def check(self, expanded: Instance, parts: Mapping[str, Part], *, accelerated: bool, vsock: bool) -> None:
         """Raise FailedError unless a machine that is configured so is the one that it was."""

@@ -37,7 +37,7 @@ _ABSENT = frozenset({"limits.memory"})
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a machine is made of: an expanded instance, its image, and how it goes on. key: that lets us in by ssh.
-    kept: memory from which it is to go on."""
+    kept: memory from which it is to go on, or with arrives what a machine is that comes from elsewhere."""
 
     instance: Instance
     image: Image
@@ -45,6 +45,7 @@ class Wanted:
     had: Mapping[str, Part]
     key: str = ""
     kept: state.Kept | None = None
+    arrives: bool = False
 
 
 def folder_of(instance: Instance) -> Path:
@@ -125,7 +126,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         core_scheduling=get_bool(instance.config, "security.core_scheduling"),
         pins=pins,
         program=QEMU,
-        arguments=board.arguments,
+        arguments=board.arguments + (state.DEFER if wanted.arrives else []),
         qmp=str(sockets_of(instance.uuid)[1]),
         descriptors=board.descriptors,
         nodes=[] if emulated else [kvm.DEVICE],
@@ -135,12 +136,13 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         most_memory=size.most_memory,
         cpus=size.cpus,
         most_cpus=size.most_cpus,
-        resume=kept.resume() if kept else None,
+        resume=kept.resume() if kept and not wanted.arrives else None,
         parts=parts.store(found),
         emulated=emulated,
         boot="uefi" if isinstance(boot, Firmware) else keys.DIRECT,
         secure_boot=isinstance(boot, Firmware) and boot.secure,
         functions=vfio.groups(passed.values()),
+        arrives=wanted.arrives,
     )
 
 
