@@ -66,6 +66,7 @@ _syscont() {
         case "$verb $prev" in
         'list --format') words='table compact csv json yaml' ;;
         'info --format') words='text json yaml' ;;
+        'copy --mode') words='auto pull push' ;;
         'config show --format') words='table compact csv json yaml' ;;
         'config keys --format') words='table compact csv json yaml' ;;
         'apply --format') words='text json yaml' ;;
@@ -186,7 +187,7 @@ _syscont_verb() {
         'list') options='--columns --all-projects --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(filter ...) ;;
         'info') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
         'rename') options='--project --help' valued=' --project ' kinds=(instance new) ;;
-        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --project ' kinds=(instance target) ;;
+        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --mode --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --mode --project ' kinds=(instance target) ;;
         'move') options='--target-project --project --help' valued=' --target-project --project ' kinds=(instance target) ;;
         'delete') options='--force --project --help' valued=' --project ' kinds=(instance ...) ;;
         'start') options='--wait --stateless --all --project --help' valued=' --project ' kinds=(instance ...) ;;

@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewInstance:
-    """What is asked for; nothing is checked yet. name may be qualified by a project. kind: None for the image's."""
+    """What is asked for; nothing is checked yet. name may be qualified by a project. kind: None for the image's. uuid,
+    created and remembered (volatile keys): of one that goes on here as what it was elsewhere."""
 
     name: str
     image: str
@@ -50,6 +51,9 @@ class NewInstance:
     description: str = ""
     ephemeral: bool = False
     kind: model.Kind | None = None
+    uuid: str = ""
+    created: int = 0
+    remembered: Mapping[str, str] = field(default_factory=dict)
 
 
 Fill = Callable[[Handle, Instance, Path], Awaitable[None]]
@@ -149,23 +153,31 @@ class Instances:
 
     def _new(self, wanted: NewInstance) -> Instance:
         project, name = names.split_new(wanted.name)
-        self._check_free(project, name)
+        self.check_free(project, name)
         image = self._images.find(wanted.image, wanted.kind)
         instance = Instance(
-            uuid=new_uuid(),
+            uuid=self._free_uuid(wanted.uuid) if wanted.uuid else new_uuid(),
             name=name,
             project=project,
             image=image.fingerprint,
             id_base=0,
             kind=image.kind,
-            config=check_config(wanted.config),
+            config={**check_config(wanted.config), **wanted.remembered},
             profiles=self._catalog.check_profiles(project, wanted.profiles),
             description=check_description(wanted.description),
             ephemeral=wanted.ephemeral,
         )
         instance = replace(instance, devices=self._check_devices(instance, wanted.devices))
+        if wanted.created:
+            instance = replace(instance, created=wanted.created)
         instance = self._quotas.give(self._ids.give(instance))
         return self._kept.remember(instance)
+
+    def _free_uuid(self, uuid: str) -> str:
+        """Raises ExistsError for one that an instance has, or had and left files of."""
+        if self._table.find_uuid(uuid) or (container.STATE_DIR / uuid).exists():
+            raise ExistsError(f"an instance with the UUID {uuid} exists already", "copy it instead of moving it")
+        return uuid
 
     def _check_devices(self, instance: Instance, devices: Mapping[str, Mapping[str, str]]) -> Devices:
         return check_devices({name: self._with_type(instance, name, options) for name, options in devices.items()})
@@ -179,7 +191,7 @@ class Instances:
             raise NotFoundError(f"no profile gives {instance.name} a device {device[:80]!r}", "say its type")
         return {**given[device], **options}
 
-    def _check_free(self, project: str, name: str, but: Instance | None = None) -> None:
+    def check_free(self, project: str, name: str, but: Instance | None = None) -> None:
         """Names are told apart as DNS does: without regard to case."""
         for other in self._table.all():
             if other is not but and other.project == project and names.same_host(other.name, name):
@@ -339,7 +351,7 @@ class Instances:
                 instance = self._table.ready(uuid)
                 if await self._lifecycle.refresh(instance) not in STOPPED:
                     raise BusyError(f"{instance.name} is running", "stop it before it is renamed")
-                self._check_free(project, new_name, but=instance)
+                self.check_free(project, new_name, but=instance)
                 for check in self._move_checks if project != instance.project else ():
                     check(project, instance)
                 profiles = self._catalog.check_profiles(project, instance.profiles)

@@ -13,6 +13,7 @@ import sysd
 from sysd.manager import profiles, snapshots
 from sysd.manager.acls import Acls
 from sysd.manager.actions import Caller
+from sysd.manager.arrivals import Arrivals
 from sysd.manager.backups import Backups
 from sysd.manager.catalog import Catalog
 from sysd.manager.containers import Containers
@@ -32,6 +33,7 @@ from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.logs import Logs
 from sysd.manager.machines import Machines
+from sysd.manager.meetings import Meetings
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.profiles import Profiles
@@ -47,6 +49,7 @@ from sysd.manager.snapshots import Snapshots
 from sysd.manager.states import States
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
+from sysd.manager.transfers import Transfers
 from sysd.manager.trees import Trees
 from sysd.manager.trust import Trust
 from sysd.manager.uplinks import Uplinks
@@ -195,6 +198,9 @@ class Manager:
         )
         self.instances.before_move(self.snapshots.check_room)
         self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers, self.quotas)
+        arrivals = Arrivals(
+            self.operations, self.catalog, self.instances, self.snapshots, layers, self.quotas, self.lifecycle
+        )
         self.backups = Backups(
             self.events,
             self.operations,
@@ -202,12 +208,23 @@ class Manager:
             self.catalog,
             self.table,
             self.images,
-            self.instances,
             self.snapshots,
             stillness,
             layers,
-            self.quotas,
+            arrivals,
+        )
+        self.meetings = Meetings(self.trust)
+        self.transfers = Transfers(
+            self.operations,
+            self.catalog,
+            self.table,
+            self.images,
+            self.instances,
+            self.snapshots,
             self.lifecycle,
+            self.backups,
+            arrivals,
+            self.meetings,
         )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances

@@ -38,5 +38,5 @@ class RemoteEntrance:
         if self._door is None:
             from sysd.varlink.remote import RemoteDoor
 
-            self._door = RemoteDoor(self._manager.trust, self._interface, self._authority)
+            self._door = RemoteDoor(self._manager.trust, self._manager.meetings, self._interface, self._authority)
         return self._door

@@ -24,6 +24,7 @@ from sysd.codec import decode, encode
 from sysd.manager.actions import Action, Caller
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import EventBus
+from sysd.manager.meetings import Meetings
 from sysd.manager.trust import Trust
 from sysd.model.errors import FailedError, NotFoundError
 from sysd.model.server import HTTPS_ADDRESS
@@ -69,7 +70,8 @@ class Host:
         self.trust.start()
         table = [Method(name, self._noting(run), Action.MANAGE_INSTANCES) for name, run in methods.items()]
         interface = Interface(INTERFACE, f"interface {INTERFACE}", table)
-        self.door = RemoteDoor(self.trust, interface, Permit())
+        self.meetings = Meetings(self.trust)
+        self.door = RemoteDoor(self.trust, self.meetings, interface, Permit())
         self.door.listen(self.address)
 
     def _noting(self, run: Callable[[Call], Awaitable[None]]) -> Callable[[Call], Awaitable[None]]:
