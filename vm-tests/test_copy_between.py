@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import syscont
+from guests import syscont, until
 from hosts import ContainerHost, Host
 
 FAR, NEAR = "198.19.0.1", "198.19.0.2"
 PORT = 8443
+MOVES = """
+import sqlite3
+print(sqlite3.connect("/var/lib/syscont/syscont.db").execute("SELECT id FROM moves").fetchall())
+"""
 FILL = """
 mkdir -p /srv/sub; echo one >/srv/file; ln /srv/file /srv/sub/second; ln -s /nowhere /srv/link; mkfifo /srv/pipe
 chown 12:34 /srv/file; chmod 6755 /srv/file; touch -t 200102030405 /srv/file; rm -rf /etc/init.d /media
@@ -102,3 +106,32 @@ def test_a_copy_with_snapshots(far: Host, near: Host, there: bool) -> None:
     for host in (near, far):
         syscont(host, "delete", "--force", "web1")
         assert len(json.loads(syscont(host, "image", "list", "--format", "json").stdout)) == 1
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_move(far: Host, near: Host, there: bool) -> None:
+    """It is what it was, down to its addresses, and is here no more."""
+    source, target = (near, far) if there else (far, near)
+    _, after = prepare(source, "web1")
+    one, had = seen(source, "web1"), snapshots(source, "web1")
+    argv = ["move", "web1", "far:web2"] if there else ["move", "far:web1", "web2"]
+    assert syscont(near, *argv).stderr == ""
+    assert (names(source), names(target)) == ([], ["web2"])
+    other = seen(target, "web2")
+    for key in ("uuid", "created", "profiles", "devices"):
+        assert other[key] == one[key]
+    assert other["config"]["volatile.eth0.hwaddr"] == one["config"]["volatile.eth0.hwaddr"]
+    assert snapshots(target, "web2") == had
+    syscont(target, "start", "web2")
+    assert inside(target, "web2", LOOK) == after
+    assert inside(target, "web2", "cat /etc/machine-id") == "0123456789abcdef0123456789abcdef\n"
+    syscont(target, "delete", "--force", "web2")
+    for host in (near, far):
+        settled(host)
+
+
+def settled(host: Host) -> None:
+    """Nothing of what was between hosts is left."""
+    until(host, lambda: host.run(["/usr/bin/python3", "-c", MOVES]).stdout == "[]\n")
+    until(host, lambda: len(json.loads(syscont(host, "image", "list", "--format", "json").stdout)) == 1)
+    assert host.sh("ls /var/lib/syscont/instances | wc -l") == f"{len(names(host))}\n"

@@ -84,6 +84,15 @@ def copy_between(parsed: Parsed, changes: Parameters) -> int:
     return 0
 
 
+def move_between(parsed: Parsed, changes: Parameters) -> int:
+    """``syscont move`` of what is on one host to another."""
+    only = True if parsed.flag("instance-only") else None
+    source = Side(client.host(), "SendInstance", {"source": parsed.args[0], "instanceOnly": only, "move": True})
+    target = Side(parsed.target_host, "ReceiveInstance", {"name": _target(parsed), **changes, "move": True})
+    _transfer(source, target, parsed.value("mode", "auto"))
+    return 0
+
+
 def _target(parsed: Parsed) -> str:
     """PROJECT:NAME there; without a name that is the source's."""
     name = parsed.args[1] if len(parsed.args) > 1 else ""

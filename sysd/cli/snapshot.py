@@ -123,6 +123,15 @@ def move(parsed: Parsed) -> int:
     """``syscont move``"""
     source, *new_name = parsed.args
     project = parsed.value("target-project")
+    if parsed.list("profile") and parsed.flag("no-profiles"):
+        raise UsageError("move: --profile and --no-profiles exclude each other", f"usage: {parsed.verb.usage}")
+    if parsed.target_host:
+        from sysd.cli.between import move_between
+
+        return move_between(parsed, changes(parsed))
+    given = {*parsed.values, *parsed.lists} - {"target-project", "project"}
+    if given:
+        raise UsageError(f"move: --{min(given)} is for moves to another host", f"usage: {parsed.verb.usage}")
     if not new_name and not project:
         raise UsageError("move: say where to: a new name, or --target-project", f"usage: {parsed.verb.usage}")
     target = in_project(new_name[0] if new_name else source.rpartition(":")[2], project)

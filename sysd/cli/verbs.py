@@ -77,6 +77,7 @@ _COPY = (
     Option("storage", "The storage pool to put it into.", "s", VALUE, "POOL"),
     _MODE,
 )
+_MOVE = (_PROJECT, *(one for one in _COPY if one.long not in ("ephemeral", "target-project")))
 _EXPORT = (
     Option("compression", "How to compress it.", "", VALUE, "ALGORITHM",
            ("none", "gzip", "bzip2", "xz", "lzma", "zstd", "lz4")),
@@ -217,8 +218,8 @@ _VERBS = (
          ("instance", "new")),
     Verb("copy", "snapshot:copy", "Make an instance of another, or of a snapshot", "NAME[/SNAPSHOT] [NEW-NAME]", 1, 2,
          _COPY, ("instance", "target")),
-    Verb("move", "snapshot:move", "Give a stopped instance another name or project", "NAME [NEW-NAME]", 1, 2,
-         (_PROJECT,), ("instance", "target")),
+    Verb("move", "snapshot:move", "Give a stopped instance another name, project or host", "NAME [NEW-NAME]", 1, 2,
+         _MOVE, ("instance", "target")),
     Verb("delete", "lifecycle:delete", "Delete instances and all that is in them", "NAME...", 1, -1,
          (Option("force", "Stop an instance first when it runs.", "f"),), MANY),
     Verb("start", "lifecycle:start", "Start instances", "NAME...", 0, -1, (_WAIT, _STATELESS, _ALL),

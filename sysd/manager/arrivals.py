@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from sysd.model.sizes import parse_size
 from sysd.model.snapshot import Snapshot
 from sysd.model.transfer import Taken
 from sysd.model.values import check_description
+from sysd.units.helper import see_through
 
 HWADDR = ".hwaddr"
 
@@ -42,19 +43,18 @@ HWADDR = ".hwaddr"
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """What is to become of what came. config and devices (option by option) come over what is said of it; profiles and
-    ephemeral are what is said when None. strict: profiles that are not there are an error. uuid: it goes on as the one
-    that it was, with its hardware addresses. created, and taken of each snapshot by name: what is known better than by
-    the backup."""
+    ephemeral are what is said when None. uuid: it goes on as the one that it was, with its hardware addresses. created,
+    and taken of each snapshot by name: what is known better than by the backup. arriving: see Instances.create."""
 
     reference: str
     config: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     profiles: Sequence[str] | None = None
     ephemeral: bool | None = None
-    strict: bool = False
     uuid: str = ""
     created: int = 0
     taken: Mapping[str, Taken] = field(default_factory=dict)
+    arriving: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -161,11 +161,13 @@ class Arrivals:
                 await self._layers.settle(place / layers.UPPER)
                 self._snapshots.put(snapshot)
 
-        operation = self._instances.create(new, StartOptions(), owner, fill=fill)
+        operation = self._instances.create(new, StartOptions(), owner, fill=fill, arriving=wanted.arriving)
         try:
             await self._operations.wait(operation.id)
         except asyncio.CancelledError:
             self._operations.cancel(operation.id)
+            with contextlib.suppress(SyscontError):
+                await see_through(self._operations.wait(operation.id))
             raise
         handle.set_result("name", wanted.reference)
         if left.names:
@@ -180,7 +182,7 @@ class Arrivals:
             image.fingerprint,
             left.config(own.config) | dict(wanted.config),
             {**devices, **changed},
-            self.profiles(project, own.profiles, strict=wanted.strict) if wanted.profiles is None else wanted.profiles,
+            self._profiles(project, own.profiles) if wanted.profiles is None else wanted.profiles,
             left.description(own.description),
             own.ephemeral if wanted.ephemeral is None else wanted.ephemeral,
             uuid=wanted.uuid,
@@ -203,7 +205,7 @@ class Arrivals:
             image.fingerprint,
             left.config(said.config) | (_addresses(said.config) if wanted.uuid else {}),
             left.devices(said.devices, self._catalog),
-            self.profiles(instance.project, said.profiles),
+            self._profiles(instance.project, said.profiles),
             left.description(said.description),
             said.ephemeral,
             expires=said.expires,
@@ -213,10 +215,8 @@ class Arrivals:
             created, made = known.created, replace(made, expires=known.expires)
         return replace(made, created=created) if created else made
 
-    def profiles(self, project: str, wanted: Sequence[str], *, strict: bool = False) -> list[str]:
-        """Those that are there; the default one when none of several is. strict: raises NotFoundError for others."""
-        if strict:
-            return self._catalog.check_profiles(project, wanted)
+    def _profiles(self, project: str, wanted: Sequence[str]) -> list[str]:
+        """Those that are there; the default one when none of several is."""
         found = []
         for name in wanted:
             with contextlib.suppress(SyscontError):

@@ -129,16 +129,20 @@ class Instances:
         *,
         kind: str = "create-instance",
         fill: Fill | None = None,
+        arriving: Callable[[], None] | None = None,
     ) -> Operation:
         """Make an instance, and start it if options say so; the operation ends when that is done. fill puts its
-        layers into its folder; else it has written nothing yet."""
+        layers into its folder; else it has written nothing yet. arriving: it is another host's yet; stores, together
+        with that, what is to be remembered of this."""
         instance = self._new(wanted)
 
         async def work(handle: Handle) -> None:
             job = ""
             async with self._table.lock(instance.uuid):
-                await self._make(handle, instance, fill or self._make_empty)
+                await self._make(handle, instance, fill or self._make_empty, arriving)
                 made = self._table.by_uuid(instance.uuid)
+                if made.phase is Phase.ARRIVING:
+                    return
                 if options.start:
                     handle.progress("start")
                     job = await self._lifecycle.start(made)
@@ -197,7 +201,9 @@ class Instances:
             if other is not but and other.project == project and names.same_host(other.name, name):
                 raise ExistsError(f"an instance named {other.name!r} exists already")
 
-    async def _make(self, handle: Handle, instance: Instance, fill: Fill) -> None:
+    async def _make(
+        self, handle: Handle, instance: Instance, fill: Fill, arriving: Callable[[], None] | None
+    ) -> None:
         folder = container.state_dir(instance)
         try:
             make_folder(folder)
@@ -209,9 +215,13 @@ class Instances:
             await asyncio.to_thread(sync_directory, folder.parent)
             # Not what was asked for: a profile may have changed meanwhile.
             self._quotas.check_room(self._table.expanded(self._table.by_uuid(instance.uuid)))
-            made = replace(self._table.by_uuid(instance.uuid), phase=Phase.READY)
-            self._register.put_soon(made)
+            made = replace(self._table.by_uuid(instance.uuid), phase=Phase.ARRIVING if arriving else Phase.READY)
             await self._quotas.apply(self._table.expanded(made))
+            if arriving:
+                self._register.check(made)
+                self._register.commit((made,), arriving)
+            else:
+                self._register.put_soon(made)
         except BaseException:
             await asyncio.to_thread(remove_tree, folder)
             await self._quotas.forget(instance)
@@ -381,6 +391,29 @@ class Instances:
                 await asyncio.shield(self.destroy(current))
 
         return self._operations.begin("delete-instance", name, work, owner)
+
+    # between hosts
+
+    def check_movable(self, instance: Instance) -> None:
+        """Raise unless it may be given up to another host."""
+        if get_bool(self._table.expand(instance).config, "security.protection.delete"):
+            raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first, or copy it")
+        if self._table.status(instance).state not in STOPPED:
+            raise BusyError(f"{instance.name} is running", "stop it first: it goes to another host when it is stopped")
+
+    async def take_over(self, uuid: str, besides: Callable[[], None]) -> None:
+        """One that has arrived is ours from now on; besides stores what belongs to that."""
+        async with self._table.lock(uuid):
+            made = replace(self._table.by_uuid(uuid), phase=Phase.READY)
+            self._register.commit((made,), besides)
+            log.info("%s has been moved here", made.reference)
+            self._lifecycle.hosts_changed()
+            self._publish(Kind.INSTANCE_CHANGED, made, "State")
+            await self._lifecycle.load([made])
+
+    def give_away(self, instance: Instance, besides: Callable[[], None]) -> None:
+        """One is another host's from now on, and to be destroyed here."""
+        self._register.commit((replace(instance, phase=Phase.DELETING),), besides)
 
     def _check_deletable(self, instance: Instance, *, force: bool) -> None:
         if get_bool(self._table.expand(instance).config, "security.protection.delete"):

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sysd.model.errors import ERRORS, FailedError, SyscontError, UnreachableError
+from sysd.model.errors import ERRORS, DeniedError, FailedError, SyscontError, UnreachableError
 
 if TYPE_CHECKING:
     import ssl
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from sysd.remote.calling import Calling
     from sysd.remote.certificate import Identity
 
-MEET = "org.syscont.Manager.Meet"
+INTERFACE = "org.syscont.Manager"
 STREAMS = ("r", "w", "r", "w")
 """Of a call of Meet, as the listening side sees them: hear, say, take, give."""
 PIPE = 1 << 20
 """Bytes that a pipe may hold."""
+PATIENCE = 20.0
+"""Seconds for one reply."""
 PARTING = 10.0
 """Seconds for what was said last to get to the other host."""
 MOST_REPLY = 1 << 16
@@ -136,7 +138,7 @@ async def dial(addresses: Sequence[str], own: Identity, certificate: bytes, secr
         for fd in theirs:
             os.close(fd)
     link.start()
-    call = {"method": MEET, "parameters": {"secret": secret}, "upgrade": True, "streams": streams}
+    call = {"method": f"{INTERFACE}.Meet", "parameters": {"secret": secret}, "upgrade": True, "streams": streams}
     with contextlib.suppress(OSError):  # then the line is lost, and says why
         link.local.sendall(json.dumps(call).encode() + b"\0")
     say, hear, give, take = ours
@@ -156,6 +158,38 @@ async def _connected(addresses: Sequence[str], own: Identity, certificate: bytes
     except FailedError as error:
         where = ", ".join(addresses)
         raise UnreachableError(f"the other host is not reached from here at {where}: {error.message}") from None
+
+
+async def ask(addresses: Sequence[str], own: Identity, certificate: bytes, method: str, **said: Any) -> dict[str, Any]:
+    """One call of a host that expects it, which is then told nothing more, and its reply. Raises SyscontError: that is
+    DeniedError only when it is the host itself that does not know us."""
+    try:
+        connection = await _connected(addresses, own, certificate)
+    except DeniedError as error:
+        raise UnreachableError(error.message, error.hint) from None
+    call = {"method": f"{INTERFACE}.{method}", "parameters": said}
+    return await asyncio.to_thread(_exchange, connection, call)
+
+
+def _exchange(connection: ssl.SSLSocket, call: dict[str, Any]) -> dict[str, Any]:
+    from sysd.remote.dial import explained
+
+    reply = b""
+    try:
+        with connection:
+            connection.settimeout(PATIENCE)
+            connection.sendall(json.dumps(call).encode() + b"\0")
+            while b"\0" not in reply and len(reply) < MOST_REPLY and (data := connection.recv(MOST_REPLY)):
+                reply += data
+        said = json.loads(reply.partition(b"\0")[0])
+    except OSError as error:
+        raise explained(error, "the other host") from None
+    except (ValueError, RecursionError):
+        raise FailedError("the other host says what is not understood here") from None
+    if not isinstance(said, dict) or "error" in said:
+        raise _why(reply)
+    found = said.get("parameters")
+    return found if isinstance(found, dict) else {}
 
 
 def _hang_up(dialling: asyncio.Future[ssl.SSLSocket]) -> None:

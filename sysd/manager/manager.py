@@ -45,6 +45,7 @@ from sysd.manager.rules import Rules
 from sysd.manager.schedules import Schedules
 from sysd.manager.server import Server
 from sysd.manager.sessions import Sessions
+from sysd.manager.settlements import Settlements
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.states import States
 from sysd.manager.stillness import Stillness
@@ -214,6 +215,7 @@ class Manager:
             arrivals,
         )
         self.meetings = Meetings(self.trust)
+        self.settlements = Settlements(store, self.table, self.instances, self.trust, self.meetings)
         self.transfers = Transfers(
             self.operations,
             self.catalog,
@@ -225,6 +227,8 @@ class Manager:
             self.backups,
             arrivals,
             self.meetings,
+            self.settlements,
+            self.states,
         )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances
@@ -253,12 +257,13 @@ class Manager:
         await self.networks.start()
         await self.filters.start()
         await self.lending.tidy()
-        await self.lifecycle.load(self.table.all())
+        await self.lifecycle.load([i for i in self.table.all() if i.phase is Phase.READY])
         for operation in interrupted:
             await self._finish_change(operation)
             self.operations.forget(operation)
         self.zones.start()
         self.trust.start()
+        self.settlements.start()
         self.schedules.start()
         self.hardware.start()
 
@@ -276,7 +281,7 @@ class Manager:
     async def _finish_interrupted(self) -> None:
         """Instances half made or half deleted are removed: the one was never said to be there, the other to be gone."""
         for instance in self.table.all():
-            if instance.phase is not Phase.READY:
+            if instance.phase not in (Phase.READY, Phase.ARRIVING):
                 log.warning("removing instance %s, left %s", instance.name, instance.phase)
                 try:
                     await self.lifecycle.stop(instance, force=True)

@@ -47,6 +47,8 @@ class Meetings:
         self._trust = trust
         self._awaited: list[Awaited] = []
         self._listeners: list[Callable[[], None]] = []
+        self.unsettled: Callable[[], list[str]] = list
+        """Certificates (PEM) of hosts that may come to settle what has become of a move."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have it called when others are awaited than before."""
@@ -54,11 +56,12 @@ class Meetings:
 
     def certificates(self) -> list[str]:
         """Of those who may come now."""
-        return [one.certificate for one in self._awaited if not one.line.done()]
+        return [*(one.certificate for one in self._awaited if not one.line.done()), *self.unsettled()]
 
     def expects(self, fingerprint: str) -> bool:
         """Whether one may come who has this certificate."""
-        return any(one.fingerprint == fingerprint and not one.line.done() for one in self._awaited)
+        known = [one.fingerprint for one in self._awaited if not one.line.done()]
+        return fingerprint in known or any(fingerprint_of(one) == fingerprint for one in self.unsettled())
 
     def is_here(self, fingerprint: str) -> bool:
         """Whether one has come who has this certificate, and is not gone."""
@@ -75,7 +78,7 @@ class Meetings:
         secret = secrets.token_bytes(SECRET)
         made = Awaited(fingerprint, known, hashlib.sha256(secret).digest())
         self._awaited.append(made)
-        self._changed()
+        self.changed()
         own = certificates.pem(self._trust.identity().certificate)
         told = base64.urlsafe_b64encode(secret).decode().rstrip("=")
         return Offer(addresses, own, told, int(time.time() + PATIENCE)), made
@@ -83,7 +86,7 @@ class Meetings:
     def give_up(self, awaited: Awaited) -> None:
         """It may come no more; also when it has come and is done."""
         self._awaited.remove(awaited)
-        self._changed()
+        self.changed()
 
     def meet(self, fingerprint: str, secret: str, fds: Sequence[int]) -> Line:
         """One has come: who has the certificate of this fingerprint. fds are those of a line, which has them from now
@@ -98,7 +101,7 @@ class Meetings:
             raise DeniedError("nobody is awaited who says this", "it may be too late for it")
         line = Line(fds)
         found.line.set_result(line)
-        self._changed()
+        self.changed()
         return line
 
     async def stay(self, line: Line) -> None:
@@ -143,9 +146,14 @@ class Meetings:
         own = self._trust.identity()
         return await lines.dial(addresses, own, certificate, offer.secret)
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Others may come than before."""
         for listener in self._listeners:
             listener()
+
+
+def fingerprint_of(certificate: str) -> str:
+    return certificates.fingerprint(certificates.parse(certificate))
 
 
 def _decoded(secret: str) -> bytes:

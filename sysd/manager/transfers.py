@@ -9,7 +9,8 @@
                               <-    made
     bye                       ->
 
-Until the target has all of it there is nothing there but images in use by the operation, which go with it.
+Until the target has all of it there is nothing there but images in use by the operation, which go with it. A move has
+kept, yours and mine in the place of made (see sysd.manager.settlements).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
+from sysd.manager import layers
 from sysd.manager.arrivals import Arrival, Arrivals
 from sysd.manager.backups import Backups, Packed
 from sysd.manager.catalog import Catalog
@@ -29,32 +32,37 @@ from sysd.manager.guests import STOPPED
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
 from sysd.manager.lifecycle import Lifecycle
-from sysd.manager.meetings import Meetings
+from sysd.manager.meetings import Awaited, Meetings
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.settlements import Settlements
 from sysd.manager.snapshots import Snapshots
+from sysd.manager.states import States
 from sysd.manager.table import Table
 from sysd.manager.talks import Talk, talking
+from sysd.manager.trees import exclusive_layers
 from sysd.model import backup as form
 from sysd.model import names
 from sysd.model.compression import WIRE
-from sysd.model.errors import BusyError, FailedError, NotFoundError, SyscontError
+from sysd.model.errors import BusyError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.image import Image
 from sysd.model.instance import Instance, Kind
 from sysd.model.operation import Operation
 from sysd.model.restrictions import check_allowed
 from sysd.model.snapshot import Snapshot
-from sysd.model.transfer import Introduction, Offer, Taken, read_introduction
+from sysd.model.transfer import Introduction, Move, Offer, Taken, read_introduction
+from sysd.units.helper import see_through
 
 FAREWELL = 10.0
-"""Seconds for the source to say that it knows."""
+"""Seconds for the other host to say that it knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """source: an instance, or ``INSTANCE/SNAPSHOT``."""
+    """source: an instance, or ``INSTANCE/SNAPSHOT``. move: it is to be there and no longer here."""
 
     source: str
     instance_only: bool = False
+    move: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,20 @@ class Receive:
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     profiles: Sequence[str] | None = None
     ephemeral: bool | None = None
+    move: bool = False
     pool: str = DEFAULT_POOL
 
 
-Work = Callable[[Handle, Talk], Coroutine[Any, Any, None]]
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other host: see Move."""
+
+    certificate: str
+    addresses: list[str]
+
+
+T = TypeVar("T")
+Work = Callable[[Handle, Talk, Peer], Awaitable[None]]
 
 
 class Transfers:
@@ -85,6 +103,8 @@ class Transfers:
         backups: Backups,
         arrivals: Arrivals,
         meetings: Meetings,
+        settlements: Settlements,
+        states: States,
     ) -> None:
         self._operations = operations
         self._catalog = catalog
@@ -96,14 +116,20 @@ class Transfers:
         self._backups = backups
         self._arrivals = arrivals
         self._meetings = meetings
+        self._settlements = settlements
+        self._states = states
 
     def send(self, wanted: Send, way: Offer | str, owner: int) -> tuple[Operation, Offer | None]:
         """way: the offer of a host that waits for us; or the certificate of one that is to come, for which the offer is
         returned that it has to be told."""
-        self._snapshots.find(wanted.source)
+        instance, itself = self._snapshots.find(wanted.source)
+        if wanted.move:
+            if itself:
+                raise InvalidError("a snapshot goes where its instance goes", "copy it, as an instance of its own")
+            self._instances.check_movable(instance)
 
-        async def work(handle: Handle, talk: Talk) -> None:
-            await self._send(handle, talk, wanted)
+        async def work(handle: Handle, talk: Talk, peer: Peer) -> None:
+            await (self._move if wanted.move else self._copy)(handle, talk, peer, wanted)
 
         return self._begin("send-instance", wanted.source, way, owner, work)
 
@@ -116,8 +142,8 @@ class Transfers:
             names.check_instance_name(name)
             self._instances.check_free(project, name)
 
-        async def work(handle: Handle, talk: Talk) -> None:
-            await self._receive(handle, talk, wanted, owner)
+        async def work(handle: Handle, talk: Talk, peer: Peer) -> None:
+            await self._receive(handle, talk, peer, wanted, owner)
 
         return self._begin("receive-instance", wanted.name, way, owner, work)
 
@@ -133,33 +159,30 @@ class Transfers:
             self._meetings.give_up(awaited)
             raise
 
-    def _meeting(self, way: Any, work: Work) -> Callable[[Handle], Awaitable[None]]:
+    def _meeting(self, way: Offer | Awaited, work: Work) -> Callable[[Handle], Awaitable[None]]:
+        peer = Peer(way.certificate, way.addresses if isinstance(way, Offer) else [])
+
         async def meet(handle: Handle) -> None:
             handle.progress("meet")
             async with self._meetings.line(way) as line, talking(line) as talk:
-                await talk.run(work(handle, talk))
+                await work(handle, talk, peer)
 
         return meet
 
     # the source's side
 
-    async def _send(self, handle: Handle, talk: Talk, wanted: Send) -> None:
-        instance, itself = self._snapshots.find(wanted.source)
-        taken = [] if itself or wanted.instance_only else self._snapshots.of(instance)
-        talk.say("instance", **_introduction(itself.applied(instance) if itself else instance, taken).said())
-        chosen = _chosen(await talk.hear("wanted"), taken)
-        async with self._packed(handle, instance, itself) as what:
-            now = {each.uuid: each for each in self._snapshots.of(what.instance)}
-            if missing := next((each for each in chosen if each.uuid not in now), None):
-                raise BusyError(f"snapshot {missing.name} was deleted meanwhile", "nothing was made")
-            give, talk.line.give = talk.line.give, -1
-            try:
-                await self._backups.write(handle, _with(what, [now[each.uuid] for each in chosen]), give, WIRE)
-            finally:
-                os.close(give)
-        talk.say("sent")
-        await talk.hear("made")
-        talk.say("bye")
+    async def _copy(self, handle: Handle, talk: Talk, peer: Peer, wanted: Send) -> None:
+        async def send() -> None:
+            instance, itself = self._snapshots.find(wanted.source)
+            taken = [] if itself or wanted.instance_only else self._snapshots.of(instance)
+            chosen = await _introduce(talk, itself.applied(instance) if itself else instance, taken)
+            async with self._packed(handle, instance, itself) as what:
+                await self._write(handle, talk, what, chosen)
+            talk.say("sent")
+            await talk.hear("made")
+            talk.say("bye")
+
+        await talk.run(send())
 
     @contextlib.asynccontextmanager
     async def _packed(self, handle: Handle, instance: Instance, itself: Snapshot | None) -> AsyncIterator[Packed]:
@@ -174,11 +197,95 @@ class Transfers:
         async with self._backups.copied(instance.uuid) as (current, upper):
             yield Packed(current, upper)
 
+    async def _write(self, handle: Handle, talk: Talk, what: Packed, chosen: Sequence[Snapshot]) -> None:
+        now = {each.uuid: each for each in self._snapshots.of(what.instance)}
+        if missing := next((each for each in chosen if each.uuid not in now), None):
+            raise BusyError(f"snapshot {missing.name} was deleted meanwhile", "nothing was made")
+        give, talk.line.give = talk.line.give, -1
+        try:
+            whole = replace(what, snapshots=[now[each.uuid] for each in chosen])
+            await self._backups.write(handle, whole, give, WIRE)
+        finally:
+            os.close(give)
+
+    async def _move(self, handle: Handle, talk: Talk, peer: Peer, wanted: Send) -> None:
+        """What is moved is neither started nor changed meanwhile."""
+        instance = self._table.get(wanted.source)
+        move = Move(
+            secrets.token_hex(32), True, instance.uuid, instance.reference, peer.certificate, peer.addresses
+        )
+        async with self._table.lock(instance.uuid):
+            try:
+                await talk.run(self._offer(handle, talk, move, wanted))
+            except BaseException:
+                await see_through(self._keep(move))
+                raise
+            await _to_the_end(self._give_away(handle, talk, move))
+
+    async def _offer(self, handle: Handle, talk: Talk, move: Move, wanted: Send) -> None:
+        """Until the other host has all of it."""
+        current = self._table.ready(move.instance)
+        await self._lifecycle.refresh(current)
+        self._instances.check_movable(current)
+        if self._states.is_kept(current):
+            hint = "start it, and stop it without --stateful"
+            raise BusyError(f"{current.name} has memory that would not go with it", hint)
+        await self._lifecycle.forget(current)
+        chosen = await _introduce(talk, current, [] if wanted.instance_only else self._snapshots.of(current), move.id)
+        async with exclusive_layers(current):
+            await self._write(handle, talk, Packed(current, layers.upper(current)), chosen)
+        self._settlements.begin(move)
+        talk.say("sent")
+        await talk.hear("kept")
+
+    async def _keep(self, move: Move) -> None:
+        """It goes on here; the other host is told, if it might not know."""
+        if move.addresses:
+            self._settlements.settle(move)
+        else:
+            self._settlements.forget(move)
+        await self._lifecycle.load([self._table.by_uuid(move.instance)])
+
+    async def _give_away(self, handle: Handle, talk: Talk, move: Move) -> None:
+        self._settlements.give_away(self._table.by_uuid(move.instance), move)
+        talk.say("yours")
+        try:
+            async with asyncio.timeout(FAREWELL):
+                await talk.hear("mine")
+        except (SyscontError, TimeoutError):
+            handle.warn(f"{move.name} is the other host's now, which has yet to say that it knows")
+            self._settlements.settle(move)
+        else:
+            self._settlements.forget(move)
+            talk.say("bye")
+        await self._instances.destroy(self._table.by_uuid(move.instance))
+
     # the target's side
 
-    async def _receive(self, handle: Handle, talk: Talk, wanted: Receive, owner: int) -> None:
+    async def _receive(self, handle: Handle, talk: Talk, peer: Peer, wanted: Receive, owner: int) -> None:
+        arrived: list[Move] = []
+        try:
+            await talk.run(self._take(handle, talk, wanted, _Coming(peer, arrived, owner)))
+            if arrived:
+                await talk.run(_decision(talk))
+        except BaseException as error:
+            for move in arrived:
+                self._settlements.settle(move)
+                if isinstance(error, SyscontError):
+                    why = f"{error.message}; whether {move.name} is here now is settled as soon as the hosts can speak"
+                    raise type(error)(why, error.hint) from None
+            raise
+        for move in arrived:
+            await _to_the_end(self._take_over(talk, move))
+
+    async def _take(self, handle: Handle, talk: Talk, wanted: Receive, coming: _Coming) -> None:
         said = read_introduction(await talk.hear("instance"))
         arrival = self._arrival(wanted, said)
+        if said.move:
+            move = Move(
+                said.move, False, said.uuid, arrival.reference, coming.peer.certificate, coming.peer.addresses
+            )
+            arrival = replace(arrival, arriving=lambda: coming.store(self._settlements, move))
         talk.say("wanted", snapshots=[each.name for each in said.snapshots])
         with contextlib.ExitStack() as stack:
             found: list[Image] = []
@@ -189,21 +296,37 @@ class Transfers:
 
             take, talk.line.take = talk.line.take, -1
             try:
-                index = await self._images.unpack_backup(handle, take, hold, fresh=True)
+                index = await self._images.unpack_backup(handle, take, hold, fresh=not said.move)
             finally:
                 os.close(take)
             await talk.hear("sent")
             if {image.properties.get("volume", "") for image in found} != {"", *arrival.taken}:
                 raise FailedError("the other host has sent other snapshots than those that it has told of")
             handle.progress("make")
-            await self._arrivals.make(handle, arrival, form.read(index), found, owner)
-        talk.say("made")
+            await self._arrivals.make(handle, arrival, form.read(index), found, coming.owner)
+        talk.say("kept" if said.move else "made")
+        if not said.move:
+            with contextlib.suppress(SyscontError, TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await talk.hear("bye")
+
+    async def _take_over(self, talk: Talk, move: Move) -> None:
+        await self._settlements.take_over(move)
+        talk.say("mine")
         with contextlib.suppress(SyscontError, TimeoutError):
             async with asyncio.timeout(FAREWELL):
                 await talk.hear("bye")
+            self._settlements.forget(move)
+            return
+        if move.addresses:
+            self._settlements.settle(move)
+        else:
+            self._settlements.forget(move)  # the source comes, and is told so by being told nothing
 
     def _arrival(self, wanted: Receive, said: Introduction) -> Arrival:
         """What is to become of it. Raises what it will come to anyway, before all the bytes are here."""
+        if wanted.move != bool(said.move):
+            raise FailedError("one of the two hosts was asked for a copy, and the other one for a move")
         project, name = names.split(wanted.name)
         self._instances.check_free(project, name or said.name)
         if said.snapshots:
@@ -221,30 +344,49 @@ class Transfers:
             wanted.devices,
             profiles,
             wanted.ephemeral,
-            strict=True,
+            uuid=said.uuid if said.move else "",
+            created=said.created if said.move else 0,
             taken={each.name: each for each in said.snapshots},
         )
 
 
-def _introduction(instance: Instance, taken: Sequence[Snapshot]) -> Introduction:
-    return Introduction(
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    peer: Peer
+    arrived: list[Move]
+    owner: int
+
+    def store(self, settlements: Settlements, move: Move) -> None:
+        self.arrived.append(move)
+        settlements.arrived(move)
+
+
+async def _introduce(talk: Talk, instance: Instance, taken: Sequence[Snapshot], move: str = "") -> list[Snapshot]:
+    """Say what there is; returns the snapshots that are wanted."""
+    said = Introduction(
         instance.kind,
         instance.name,
         instance.uuid,
         instance.created,
-        False,
+        move,
         instance.profiles,
         [Taken(each.name, each.created, each.expires) for each in taken],
     )
-
-
-def _chosen(said: Mapping[str, Any], taken: Sequence[Snapshot]) -> list[Snapshot]:
-    """Of the snapshots those that the other host wants."""
-    wanted = said.get("snapshots")
+    talk.say("instance", **said.said())
+    wanted = (await talk.hear("wanted")).get("snapshots")
     if not isinstance(wanted, list) or not set(map(str, wanted)) <= {each.name for each in taken}:
         raise FailedError("the other host wants snapshots that there are not")
     return [each for each in taken if each.name in wanted]
 
 
-def _with(what: Packed, chosen: Sequence[Snapshot]) -> Packed:
-    return Packed(what.instance, what.upper, chosen, what.itself)
+async def _decision(talk: Talk) -> None:
+    await talk.hear("yours")
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """What has begun is not cancelled any more; it does not take long."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()

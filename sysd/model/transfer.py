@@ -45,14 +45,14 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What the source has: name is the instance's own. move: the source is given up when the target has it, which then
-    goes on with its uuid. profiles: the names of those that it has."""
+    """What the source has: name is the instance's own. move: what the source's giving it up is known by, empty for a
+    copy; the target goes on with its uuid. profiles: the names of those that it has."""
 
     kind: Kind
     name: str
     uuid: str
     created: int
-    move: bool = False
+    move: str = ""
     profiles: list[str] = field(default_factory=list)
     snapshots: list[Taken] = field(default_factory=list)
 
@@ -79,14 +79,17 @@ def _introduction(said: Mapping[str, Any]) -> Introduction:
     if len({one.name for one in snapshots}) < len(snapshots):
         raise ValueError("a name comes twice")
     profiles = _list(said, "profiles", MOST_SNAPSHOTS)
-    if not all(isinstance(one, str) and len(one) <= MOST_TEXT for one in profiles) or type(said["move"]) is not bool:
-        raise TypeError("not of its type")
+    if not all(isinstance(one, str) and len(one) <= MOST_TEXT for one in profiles):
+        raise TypeError("profiles")
+    move = _text(said, "move")
+    if move and not names.is_fingerprint(move):
+        raise ValueError("move")
     return Introduction(
         Kind(_text(said, "kind")),
         names.check_instance_name(_text(said, "name")),
         str(UUID(_text(said, "uuid"))),
         _number(said, "created"),
-        said["move"],
+        move,
         profiles,
         snapshots,
     )
@@ -111,3 +114,19 @@ def _number(said: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or not 0 <= value < _LAST:
         raise TypeError(name)
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What each of the two hosts remembers of an instance that goes from one to the other, until it knows that the
+    other one knows what has become of it. instance: its UUID; peer: the other host's certificate (PEM), and addresses
+    where that waits, none if it comes to us. decided: of the source, that it has given it up; of the target, that it
+    has taken it over."""
+
+    id: str
+    source: bool
+    instance: str
+    name: str
+    peer: str
+    addresses: list[str] = field(default_factory=list)
+    decided: bool = False

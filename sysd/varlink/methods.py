@@ -86,7 +86,7 @@ class Methods:
             Method("Monitor", self.monitor),
             *SnapshotMethods(self._manager).table(),
             *TransferMethods(self._manager).table(),
-            MeetingMethods(self._manager.meetings).meeting(),
+            *MeetingMethods(self._manager.meetings, self._manager.settlements).table(),
             *TrustMethods(self._manager.trust).table(),
         ]
 

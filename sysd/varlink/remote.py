@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from sysd.manager.actions import Authority, Caller, awaited, invited, trusted_remote
 from sysd.manager.lines import STREAMS
 from sysd.manager.meetings import Meetings
+from sysd.manager.settlements import Settlements
 from sysd.manager.trust import Trust
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.server import HTTPS_ADDRESS, https_address
@@ -99,13 +100,20 @@ class Failures:
 class RemoteDoor:
     """Made in the event loop."""
 
-    def __init__(self, trust: Trust, meetings: Meetings, interface: Interface, authority: Authority) -> None:
+    def __init__(
+        self,
+        trust: Trust,
+        meetings: Meetings,
+        settlements: Settlements,
+        interface: Interface,
+        authority: Authority,
+    ) -> None:
         self._trust = trust
         self._meetings = meetings
         self._answers = Answers(interface, authority)
         # Without a description: there is nothing to learn from it.
         self._join_answers = Answers(Interface(INTERFACE, "", [Method("Join", self._join)]), authority)
-        self._meet_answers = Answers(Interface(INTERFACE, "", [MeetingMethods(meetings).meeting()]), authority)
+        self._meet_answers = Answers(Interface(INTERFACE, "", MeetingMethods(meetings, settlements).table()), authority)
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
         self._context: ssl.SSLContext | None = None

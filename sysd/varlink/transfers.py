@@ -29,7 +29,7 @@ class TransferMethods:
         ]
 
     async def send(self, call: Call) -> None:
-        wanted = Send(call.text("source"), call.flag("instanceOnly"))
+        wanted = Send(call.text("source"), call.flag("instanceOnly"), call.flag("move"))
         await self._follow(call, *self._manager.transfers.send(wanted, _way(call), call.caller.uid))
 
     async def receive(self, call: Call) -> None:
@@ -39,6 +39,7 @@ class TransferMethods:
             call.mappings("devices"),
             call.texts("profiles") if call.has("profiles") else None,
             call.flag("ephemeral") if call.has("ephemeral") else None,
+            call.flag("move"),
             call.text("pool", DEFAULT_POOL),
         )
         await self._follow(call, *self._manager.transfers.receive(wanted, _way(call), call.caller.uid))
