@@ -272,6 +272,7 @@ complete -c syscont -n "__syscont_at 'copy'" -s e -l ephemeral -d 'Delete it by 
 complete -c syscont -n "__syscont_at 'copy'" -l instance-only -d 'Leave the source\'s snapshots out.'
 complete -c syscont -n "__syscont_at 'copy'" -l target-project -x -d 'Put it into this project.'
 complete -c syscont -n "__syscont_at 'copy'" -s s -l storage -x -d 'The storage pool to put it into.'
+complete -c syscont -n "__syscont_at 'copy'" -l refresh -d 'Between hosts: bring a copy that is there already to what the source is by now.'
 complete -c syscont -n "__syscont_at 'copy'" -l mode -x -a 'auto pull push' -d 'Between hosts: which of them calls the other one.'
 complete -c syscont -n "__syscont_at 'copy'" -l project -x -a '(__syscont_candidates project)' -d 'Act in this project.'
 complete -c syscont -n "__syscont_at 'copy'" -a '(__syscont_candidates instance)'

@@ -79,7 +79,8 @@ def copy_between(parsed: Parsed, changes: Parameters) -> int:
     """``syscont copy`` of what is on one host to another."""
     only = True if parsed.flag("instance-only") else None
     source = Side(client.host(), "SendInstance", {"source": parsed.args[0], "instanceOnly": only})
-    target = Side(parsed.target_host, "ReceiveInstance", {"name": _target(parsed), **changes})
+    refresh = True if parsed.flag("refresh") else None
+    target = Side(parsed.target_host, "ReceiveInstance", {"name": _target(parsed), **changes, "refresh": refresh})
     _transfer(source, target, parsed.value("mode", "auto"))
     return 0
 

@@ -94,6 +94,8 @@ def copy(parsed: Parsed) -> int:
         from sysd.cli.between import copy_between
 
         return copy_between(parsed, changes(parsed))
+    if parsed.flag("refresh"):
+        raise UsageError("copy: --refresh is for copies to another host", f"usage: {parsed.verb.usage}")
     if not name:
         raise UsageError("copy: say what the copy is to be called, or the host that it goes to", parsed.verb.usage)
     client.run_operation(

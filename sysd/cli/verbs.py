@@ -75,9 +75,10 @@ _COPY = (
     Option("instance-only", "Leave the source's snapshots out."),
     _PROJECT,
     Option("storage", "The storage pool to put it into.", "s", VALUE, "POOL"),
+    Option("refresh", "Between hosts: bring a copy that is there already to what the source is by now."),
     _MODE,
 )
-_MOVE = (_PROJECT, *(one for one in _COPY if one.long not in ("ephemeral", "target-project")))
+_MOVE = (_PROJECT, *(one for one in _COPY if one.long not in ("ephemeral", "refresh", "target-project")))
 _EXPORT = (
     Option("compression", "How to compress it.", "", VALUE, "ALGORITHM",
            ("none", "gzip", "bzip2", "xz", "lzma", "zstd", "lz4")),

@@ -115,6 +115,18 @@ class LeftOut:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """What came, checked: the instance and its image, and by name the images and descriptions of its snapshots."""
+
+    wanted: Arrival
+    new: NewInstance
+    image: Image
+    snapshots: Mapping[str, Image]
+    described: Mapping[str, form.Described]
+    left: LeftOut
+
+
 class Arrivals:
     def __init__(
         self,
@@ -137,6 +149,26 @@ class Arrivals:
     async def make(self, handle: Handle, wanted: Arrival, made: form.Backup, images: list[Image], owner: int) -> None:
         """images: of the instance and of its snapshots, which are held until this has ended. The operation's result has
         the name, and what was left out."""
+        coming = self.look(wanted, made, images)
+
+        async def fill(_: Handle, instance: Instance, folder: Path) -> None:
+            await self.begin(instance, folder / layers.UPPER)
+            for snapshot in self.snapshots(coming, instance):
+                await self.put(instance, snapshot, folder)
+
+        new = coming.new
+        operation = self._instances.create(new, StartOptions(), owner, fill=fill, arriving=wanted.arriving)
+        try:
+            await self._operations.wait(operation.id)
+        except asyncio.CancelledError:
+            self._operations.cancel(operation.id)
+            with contextlib.suppress(SyscontError):
+                await see_through(self._operations.wait(operation.id))
+            raise
+        self.tell(handle, coming)
+
+    def look(self, wanted: Arrival, made: form.Backup, images: list[Image]) -> Coming:
+        """Check it all, but what it takes to be there."""
         project, _ = names.split(wanted.reference)
         by_volume = {image.properties.get("volume", ""): image for image in images}
         left, own = self._left_out(by_volume[""]), made.instance
@@ -147,31 +179,36 @@ class Arrivals:
         new = self._described(wanted, own, left, by_volume[""])
         snapshots = {name: image for name, image in by_volume.items() if name}
         described = {name: made.snapshots.get(name, replace(own, name=name, created=0)) for name in snapshots}
+        return Coming(wanted, new, by_volume[""], snapshots, described, left)
 
-        async def fill(_: Handle, instance: Instance, folder: Path) -> None:
-            make_folder(folder / layers.UPPER)
-            self._quotas.count(instance, folder / layers.UPPER)
-            await self._lifecycle.begin(instance, folder / layers.UPPER)
-            for name, image in snapshots.items():
-                snapshot = self._snapshot(wanted, instance, described[name], name, image)
-                place = folder / layers.SNAPSHOTS / snapshot.uuid
-                place.mkdir(mode=0o700, parents=True)
-                make_folder(place / layers.UPPER)
-                await self._lifecycle.begin(snapshot.applied(instance), place / layers.UPPER)
-                await self._layers.settle(place / layers.UPPER)
-                self._snapshots.put(snapshot)
+    async def begin(self, instance: Instance, upper: Path) -> None:
+        """Make the layer above what came."""
+        make_folder(upper)
+        self._quotas.count(instance, upper)
+        await self._lifecycle.begin(instance, upper)
 
-        operation = self._instances.create(new, StartOptions(), owner, fill=fill, arriving=wanted.arriving)
-        try:
-            await self._operations.wait(operation.id)
-        except asyncio.CancelledError:
-            self._operations.cancel(operation.id)
-            with contextlib.suppress(SyscontError):
-                await see_through(self._operations.wait(operation.id))
-            raise
-        handle.set_result("name", wanted.reference)
-        if left.names:
-            handle.set_result("left-out", ", ".join(dict.fromkeys(left.names)))
+    def snapshots(self, coming: Coming, instance: Instance) -> list[Snapshot]:
+        return [
+            self._snapshot(coming.wanted, instance, coming.described[name], name, image)
+            for name, image in coming.snapshots.items()
+        ]
+
+    async def put(
+        self, instance: Instance, snapshot: Snapshot, folder: Path, *, instead_of: Snapshot | None = None
+    ) -> None:
+        """Make the layer of a snapshot that came, and remember it. folder: the instance's."""
+        async with self._layers.draft(folder / layers.SNAPSHOTS / snapshot.uuid) as place:
+            make_folder(place / layers.UPPER)
+            await self._lifecycle.begin(snapshot.applied(instance), place / layers.UPPER)
+            await self._layers.settle(place / layers.UPPER)
+            self._snapshots.put(snapshot, instead_of=instead_of)
+        if instead_of:
+            await self._layers.remove(place.with_name(instead_of.uuid))
+
+    def tell(self, handle: Handle, coming: Coming) -> None:
+        handle.set_result("name", coming.wanted.reference)
+        if coming.left.names:
+            handle.set_result("left-out", ", ".join(dict.fromkeys(coming.left.names)))
 
     def _described(self, wanted: Arrival, own: form.Described, left: LeftOut, image: Image) -> NewInstance:
         project, _ = names.split(wanted.reference)

@@ -307,11 +307,12 @@ class Instances:
         """Give parts of an instance new values, all or none; what can be is in force at once."""
 
         def change(instance: Instance) -> Instance:
-            return self._updated(instance, wanted)
+            return self.updated(instance, wanted)
 
         await self._change(name, change)
 
-    def _updated(self, instance: Instance, wanted: Update) -> Instance:
+    def updated(self, instance: Instance, wanted: Update) -> Instance:
+        """What it is then; nothing changes."""
         if wanted.config is not None:
             ours = {key: value for key, value in instance.config.items() if find_key(key).internal}
             instance = replace(instance, config=ours | check_config(wanted.config))

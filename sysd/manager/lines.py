@@ -123,8 +123,10 @@ def error_of(code: str, said: Any) -> SyscontError:
 async def dial(addresses: Sequence[str], own: Identity, certificate: bytes, secret: str) -> Line:
     """Call a host that waits for us. Raises SyscontError."""
     connection = await _connected(addresses, own, certificate)
+    from sysd.remote import tls
     from sysd.remote.calling import Calling
 
+    tls.expect_answers(connection)
     link = Calling(connection, "the other host")
     ours: list[int] = []
     theirs: list[int] = []

@@ -40,6 +40,7 @@ from sysd.manager.profiles import Profiles
 from sysd.manager.projects import Projects
 from sysd.manager.proxies import Proxies
 from sysd.manager.quotas import Quotas
+from sysd.manager.refreshes import Refreshes
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
 from sysd.manager.schedules import Schedules
@@ -229,6 +230,7 @@ class Manager:
             self.meetings,
             self.settlements,
             self.states,
+            Refreshes(self.table, self.instances, self.snapshots, self.lifecycle, self.quotas, arrivals),
         )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances

@@ -34,6 +34,7 @@ from sysd.manager.instances import Instances
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.meetings import Awaited, Meetings
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.refreshes import Refreshes
 from sysd.manager.settlements import Settlements
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.states import States
@@ -67,7 +68,8 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """name: ``PROJECT:`` alone for the source's own name in that project. The others as in NewCopy."""
+    """name: ``PROJECT:`` alone for the source's own name in that project. move: as of Send. refresh: there may be one
+    of this name already, which becomes what the source is. The others as in NewCopy."""
 
     name: str
     config: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class Receive:
     profiles: Sequence[str] | None = None
     ephemeral: bool | None = None
     move: bool = False
+    refresh: bool = False
     pool: str = DEFAULT_POOL
 
 
@@ -105,7 +108,9 @@ class Transfers:
         meetings: Meetings,
         settlements: Settlements,
         states: States,
+        refreshes: Refreshes,
     ) -> None:
+        self._refreshes = refreshes
         self._operations = operations
         self._catalog = catalog
         self._table = table
@@ -136,11 +141,13 @@ class Transfers:
     def receive(self, wanted: Receive, way: Offer | str, owner: int) -> tuple[Operation, Offer | None]:
         """way: see send. The operation's result has the name, and what was left out."""
         check_pool(wanted.pool)
+        if wanted.move and wanted.refresh:
+            raise InvalidError("what is moved takes nothing's place", "copy it with --refresh, and delete the source")
         project, name = names.split(wanted.name)
         self._catalog.project(names.check_project_name(project))
         if name:
             names.check_instance_name(name)
-            self._instances.check_free(project, name)
+            self._instances.check_free(project, name, self._table.find(project, name) if wanted.refresh else None)
 
         async def work(handle: Handle, talk: Talk, peer: Peer) -> None:
             await self._receive(handle, talk, peer, wanted, owner)
@@ -280,13 +287,17 @@ class Transfers:
 
     async def _take(self, handle: Handle, talk: Talk, wanted: Receive, coming: _Coming) -> None:
         said = read_introduction(await talk.hear("instance"))
-        arrival = self._arrival(wanted, said)
+        present = self._present(wanted, said)
+        if present:
+            await self._refreshes.check(present, said.kind)
+        missing = self._refreshes.missing(present, said.snapshots) if present else said.snapshots
+        arrival = self._arrival(wanted, said, missing, present)
         if said.move:
             move = Move(
                 said.move, False, said.uuid, arrival.reference, coming.peer.certificate, coming.peer.addresses
             )
             arrival = replace(arrival, arriving=lambda: coming.store(self._settlements, move))
-        talk.say("wanted", snapshots=[each.name for each in said.snapshots])
+        talk.say("wanted", snapshots=[each.name for each in missing])
         with contextlib.ExitStack() as stack:
             found: list[Image] = []
 
@@ -303,7 +314,12 @@ class Transfers:
             if {image.properties.get("volume", "") for image in found} != {"", *arrival.taken}:
                 raise FailedError("the other host has sent other snapshots than those that it has told of")
             handle.progress("make")
-            await self._arrivals.make(handle, arrival, form.read(index), found, coming.owner)
+            made = form.read(index)
+            if present:
+                what = self._arrivals.look(arrival, made, found)
+                await self._refreshes.refresh(handle, what, present.uuid, said.snapshots)
+            else:
+                await self._arrivals.make(handle, arrival, made, found, coming.owner)
         talk.say("kept" if said.move else "made")
         if not said.move:
             with contextlib.suppress(SyscontError, TimeoutError):
@@ -323,13 +339,20 @@ class Transfers:
         else:
             self._settlements.forget(move)  # the source comes, and is told so by being told nothing
 
-    def _arrival(self, wanted: Receive, said: Introduction) -> Arrival:
+    def _present(self, wanted: Receive, said: Introduction) -> Instance | None:
+        """What is to be refreshed, if it is there already."""
+        project, name = names.split(wanted.name)
+        return self._table.find(project, name or said.name) if wanted.refresh else None
+
+    def _arrival(
+        self, wanted: Receive, said: Introduction, missing: Sequence[Taken], present: Instance | None
+    ) -> Arrival:
         """What is to become of it. Raises what it will come to anyway, before all the bytes are here."""
         if wanted.move != bool(said.move):
             raise FailedError("one of the two hosts was asked for a copy, and the other one for a move")
         project, name = names.split(wanted.name)
-        self._instances.check_free(project, name or said.name)
-        if said.snapshots:
+        self._instances.check_free(project, name or said.name, present)
+        if missing:
             check_allowed(self._catalog.project(project), "snapshots", f"the snapshots of {said.name}")
         try:
             profiles = self._catalog.check_profiles(
@@ -346,7 +369,7 @@ class Transfers:
             wanted.ephemeral,
             uuid=said.uuid if said.move else "",
             created=said.created if said.move else 0,
-            taken={each.name: each for each in said.snapshots},
+            taken={each.name: each for each in missing},
         )
 
 

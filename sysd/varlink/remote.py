@@ -297,6 +297,7 @@ class RemoteDoor:
         if self._meetings.expects(fingerprint):
             visitor.fingerprint, visitor.joins = fingerprint, True
             self._loop.call_later(JOIN, self._see_off, visitor)
+            tls.expect_answers(visitor.sock)
             return self._connected(visitor, self._meet_answers, awaited(fingerprint), AWAITED)
         return None  # trusted no more, since a moment ago
 

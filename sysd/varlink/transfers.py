@@ -40,6 +40,7 @@ class TransferMethods:
             call.texts("profiles") if call.has("profiles") else None,
             call.flag("ephemeral") if call.has("ephemeral") else None,
             call.flag("move"),
+            call.flag("refresh"),
             call.text("pool", DEFAULT_POOL),
         )
         await self._follow(call, *self._manager.transfers.receive(wanted, _way(call), call.caller.uid))
