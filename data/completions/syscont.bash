@@ -66,6 +66,8 @@ _syscont() {
         case "$verb $prev" in
         'list --format') words='table compact csv json yaml' ;;
         'info --format') words='text json yaml' ;;
+        'copy --mode') words='auto pull push' ;;
+        'move --mode') words='auto pull push' ;;
         'config show --format') words='table compact csv json yaml' ;;
         'config keys --format') words='table compact csv json yaml' ;;
         'apply --format') words='text json yaml' ;;
@@ -119,6 +121,8 @@ _syscont() {
         'create -p') kind=plain-profile ;;
         'copy --config') kind=key ;;
         'copy -c') kind=key ;;
+        'move --config') kind=key ;;
+        'move -c') kind=key ;;
         'config keys --device') kind=device-type ;;
         'profile create --config') kind=key ;;
         'profile create -c') kind=key ;;
@@ -186,8 +190,8 @@ _syscont_verb() {
         'list') options='--columns --all-projects --format --no-legend --project --help' valued=' --columns -c --format --project ' kinds=(filter ...) ;;
         'info') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
         'rename') options='--project --help' valued=' --project ' kinds=(instance new) ;;
-        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --project ' kinds=(instance target) ;;
-        'move') options='--target-project --project --help' valued=' --target-project --project ' kinds=(instance target) ;;
+        'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --refresh --mode --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --mode --project ' kinds=(instance target) ;;
+        'move') options='--target-project --config --device --profile --no-profiles --instance-only --storage --mode --project --help' valued=' --target-project --config -c --device -d --profile -p --storage -s --mode --project ' kinds=(instance target) ;;
         'delete') options='--force --project --help' valued=' --project ' kinds=(instance ...) ;;
         'start') options='--wait --stateless --all --project --help' valued=' --project ' kinds=(instance ...) ;;
         'stop') options='--stateful --force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;

@@ -48,17 +48,26 @@ def use(host: str) -> None:
     _host = host
 
 
+def host() -> str:
+    """The one that this command is about."""
+    return _host
+
+
 def is_far() -> bool:
     return _host != LOCAL
 
 
 def connect() -> Client:
     """A connection to the host that this command is about."""
-    if _host == LOCAL:
+    return connect_to(_host)
+
+
+def connect_to(host: str) -> Client:
+    if host == LOCAL:
         return Client(_connected(socket_path()))
     from sysd.cli.far import reach
 
-    return reach(_host)
+    return reach(host)
 
 
 class Client:
@@ -221,9 +230,9 @@ def project_file() -> str:
     return "project" if _host == LOCAL else f"remotes/{_host}.project"
 
 
-def call(method: str, parameters: Parameters | None = None) -> Parameters:
+def call(method: str, parameters: Parameters | None = None, host: str = "") -> Parameters:
     """One call over a connection of its own."""
-    client = connect()
+    client = connect_to(host or _host)
     try:
         return client.call(method, parameters or {})
     finally:

@@ -120,21 +120,26 @@ class Verb:
 # Modules of verbs that are about this command and what it knows itself.
 OF_NO_HOST = ("remote", "help", "completion", "keys")
 
+# Verbs by which something goes from one host to another; their last argument says where to.
+BETWEEN = ("copy", "move")
+
 # What every verb takes, besides --help.
 GLOBAL = (Option("project", "Act in this project.", "", VALUE, "PROJECT", complete="project"),)
 
 
 class Parsed:
     """A command line as its verb's function gets it: ``args``, and the options by long name. project is the one to
-    act in, by which names of instances and profiles are qualified. remote: the host that an argument REMOTE: named."""
+    act in, by which names of instances and profiles are qualified. remote: the host that an argument REMOTE: named.
+    target_host: the one that something goes to from another one; else empty."""
 
-    __slots__ = ("args", "lists", "project", "remote", "values", "verb")
+    __slots__ = ("args", "lists", "project", "remote", "target_host", "values", "verb")
 
     def __init__(self, verb: Verb) -> None:
         self.verb = verb
         self.args: list[str] = []
         self.project = "default"
         self.remote = ""
+        self.target_host = ""
         self.values: dict[str, str] = {}
         self.lists: dict[str, list[str]] = {}
 
@@ -195,6 +200,8 @@ def _take_host(parsed: Parsed) -> None:
     end = parsed.verb.options_end
     mine = parsed.args[: end - 1] if end > 0 else parsed.args
     if parsed.verb.module in OF_NO_HOST or not any(arg.endswith(":") for arg in mine):
+        return
+    if parsed.verb.name in BETWEEN and not mine[-1].endswith(":"):
         return
     from sysd.cli.remotes import take_bare
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sysd.cli.client import LOCAL, folder
 from sysd.cli.errors import NOT_FOUND, CliError, UsageError
+from sysd.cli.options import BETWEEN
 from sysd.cli.output import clean
 from sysd.cli.system import CLOEXEC, posix, replace
 from sysd.codec import decode, pretty
@@ -165,6 +166,8 @@ def resolve(parsed: Parsed, default: str) -> str:
         if parsed.args[at].endswith(":"):  # nothing is called so; a list would just be empty
             load(parsed.args[at][:-1])
     named = dict(_named(parsed))
+    if parsed.verb.name in BETWEEN:
+        return _two(parsed, named, default)
     if parsed.remote:
         default = parsed.remote
     strict = [named.get(at, default) for at in _places(parsed, STRICT)]
@@ -172,12 +175,20 @@ def resolve(parsed: Parsed, default: str) -> str:
     host = found[0] if found else default
     if other := next((one for one in found if one != host), ""):
         hint = f"name all of them with {host}: before, or with {other}:"
-        if parsed.verb.name in ("copy", "move"):
-            hint = "nothing goes from host to host yet but by 'syscont export REMOTE:NAME -' and 'syscont import -'"
         raise UsageError(f"{parsed.verb.name}: what is named is on two hosts, {host} and {other}", hint)
     for at in named:
         parsed.args[at] = parsed.args[at].partition(":")[2]
     return host
+
+
+def _two(parsed: Parsed, named: dict[int, str], default: str) -> str:
+    """The host of the source; the other one is remembered, if it is another."""
+    source = named.get(0, default)
+    target = parsed.remote or (named.get(1, default) if len(parsed.args) > 1 else source)
+    parsed.target_host = target if target != source else ""
+    for at in named:
+        parsed.args[at] = parsed.args[at].partition(":")[2]
+    return source
 
 
 def _places(parsed: Parsed, kinds: tuple[str, ...]) -> list[int]:

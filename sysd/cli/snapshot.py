@@ -87,37 +87,61 @@ def show_one(parsed: Parsed) -> int:
 
 def copy(parsed: Parsed) -> int:
     """``syscont copy``"""
-    source, name = parsed.args
+    source, *name = parsed.args
     if parsed.list("profile") and parsed.flag("no-profiles"):
         raise UsageError("copy: --profile and --no-profiles exclude each other", f"usage: {parsed.verb.usage}")
+    if parsed.target_host:
+        from sysd.cli.between import copy_between
+
+        return copy_between(parsed, changes(parsed))
+    if parsed.flag("refresh"):
+        raise UsageError("copy: --refresh is for copies to another host", f"usage: {parsed.verb.usage}")
+    if not name:
+        raise UsageError("copy: say what the copy is to be called, or the host that it goes to", parsed.verb.usage)
     client.run_operation(
         "CopyInstance",
         {
             "source": source,
-            "name": _in_project(name, parsed.value("target-project") or parsed.project),
-            "config": parsed.pairs("config") or None,
-            "devices": _devices(parsed) or None,
-            "profiles": [] if parsed.flag("no-profiles") else parsed.list("profile") or None,
-            "ephemeral": True if parsed.flag("ephemeral") else None,
+            "name": in_project(name[0], parsed.value("target-project") or parsed.project),
+            **changes(parsed),
             "instanceOnly": True if parsed.flag("instance-only") else None,
-            "pool": parsed.value("storage") or None,
         },
     )
     return 0
+
+
+def changes(parsed: Parsed) -> Parameters:
+    """In what the copy is another than the source."""
+    return {
+        "config": parsed.pairs("config") or None,
+        "devices": _devices(parsed) or None,
+        "profiles": [] if parsed.flag("no-profiles") else parsed.list("profile") or None,
+        "ephemeral": True if parsed.flag("ephemeral") else None,
+        "pool": parsed.value("storage") or None,
+    }
 
 
 def move(parsed: Parsed) -> int:
     """``syscont move``"""
     source, *new_name = parsed.args
     project = parsed.value("target-project")
+    if parsed.list("profile") and parsed.flag("no-profiles"):
+        raise UsageError("move: --profile and --no-profiles exclude each other", f"usage: {parsed.verb.usage}")
+    if parsed.target_host:
+        from sysd.cli.between import move_between
+
+        return move_between(parsed, changes(parsed))
+    given = {*parsed.values, *parsed.lists} - {"target-project", "project"}
+    if given:
+        raise UsageError(f"move: --{min(given)} is for moves to another host", f"usage: {parsed.verb.usage}")
     if not new_name and not project:
         raise UsageError("move: say where to: a new name, or --target-project", f"usage: {parsed.verb.usage}")
-    target = _in_project(new_name[0] if new_name else source.rpartition(":")[2], project)
+    target = in_project(new_name[0] if new_name else source.rpartition(":")[2], project)
     client.run_operation("RenameInstance", {"name": source, "newName": target})
     return 0
 
 
-def _in_project(name: str, project: str) -> str:
+def in_project(name: str, project: str) -> str:
     """The name, if it does not say its project itself."""
     return f"{project}:{name}" if project and ":" not in name else name
 

@@ -59,6 +59,7 @@ _LOGS = (
 )
 _EPHEMERAL = Option("ephemeral", "Delete it by itself once it has stopped.", "e")
 _PROJECT = Option("target-project", "Put it into this project.", "", VALUE, "PROJECT")
+_MODE = Option("mode", "Between hosts: which of them calls the other one.", "", VALUE, "MODE", ("auto", "pull", "push"))
 _SNAPSHOT = (
     Option("stateful", "With a virtual machine's memory."),
     Option("reuse", "Replace the snapshot of that name if there is one."),
@@ -74,7 +75,10 @@ _COPY = (
     Option("instance-only", "Leave the source's snapshots out."),
     _PROJECT,
     Option("storage", "The storage pool to put it into.", "s", VALUE, "POOL"),
+    Option("refresh", "Between hosts: bring a copy that is there already to what the source is by now."),
+    _MODE,
 )
+_MOVE = (_PROJECT, *(one for one in _COPY if one.long not in ("ephemeral", "refresh", "target-project")))
 _EXPORT = (
     Option("compression", "How to compress it.", "", VALUE, "ALGORITHM",
            ("none", "gzip", "bzip2", "xz", "lzma", "zstd", "lz4")),
@@ -213,10 +217,10 @@ _VERBS = (
     Verb("info", "info:run", "Show an instance, or the host", "[NAME]", 0, 1, (_SHOW,), ONE),
     Verb("rename", "lifecycle:rename", "Give a stopped instance another name", "NAME NEW-NAME", 2, 2, (),
          ("instance", "new")),
-    Verb("copy", "snapshot:copy", "Make an instance of another, or of a snapshot", "NAME[/SNAPSHOT] NEW-NAME", 2, 2,
+    Verb("copy", "snapshot:copy", "Make an instance of another, or of a snapshot", "NAME[/SNAPSHOT] [NEW-NAME]", 1, 2,
          _COPY, ("instance", "target")),
-    Verb("move", "snapshot:move", "Give a stopped instance another name or project", "NAME [NEW-NAME]", 1, 2,
-         (_PROJECT,), ("instance", "target")),
+    Verb("move", "snapshot:move", "Give a stopped instance another name, project or host", "NAME [NEW-NAME]", 1, 2,
+         _MOVE, ("instance", "target")),
     Verb("delete", "lifecycle:delete", "Delete instances and all that is in them", "NAME...", 1, -1,
          (Option("force", "Stop an instance first when it runs.", "f"),), MANY),
     Verb("start", "lifecycle:start", "Start instances", "NAME...", 0, -1, (_WAIT, _STATELESS, _ALL),

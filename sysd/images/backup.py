@@ -53,7 +53,9 @@ _OTHERS: dict[Parts, str] = {
 
 
 class Unpacking:
-    def __init__(self, target: int, limit: int) -> None:
+    def __init__(self, target: int, limit: int, *, fresh: bool = False) -> None:
+        """fresh: the instance gets an identity of its own."""
+        self._fresh = fresh
         self._target = target
         self._limit = limit
         self._numbers: dict[bytes, int] = {}
@@ -156,9 +158,11 @@ class Unpacking:
         self, name: bytes, number: int, digest: str, architecture: str, index: dict[str, Any]
     ) -> dict[str, Any]:
         with directory(self._target, (str(number).encode(),)) as folder:
-            own = self._machine.finish(name, folder, index) if self._machine.disks else _container(folder)
+            own = self._machine.finish(name, folder, index) if self._machine.disks else self._container(name, folder)
+        # No snapshot is called so.
+        word = "/fresh" if self._fresh and name == INSTANCE else name.decode()
         return {
-            "fingerprint": hashlib.sha256(f"{digest} {name.decode()}".encode()).hexdigest(),
+            "fingerprint": hashlib.sha256(f"{digest} {word}".encode()).hexdigest(),
             "architecture": architecture,
             "properties": {"volume": name.decode()} if name else {},
             "created": time.time_ns() // 1000,
@@ -166,13 +170,14 @@ class Unpacking:
             **own,
         }
 
-
-def _container(folder: int) -> dict[str, Any]:
-    with directory(folder, (ROOTFS,)) as root:
-        init = facts.find_init(root)
-        facts.make_mount_points(root)
-        size = _size(root)
-    return {"init": init.value, "size": size, "kind": Kind.CONTAINER, "disk_size": 0, "kernel_command": ""}
+    def _container(self, name: bytes, folder: int) -> dict[str, Any]:
+        with directory(folder, (ROOTFS,)) as root:
+            init = facts.find_init(root)
+            facts.make_mount_points(root)
+            if self._fresh and name == INSTANCE:
+                facts.forget_identity(root)
+            size = _size(root)
+        return {"init": init.value, "size": size, "kind": Kind.CONTAINER, "disk_size": 0, "kernel_command": ""}
 
 
 def _size(root: int) -> int:
@@ -188,9 +193,10 @@ def run(argv: Sequence[str]) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(prog="sysd.images.backup", description=__doc__)
     parser.add_argument("--target", required=True, help="empty folder on the image store's file system")
     parser.add_argument("--limit", type=int, required=True, help="bytes that the unpacked trees may have")
+    parser.add_argument("--fresh", action="store_true", help="the instance gets an identity of its own")
     options = parser.parse_args(argv)
     target = os.open(options.target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    return Unpacking(target, options.limit).run(0)
+    return Unpacking(target, options.limit, fresh=options.fresh).run(0)
 
 
 if __name__ == "__main__":

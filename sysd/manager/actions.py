@@ -34,14 +34,15 @@ NOBODY = -1
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: on the bus by unique name, on the socket by process; guest: from inside the instance of this UUID;
-    remote: from another host, with a certificate that is trusted under this name. pace: how often it may ask, if there
-    is a limit to that."""
+    remote: from another host, with a certificate that is trusted under this name, and certificate is its fingerprint.
+    pace: how often it may ask, if there is a limit to that."""
 
     uid: int
     bus_name: str = ""
     pid: int = 0
     guest: str = ""
     remote: str = ""
+    certificate: str = ""
     pace: Pace | None = None
 
     @property
@@ -50,14 +51,19 @@ class Caller:
         return self.uid == ROOT
 
 
-def trusted_remote(name: str) -> Caller:
+def trusted_remote(name: str, certificate: str = "") -> Caller:
     """Who has a trusted certificate is as good as root here."""
-    return Caller(ROOT, remote=name)
+    return Caller(ROOT, remote=name, certificate=certificate)
 
 
 def invited(invitation: str) -> Caller:
     """Who has no more than a token, which is all that may be asked of it; remote is what the token is known by."""
     return Caller(NOBODY, remote=invitation)
+
+
+def awaited(certificate: str) -> Caller:
+    """A host that is to show a secret, and is told nothing before."""
+    return Caller(NOBODY, remote=certificate, certificate=certificate)
 
 
 class Authority(Protocol):

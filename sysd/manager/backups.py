@@ -13,37 +13,30 @@ import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysd.manager import layers, packing
+from sysd.manager.arrivals import Arrival, Arrivals
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus
 from sysd.manager.events import Kind as Happening
 from sysd.manager.images import Builder, Images
-from sysd.manager.instances import Instances, NewInstance, StartOptions, make_folder
 from sysd.manager.layers import Layers
-from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.packing import Volume
-from sysd.manager.quotas import Quotas
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
 from sysd.model import backup as form
-from sysd.model import kinds, names
+from sysd.model import names
 from sysd.model.compression import DEFAULT_COMPRESSION, PROGRAMS, check_compression
-from sysd.model.config import check_config
-from sysd.model.devices.check import check_device
-from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
+from sysd.model.errors import BusyError, FailedError, InvalidError
 from sysd.model.image import Image
-from sysd.model.instance import VOLATILE, Instance, Kind, new_uuid
+from sysd.model.instance import Instance, Kind, new_uuid
 from sysd.model.operation import Operation
-from sysd.model.profile import DEFAULT_PROFILE
-from sysd.model.restrictions import check_allowed, is_root
-from sysd.model.sizes import parse_size
+from sysd.model.restrictions import check_allowed
 from sysd.model.snapshot import Snapshot
-from sysd.model.values import check_description
 from sysd.storage.packer import DiskPlan, Plan, open_plan, packer
 from sysd.units import helper
 from sysd.units.bus import BusError
@@ -64,62 +57,15 @@ class Export:
     instance_only: bool = False
 
 
-@dataclass(slots=True)
-class _LeftOut:
-    """What a backup has and this host does not take; the user is told. sizes: whether root disks may have them, and
-    least: of how many bytes."""
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What is written: an instance and a copy of its layer, or that of a snapshot (itself), as which the instance is
+    described then; and snapshots of it."""
 
-    kind: Kind
-    sizes: bool
-    least: int = 0
-    names: list[str] = field(default_factory=list)
-
-    def config(self, config: Mapping[str, str]) -> dict[str, str]:
-        kept: dict[str, str] = {}
-        for key, value in config.items():
-            if key.startswith((VOLATILE, "image.")):
-                continue  # what another daemon remembers
-            try:
-                checked = check_config({key: value})
-                kinds.check_key(self.kind, key, "it")
-                kept |= checked
-            except SyscontError:
-                self.names.append(key)
-        return kept
-
-    def description(self, text: str) -> str:
-        try:
-            return check_description(text)
-        except InvalidError:
-            self.names.append("description")
-            return ""
-
-    def devices(self, devices: Mapping[str, Mapping[str, str]], catalog: Catalog) -> dict[str, dict[str, str]]:
-        kept: dict[str, dict[str, str]] = {}
-        for name, options in devices.items():
-            fitting = self._root(name, options) if is_root(options) else options
-            try:
-                if "network" in options and not catalog.has_network(options["network"]):
-                    raise InvalidError("no such network")
-                checked = check_device(name, fitting)
-                kinds.check_device(self.kind, name, checked)
-                kept[name] = checked
-            except SyscontError:
-                self.names.append(f"device {name[:64]}")
-        return kept
-
-    def _root(self, name: str, options: Mapping[str, str]) -> dict[str, str]:
-        fitting = {**options, "pool": form.POOL}
-        for key in ("size", "size.state"):
-            if key in fitting and not (key == "size" and self._has_size(fitting[key])):
-                del fitting[key]
-                self.names.append(f"{key} of device {name[:64]}")
-        return fitting
-
-    def _has_size(self, size: str) -> bool:
-        with contextlib.suppress(InvalidError):
-            return self.sizes and parse_size(size) >= self.least
-        return False
+    instance: Instance
+    upper: Path
+    snapshots: Sequence[Snapshot] = ()
+    itself: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +88,20 @@ class Backups:
         catalog: Catalog,
         table: Table,
         images: Images,
-        instances: Instances,
         snapshots: Snapshots,
         stillness: Stillness,
         work: Layers,
-        quotas: Quotas,
-        lifecycle: Lifecycle,
+        arrivals: Arrivals,
     ) -> None:
-        self._lifecycle = lifecycle
+        self._arrivals = arrivals
         self._operations = operations
         self._systemd = systemd
         self._catalog = catalog
         self._table = table
         self._images = images
-        self._instances = instances
         self._snapshots = snapshots
         self._stillness = stillness
         self._layers = work
-        self._quotas = quotas
         self._held: list[str] = []
         events.subscribe(self._look)
 
@@ -182,19 +124,24 @@ class Backups:
         async def work(handle: Handle) -> None:
             try:
                 handle.progress("copy")
-                async with self._copied(instance.uuid) as (current, upper):
+                async with self.copied(instance.uuid) as (current, upper):
                     taken = [] if wanted.instance_only else self._snapshots.of(current)
-                    with self._holding([current.image, *(each.image for each in taken)]):
-                        plan = self._plan(current, upper, taken, wanted.compression)
-                        await self._pack(handle, plan, wanted.target)
-                    self._check_there(current, taken)
+                    await self.write(handle, Packed(current, upper, taken), wanted.target, PROGRAMS[wanted.compression])
             finally:
                 os.close(wanted.target)
 
         return self._operations.begin("export-instance", wanted.reference, work, owner)
 
+    async def write(self, handle: Handle, what: Packed, target: int, compress: str) -> None:
+        """Write a backup to a descriptor, through a program. Raises BusyError when what it was made of has gone."""
+        images = [what.instance.image, *(each.image for each in what.snapshots)]
+        with self.holding(images):
+            plan = self._plan(what.instance, what.upper, what.snapshots, compress)
+            await self._pack(handle, plan, target)
+        self._check_there(what.instance, [*what.snapshots, *([what.itself] if what.itself else [])])
+
     @contextlib.asynccontextmanager
-    async def _copied(self, uuid: str) -> AsyncIterator[tuple[Instance, Path]]:
+    async def copied(self, uuid: str) -> AsyncIterator[tuple[Instance, Path]]:
         """The instance, and a copy of its layer, for the block; as it has no row it is swept after a crash."""
         async with self._table.lock(uuid):
             current = self._table.ready(uuid)
@@ -206,7 +153,7 @@ class Backups:
         finally:
             await self._layers.remove(place)
 
-    def _plan(self, instance: Instance, upper: Path, taken: list[Snapshot], compression: str) -> Plan | DiskPlan:
+    def _plan(self, instance: Instance, upper: Path, taken: Sequence[Snapshot], compress: str) -> Plan | DiskPlan:
         own = self._volume(instance, instance.image, upper)
         others = [
             replace(
@@ -214,7 +161,7 @@ class Backups:
             )
             for each in taken
         ]
-        return packing.backup(own, others, instance, PROGRAMS[compression])
+        return packing.backup(own, others, instance, compress)
 
     def _volume(self, instance: Instance, image: str, layer: Path) -> Volume:
         return Volume(self._table.expand(instance), self._images.find(image), layer)
@@ -260,7 +207,7 @@ class Backups:
                 await self._publish(handle, _Layer(source, instance, found.image, layer, [found]), aliases, properties)
                 return
             handle.progress("copy")
-            async with self._copied(instance.uuid) as (current, upper):
+            async with self.copied(instance.uuid) as (current, upper):
                 await self._publish(handle, _Layer(source, current, current.image, upper), aliases, properties)
 
         return self._operations.begin("publish-instance", source, work, owner)
@@ -283,7 +230,7 @@ class Backups:
             self._check_there(made_of.instance, made_of.snapshots)
             self._images.check_free(aliases)  # another one may have been faster
 
-        with self._holding([made_of.image]):
+        with self.holding([made_of.image]):
             stdin = open_plan(plan)
             try:
                 unit = packer(UNIT.format(handle.id), f"Publish {source}", plan, stdin)
@@ -316,90 +263,18 @@ class Backups:
 
                 def hold(images: list[Image]) -> None:
                     found.extend(images)
-                    stack.enter_context(self._holding([image.fingerprint for image in images]))
+                    stack.enter_context(self.holding([image.fingerprint for image in images]))
 
                 made = form.read(await self._images.unpack_backup(handle, source, hold))
-                await self._make(handle, names.qualified(project, name or made.instance.name), made, found, owner)
+                wanted = Arrival(names.qualified(project, name or made.instance.name))
+                await self._arrivals.make(handle, wanted, made, found, owner)
 
         return self._operations.begin("import-instance", reference or "backup", work, owner)
-
-    async def _make(
-        self, handle: Handle, reference: str, made: form.Backup, images: list[Image], owner: int
-    ) -> None:
-        project, _ = names.split(reference)
-        by_volume = {image.properties.get("volume", ""): image for image in images}
-        left, own = self._left_out(by_volume[""]), made.instance
-        left.names += made.left_out
-        if len(by_volume) > 1:
-            check_allowed(self._catalog.project(project), "snapshots", "the snapshots in the backup")
-        left.names += [f"snapshot {name[:63]}" for name in made.snapshots if name not in by_volume]
-        new = NewInstance(
-            reference,
-            by_volume[""].fingerprint,
-            left.config(own.config),
-            left.devices(own.devices, self._catalog),
-            self._profiles(project, own.profiles),
-            left.description(own.description),
-            own.ephemeral,
-        )
-        snapshots = {name: image for name, image in by_volume.items() if name}
-        described = {name: made.snapshots.get(name, replace(own, name=name, created=0)) for name in snapshots}
-
-        async def fill(_: Handle, instance: Instance, folder: Path) -> None:
-            make_folder(folder / layers.UPPER)
-            self._quotas.count(instance, folder / layers.UPPER)
-            await self._lifecycle.begin(instance, folder / layers.UPPER)
-            for name, image in snapshots.items():
-                snapshot = self._snapshot(instance, described[name], name, image)
-                place = folder / layers.SNAPSHOTS / snapshot.uuid
-                place.mkdir(mode=0o700, parents=True)
-                make_folder(place / layers.UPPER)
-                await self._lifecycle.begin(snapshot.applied(instance), place / layers.UPPER)
-                await self._layers.settle(place / layers.UPPER)
-                self._snapshots.put(snapshot)
-
-        operation = self._instances.create(new, StartOptions(), owner, fill=fill)
-        try:
-            await self._operations.wait(operation.id)
-        except asyncio.CancelledError:
-            self._operations.cancel(operation.id)
-            raise
-        handle.set_result("name", reference)
-        if left.names:
-            handle.set_result("left-out", ", ".join(dict.fromkeys(left.names)))
-
-    def _left_out(self, image: Image) -> _LeftOut:
-        sized = image.kind is Kind.VM or self._quotas.are_there
-        return _LeftOut(image.kind, sized, image.disk_size)
-
-    def _snapshot(self, instance: Instance, said: form.Described, name: str, image: Image) -> Snapshot:
-        left = self._left_out(image)
-        made = Snapshot(
-            new_uuid(),
-            instance.uuid,
-            name,
-            image.fingerprint,
-            left.config(said.config),
-            left.devices(said.devices, self._catalog),
-            self._profiles(instance.project, said.profiles),
-            left.description(said.description),
-            said.ephemeral,
-            expires=said.expires,
-        )
-        return replace(made, created=said.created) if said.created else made
-
-    def _profiles(self, project: str, wanted: list[str]) -> list[str]:
-        """Those that are there; the default one when none of several is."""
-        found = []
-        for name in wanted:
-            with contextlib.suppress(SyscontError):
-                found += self._catalog.check_profiles(project, [name])
-        return found or ([DEFAULT_PROFILE] if wanted else [])
 
     # images of instances' own
 
     @contextlib.contextmanager
-    def _holding(self, fingerprints: Iterable[str]) -> Iterator[None]:
+    def holding(self, fingerprints: Iterable[str]) -> Iterator[None]:
         """In the block the images stay, though it may be that nothing is made of them any more, or yet."""
         held = list(fingerprints)
         self._held += held

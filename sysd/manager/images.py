@@ -219,11 +219,15 @@ class Images:
             self._adopt(draft, image, aliases)
         handle.set_result("fingerprint", image.fingerprint)
 
-    async def unpack_backup(self, handle: Handle, backup: int, hold: Callable[[list[Image]], None]) -> Any:
+    async def unpack_backup(
+        self, handle: Handle, backup: int, hold: Callable[[list[Image]], None], *, fresh: bool = False
+    ) -> Any:
         """Make an image of each root file system or disk in a backup, and return what its index says (see
-        sysd.images.backup). hold is told of the images before they are there."""
+        sysd.images.backup). hold is told of the images before they are there. fresh: the instance becomes another
+        one."""
         async with self._draft(handle) as draft:
-            found = await self._unpack(handle, draft, BACKUP_WORKER, backup)
+            worker = (*BACKUP_WORKER, "--fresh") if fresh else BACKUP_WORKER
+            found = await self._unpack(handle, draft, worker, backup)
             index = answers.read_index(draft)
             hold(found)
             for number, image in enumerate(found):

@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewInstance:
-    """What is asked for; nothing is checked yet. name may be qualified by a project. kind: None for the image's."""
+    """What is asked for; nothing is checked yet. name may be qualified by a project. kind: None for the image's. uuid,
+    created and remembered (volatile keys): of one that goes on here as what it was elsewhere."""
 
     name: str
     image: str
@@ -50,6 +51,9 @@ class NewInstance:
     description: str = ""
     ephemeral: bool = False
     kind: model.Kind | None = None
+    uuid: str = ""
+    created: int = 0
+    remembered: Mapping[str, str] = field(default_factory=dict)
 
 
 Fill = Callable[[Handle, Instance, Path], Awaitable[None]]
@@ -125,16 +129,20 @@ class Instances:
         *,
         kind: str = "create-instance",
         fill: Fill | None = None,
+        arriving: Callable[[], None] | None = None,
     ) -> Operation:
         """Make an instance, and start it if options say so; the operation ends when that is done. fill puts its
-        layers into its folder; else it has written nothing yet."""
+        layers into its folder; else it has written nothing yet. arriving: it is another host's yet; stores, together
+        with that, what is to be remembered of this."""
         instance = self._new(wanted)
 
         async def work(handle: Handle) -> None:
             job = ""
             async with self._table.lock(instance.uuid):
-                await self._make(handle, instance, fill or self._make_empty)
+                await self._make(handle, instance, fill or self._make_empty, arriving)
                 made = self._table.by_uuid(instance.uuid)
+                if made.phase is Phase.ARRIVING:
+                    return
                 if options.start:
                     handle.progress("start")
                     job = await self._lifecycle.start(made)
@@ -149,23 +157,31 @@ class Instances:
 
     def _new(self, wanted: NewInstance) -> Instance:
         project, name = names.split_new(wanted.name)
-        self._check_free(project, name)
+        self.check_free(project, name)
         image = self._images.find(wanted.image, wanted.kind)
         instance = Instance(
-            uuid=new_uuid(),
+            uuid=self._free_uuid(wanted.uuid) if wanted.uuid else new_uuid(),
             name=name,
             project=project,
             image=image.fingerprint,
             id_base=0,
             kind=image.kind,
-            config=check_config(wanted.config),
+            config={**check_config(wanted.config), **wanted.remembered},
             profiles=self._catalog.check_profiles(project, wanted.profiles),
             description=check_description(wanted.description),
             ephemeral=wanted.ephemeral,
         )
         instance = replace(instance, devices=self._check_devices(instance, wanted.devices))
+        if wanted.created:
+            instance = replace(instance, created=wanted.created)
         instance = self._quotas.give(self._ids.give(instance))
         return self._kept.remember(instance)
+
+    def _free_uuid(self, uuid: str) -> str:
+        """Raises ExistsError for one that an instance has, or had and left files of."""
+        if self._table.find_uuid(uuid) or (container.STATE_DIR / uuid).exists():
+            raise ExistsError(f"an instance with the UUID {uuid} exists already", "copy it instead of moving it")
+        return uuid
 
     def _check_devices(self, instance: Instance, devices: Mapping[str, Mapping[str, str]]) -> Devices:
         return check_devices({name: self._with_type(instance, name, options) for name, options in devices.items()})
@@ -179,13 +195,15 @@ class Instances:
             raise NotFoundError(f"no profile gives {instance.name} a device {device[:80]!r}", "say its type")
         return {**given[device], **options}
 
-    def _check_free(self, project: str, name: str, but: Instance | None = None) -> None:
+    def check_free(self, project: str, name: str, but: Instance | None = None) -> None:
         """Names are told apart as DNS does: without regard to case."""
         for other in self._table.all():
             if other is not but and other.project == project and names.same_host(other.name, name):
                 raise ExistsError(f"an instance named {other.name!r} exists already")
 
-    async def _make(self, handle: Handle, instance: Instance, fill: Fill) -> None:
+    async def _make(
+        self, handle: Handle, instance: Instance, fill: Fill, arriving: Callable[[], None] | None
+    ) -> None:
         folder = container.state_dir(instance)
         try:
             make_folder(folder)
@@ -197,9 +215,13 @@ class Instances:
             await asyncio.to_thread(sync_directory, folder.parent)
             # Not what was asked for: a profile may have changed meanwhile.
             self._quotas.check_room(self._table.expanded(self._table.by_uuid(instance.uuid)))
-            made = replace(self._table.by_uuid(instance.uuid), phase=Phase.READY)
-            self._register.put_soon(made)
+            made = replace(self._table.by_uuid(instance.uuid), phase=Phase.ARRIVING if arriving else Phase.READY)
             await self._quotas.apply(self._table.expanded(made))
+            if arriving:
+                self._register.check(made)
+                self._register.commit((made,), arriving)
+            else:
+                self._register.put_soon(made)
         except BaseException:
             await asyncio.to_thread(remove_tree, folder)
             await self._quotas.forget(instance)
@@ -285,11 +307,12 @@ class Instances:
         """Give parts of an instance new values, all or none; what can be is in force at once."""
 
         def change(instance: Instance) -> Instance:
-            return self._updated(instance, wanted)
+            return self.updated(instance, wanted)
 
         await self._change(name, change)
 
-    def _updated(self, instance: Instance, wanted: Update) -> Instance:
+    def updated(self, instance: Instance, wanted: Update) -> Instance:
+        """What it is then; nothing changes."""
         if wanted.config is not None:
             ours = {key: value for key, value in instance.config.items() if find_key(key).internal}
             instance = replace(instance, config=ours | check_config(wanted.config))
@@ -339,7 +362,7 @@ class Instances:
                 instance = self._table.ready(uuid)
                 if await self._lifecycle.refresh(instance) not in STOPPED:
                     raise BusyError(f"{instance.name} is running", "stop it before it is renamed")
-                self._check_free(project, new_name, but=instance)
+                self.check_free(project, new_name, but=instance)
                 for check in self._move_checks if project != instance.project else ():
                     check(project, instance)
                 profiles = self._catalog.check_profiles(project, instance.profiles)
@@ -369,6 +392,29 @@ class Instances:
                 await asyncio.shield(self.destroy(current))
 
         return self._operations.begin("delete-instance", name, work, owner)
+
+    # between hosts
+
+    def check_movable(self, instance: Instance) -> None:
+        """Raise unless it may be given up to another host."""
+        if get_bool(self._table.expand(instance).config, "security.protection.delete"):
+            raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first, or copy it")
+        if self._table.status(instance).state not in STOPPED:
+            raise BusyError(f"{instance.name} is running", "stop it first: it goes to another host when it is stopped")
+
+    async def take_over(self, uuid: str, besides: Callable[[], None]) -> None:
+        """One that has arrived is ours from now on; besides stores what belongs to that."""
+        async with self._table.lock(uuid):
+            made = replace(self._table.by_uuid(uuid), phase=Phase.READY)
+            self._register.commit((made,), besides)
+            log.info("%s has been moved here", made.reference)
+            self._lifecycle.hosts_changed()
+            self._publish(Kind.INSTANCE_CHANGED, made, "State")
+            await self._lifecycle.load([made])
+
+    def give_away(self, instance: Instance, besides: Callable[[], None]) -> None:
+        """One is another host's from now on, and to be destroyed here."""
+        self._register.commit((replace(instance, phase=Phase.DELETING),), besides)
 
     def _check_deletable(self, instance: Instance, *, force: bool) -> None:
         if get_bool(self._table.expand(instance).config, "security.protection.delete"):

@@ -13,6 +13,7 @@ import sysd
 from sysd.manager import profiles, snapshots
 from sysd.manager.acls import Acls
 from sysd.manager.actions import Caller
+from sysd.manager.arrivals import Arrivals
 from sysd.manager.backups import Backups
 from sysd.manager.catalog import Catalog
 from sysd.manager.containers import Containers
@@ -32,21 +33,25 @@ from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.logs import Logs
 from sysd.manager.machines import Machines
+from sysd.manager.meetings import Meetings
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.profiles import Profiles
 from sysd.manager.projects import Projects
 from sysd.manager.proxies import Proxies
 from sysd.manager.quotas import Quotas
+from sysd.manager.refreshes import Refreshes
 from sysd.manager.register import Register
 from sysd.manager.rules import Rules
 from sysd.manager.schedules import Schedules
 from sysd.manager.server import Server
 from sysd.manager.sessions import Sessions
+from sysd.manager.settlements import Settlements
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.states import States
 from sysd.manager.stillness import Stillness
 from sysd.manager.table import Table
+from sysd.manager.transfers import Transfers
 from sysd.manager.trees import Trees
 from sysd.manager.trust import Trust
 from sysd.manager.uplinks import Uplinks
@@ -195,6 +200,9 @@ class Manager:
         )
         self.instances.before_move(self.snapshots.check_room)
         self.copies = Copies(self.table, self.instances, self.snapshots, stillness, layers, self.quotas)
+        arrivals = Arrivals(
+            self.operations, self.catalog, self.instances, self.snapshots, layers, self.quotas, self.lifecycle
+        )
         self.backups = Backups(
             self.events,
             self.operations,
@@ -202,12 +210,27 @@ class Manager:
             self.catalog,
             self.table,
             self.images,
-            self.instances,
             self.snapshots,
             stillness,
             layers,
-            self.quotas,
+            arrivals,
+        )
+        self.meetings = Meetings(self.trust)
+        self.settlements = Settlements(store, self.table, self.instances, self.trust, self.meetings)
+        self.transfers = Transfers(
+            self.operations,
+            self.catalog,
+            self.table,
+            self.images,
+            self.instances,
+            self.snapshots,
             self.lifecycle,
+            self.backups,
+            arrivals,
+            self.meetings,
+            self.settlements,
+            self.states,
+            Refreshes(self.table, self.instances, self.snapshots, self.lifecycle, self.quotas, arrivals),
         )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances
@@ -236,12 +259,13 @@ class Manager:
         await self.networks.start()
         await self.filters.start()
         await self.lending.tidy()
-        await self.lifecycle.load(self.table.all())
+        await self.lifecycle.load([i for i in self.table.all() if i.phase is Phase.READY])
         for operation in interrupted:
             await self._finish_change(operation)
             self.operations.forget(operation)
         self.zones.start()
         self.trust.start()
+        self.settlements.start()
         self.schedules.start()
         self.hardware.start()
 
@@ -259,7 +283,7 @@ class Manager:
     async def _finish_interrupted(self) -> None:
         """Instances half made or half deleted are removed: the one was never said to be there, the other to be gone."""
         for instance in self.table.all():
-            if instance.phase is not Phase.READY:
+            if instance.phase not in (Phase.READY, Phase.ARRIVING):
                 log.warning("removing instance %s, left %s", instance.name, instance.phase)
                 try:
                     await self.lifecycle.stop(instance, force=True)

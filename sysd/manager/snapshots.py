@@ -8,6 +8,7 @@ at start. So there are only whole snapshots.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -237,13 +238,21 @@ class Snapshots:
 
     async def _restore(self, handle: Handle, instance: Instance, found: Snapshot, *, stateful: bool) -> None:
         handle.progress("copy")
-        async with self._layers.draft(container.state_dir(instance) / layers.RESTORING) as place:
-            await self._layers.clone(self.layer(instance, found), place / layers.UPPER, self._quotas.number(instance))
+
+        async def fill(upper: Path) -> None:
+            await self._layers.clone(self.layer(instance, found), upper, self._quotas.number(instance))
             if not stateful:
-                self._states.leave_out(instance, place / layers.UPPER)
+                self._states.leave_out(instance, upper)
+
+        await self.exchange(found.applied(instance), found.name, fill)
+
+    async def exchange(self, restored: Instance, word: str, fill: Callable[[Path], Awaitable[None]]) -> None:
+        """Give a stopped instance, whose layers are its caller's, another layer, which fill makes, and all that is said
+        of restored. word is remembered meanwhile."""
+        async with self._layers.draft(container.state_dir(restored) / layers.RESTORING) as place:
+            await fill(place / layers.UPPER)
             await self._layers.settle(place / layers.UPPER)
-            restored = found.applied(instance)
-            restored = replace(restored, config=restored.config | {RESTORE: found.name})
+            restored = replace(restored, config=restored.config | {RESTORE: word})
             # An address that was chosen then may be another's by now.
             self._register.put(self._kept.remember(restored))
         # From here on it is finished, now or at the next start.
@@ -284,11 +293,11 @@ class Snapshots:
 
         async def work(handle: Handle) -> None:
             async with self._table.lock(instance.uuid):
-                await self._remove(instance, self.get(instance, name))
+                await self.remove(instance, self.get(instance, name))
 
         return self._operations.begin("delete-snapshot", f"{reference}/{name}", work, owner)
 
-    async def _remove(self, instance: Instance, found: Snapshot) -> None:
+    async def remove(self, instance: Instance, found: Snapshot) -> None:
         self._store.delete_snapshot(found.uuid)
         del self._all[instance.uuid][found.name]
         self._changed(instance.uuid)

@@ -90,13 +90,18 @@ class Trust:
         self._added(made)
         return made
 
-    def _new(self, text: str, name: str) -> Trusted:
+    def readable(self, text: str) -> tuple[str, str]:
+        """Fingerprint and PEM of a certificate that TLS can be spoken with. Raises InvalidError for others."""
         data = certificates.parse(text)
         from sysd.remote import tls  # OpenSSL costs every host some MB that no other one comes to
 
         if not tls.is_readable(data):
             raise InvalidError("not a certificate that can be read", "one that 'openssl x509' reads")
-        made = Trusted(certificates.fingerprint(data), name, certificates.pem(data))
+        return certificates.fingerprint(data), certificates.pem(data)
+
+    def _new(self, text: str, name: str) -> Trusted:
+        fingerprint, known_as = self.readable(text)
+        made = Trusted(fingerprint, name, known_as)
         if known := self._trusted.get(made.fingerprint):
             raise ExistsError(f"this certificate is trusted already, as {known.name!r}")
         if made.fingerprint in self._invitations:
@@ -146,7 +151,7 @@ class Trust:
             raise ExistsError(f"{name!r} is trusted already, or invited", "'syscont trust list' shows who is")
         if len(self.invitations()) >= MAX_INVITATIONS:
             raise BusyError("too many tokens are out", "withdraw some: 'syscont trust remove'")
-        addresses = self._addresses()
+        addresses = self.addresses()
         secret = os.urandom(ed25519.SIZE)
         data = certificates.make(secret)
         expires = self._expiry()
@@ -206,8 +211,8 @@ class Trust:
 
     # where this host is
 
-    def _addresses(self) -> list[str]:
-        """Where others reach it."""
+    def addresses(self) -> list[str]:
+        """Where others reach it. Raises InvalidError when they don't."""
         where = self._catalog.server_config.get(server.HTTPS_ADDRESS)
         if not where:
             hint = "'syscont config set core.https_address=:8443' has them come"

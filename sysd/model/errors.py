@@ -65,6 +65,12 @@ class UnsupportedError(SyscontError):
     code = "NotSupported"
 
 
+class UnreachableError(SyscontError):
+    """Another host is nowhere that it was said to be."""
+
+    code = "Unreachable"
+
+
 class CancelledError(SyscontError):
     code = "Cancelled"
 
@@ -80,6 +86,7 @@ ERRORS: dict[str, type[SyscontError]] = {
         NotRunningError,
         DeniedError,
         UnsupportedError,
+        UnreachableError,
         CancelledError,
     )
 }

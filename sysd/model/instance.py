@@ -23,9 +23,11 @@ class Kind(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where an instance stands between being asked for and being gone; anything but READY is undone or finished."""
+    """Where an instance stands between being asked for and being gone; anything but READY is undone or finished.
+    ARRIVING: it is all here, and another host has yet to give it up."""
 
     CREATING = "creating"
+    ARRIVING = "arriving"
     READY = "ready"
     DELETING = "deleting"
 

@@ -17,6 +17,10 @@ _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 """A peer that is gone without a word is known to be in two minutes. Not every system has each of these."""
 
 
+UNANSWERED = 120
+"""Seconds."""
+
+
 def server_context(own: Identity, trusted: Iterable[bytes]) -> ssl.SSLContext:
     """For peers that show one of the trusted certificates, all of which is_readable."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, own)
@@ -62,6 +66,13 @@ def peer_of(connection: ssl.SSLSocket) -> str:
     """The fingerprint of the certificate that the peer has shown, and has the key of."""
     certificate = connection.getpeercert(binary_form=True)
     return fingerprint(certificate) if certificate else ""
+
+
+def expect_answers(sock: socket.socket) -> None:
+    """A peer that is gone is noticed as soon when there is something under way to it, which else takes a quarter of an
+    hour. Not for one that may not read for as long as it likes."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED * 1000)
 
 
 def tune(sock: socket.socket) -> None:

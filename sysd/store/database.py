@@ -25,6 +25,7 @@ from sysd.model.profile import Profile
 from sysd.model.project import Project
 from sysd.model.snapshot import Snapshot
 from sysd.model.templates import Template
+from sysd.model.transfer import Move
 from sysd.model.trust import Invitation, Trusted
 from sysd.model.zones import Record, Zone
 
@@ -87,6 +88,9 @@ CREATE TABLE acls (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     """
 CREATE TABLE trusted (fingerprint TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE invitations (fingerprint TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+""",
+    """
+CREATE TABLE moves (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """,
 )
 """One step each; a database says how many it has taken. Steps that were released never change."""
@@ -313,6 +317,17 @@ class Store:
         with self.transaction():
             self.delete_invitation(fingerprint)
             self.put_trusted(trusted)
+
+    # moves to and from other hosts that are not settled
+
+    def moves(self) -> Iterator[Move]:
+        return self._read("moves", "id", "id", lambda raw: Move(**raw))
+
+    def put_move(self, move: Move) -> None:
+        self._db.execute("INSERT OR REPLACE INTO moves VALUES (?, ?)", (move.id, _dump(move)))
+
+    def delete_move(self, move_id: str) -> None:
+        self._db.execute("DELETE FROM moves WHERE id=?", (move_id,))
 
     # zones: what their owners say, and what is published
 

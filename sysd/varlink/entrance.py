@@ -38,5 +38,8 @@ class RemoteEntrance:
         if self._door is None:
             from sysd.varlink.remote import RemoteDoor
 
-            self._door = RemoteDoor(self._manager.trust, self._interface, self._authority)
+            manager = self._manager
+            self._door = RemoteDoor(
+                manager.trust, manager.meetings, manager.settlements, self._interface, self._authority
+            )
         return self._door

@@ -22,9 +22,11 @@ from sysd.varlink.catalog import CatalogMethods
 from sysd.varlink.files import FileMethods
 from sysd.varlink.follow import follow
 from sysd.varlink.forwards import ForwardMethods
+from sysd.varlink.meetings import MeetingMethods
 from sysd.varlink.networks import NetworkMethods
 from sysd.varlink.service import Call, Method
 from sysd.varlink.snapshots import SnapshotMethods
+from sysd.varlink.transfers import TransferMethods
 from sysd.varlink.trust import TrustMethods
 from sysd.varlink.zones import ZoneMethods
 
@@ -83,6 +85,8 @@ class Methods:
             Method("CancelOperation", self.cancel_operation),
             Method("Monitor", self.monitor),
             *SnapshotMethods(self._manager).table(),
+            *TransferMethods(self._manager).table(),
+            *MeetingMethods(self._manager.meetings, self._manager.settlements).table(),
             *TrustMethods(self._manager.trust).table(),
         ]
 

@@ -2,7 +2,7 @@
 """The door for other hosts and their users: TLS on core.https_address, with varlink behind it as on the socket.
 
 A stranger gets no further than the handshake, and there are not many of them at a time. Whoever has a token gets
-further by one call: Join.
+further by one call: Join. So does a host that is awaited: Meet.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from sysd.manager.actions import Authority, Caller, invited, trusted_remote
+from sysd.manager.actions import Authority, Caller, awaited, invited, trusted_remote
+from sysd.manager.lines import STREAMS
+from sysd.manager.meetings import Meetings
+from sysd.manager.settlements import Settlements
 from sysd.manager.trust import Trust
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.server import HTTPS_ADDRESS, https_address
@@ -28,6 +31,7 @@ from sysd.remote import tls
 from sysd.remote.certificate import parse
 from sysd.runtime.pace import Pace
 from sysd.varlink.gateway import Gateway
+from sysd.varlink.meetings import MeetingMethods
 from sysd.varlink.protocol import MANAGERS, Limits
 from sysd.varlink.service import INTERFACE, Answers, Call, Interface, Method
 
@@ -53,6 +57,7 @@ PREFIX = {4: 32, 6: 64}
 RETRY_LISTEN = 5.0
 BACKLOG = 128
 JOINERS = Limits(message=32 << 10, fds=0, unread=64 << 10)
+AWAITED = Limits(message=32 << 10, fds=len(STREAMS), unread=64 << 10)
 IP_FREEBIND = 15  # <linux/in.h>
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -95,11 +100,20 @@ class Failures:
 class RemoteDoor:
     """Made in the event loop."""
 
-    def __init__(self, trust: Trust, interface: Interface, authority: Authority) -> None:
+    def __init__(
+        self,
+        trust: Trust,
+        meetings: Meetings,
+        settlements: Settlements,
+        interface: Interface,
+        authority: Authority,
+    ) -> None:
         self._trust = trust
+        self._meetings = meetings
         self._answers = Answers(interface, authority)
         # Without a description: there is nothing to learn from it.
         self._join_answers = Answers(Interface(INTERFACE, "", [Method("Join", self._join)]), authority)
+        self._meet_answers = Answers(Interface(INTERFACE, "", MeetingMethods(meetings, settlements).table()), authority)
         self._loop = asyncio.get_running_loop()
         self._listener: socket.socket | None = None
         self._context: ssl.SSLContext | None = None
@@ -108,6 +122,7 @@ class RemoteDoor:
         self._visitors: dict[Visitor, None] = {}
         self._failures = Failures()
         trust.on_change(self._trust_changed)
+        meetings.on_change(self._renew_context)
 
     # where it is
 
@@ -150,6 +165,7 @@ class RemoteDoor:
             visitor.end()
         self._answers.close()
         self._join_answers.close()
+        self._meet_answers.close()
 
     def _shut(self) -> None:
         if self._listener:
@@ -170,7 +186,8 @@ class RemoteDoor:
 
     def _new_context(self) -> ssl.SSLContext:
         known = [one.certificate for one in self._trust.trusted()]
-        certificates = [parse(one) for one in (*known, *(one.certificate for one in self._trust.invitations()))]
+        known += [one.certificate for one in self._trust.invitations()]
+        certificates = [parse(one) for one in (*known, *self._meetings.certificates())]
         try:
             own = self._trust.identity()
             try:
@@ -181,9 +198,7 @@ class RemoteDoor:
             hint = "without that file another one is made, which other hosts then have to be told of"
             raise FailedError(f"/var/lib/syscont/server.pem can't be used: {error}", hint) from None
 
-    def _trust_changed(self) -> None:
-        """Connections whose certificate is not trusted any more end. One that brought another with a token is told so
-        first, and has nothing more to say."""
+    def _renew_context(self) -> None:
         if self._context is not None:
             try:
                 self._context = self._new_context()
@@ -192,6 +207,11 @@ class RemoteDoor:
                 self._context = None
                 self._shut()
                 self._retry = self._loop.call_later(RETRY_LISTEN, self.listen_sometime, self._where)
+
+    def _trust_changed(self) -> None:
+        """Connections whose certificate is not trusted any more end. One that brought another with a token is told so
+        first, and has nothing more to say."""
+        self._renew_context()
         for visitor in self._visitors:
             known = self._trust.find(visitor.fingerprint)
             if visitor.fingerprint and not known and not visitor.joins:
@@ -269,12 +289,24 @@ class RemoteDoor:
                 log.warning("%s has too many connections", known.name)
                 return None
             visitor.fingerprint = fingerprint
-            return self._connected(visitor, self._answers, trusted_remote(known.name), MANAGERS)
+            return self._connected(visitor, self._answers, trusted_remote(known.name, fingerprint), MANAGERS)
         if self._trust.find_invitation(fingerprint):
             visitor.fingerprint, visitor.joins = fingerprint, True
             self._loop.call_later(JOIN, visitor.end)
             return self._connected(visitor, self._join_answers, invited(fingerprint), JOINERS)
+        if self._meetings.expects(fingerprint):
+            visitor.fingerprint, visitor.joins = fingerprint, True
+            self._loop.call_later(JOIN, self._see_off, visitor)
+            tls.expect_answers(visitor.sock)
+            return self._connected(visitor, self._meet_answers, awaited(fingerprint), AWAITED)
         return None  # trusted no more, since a moment ago
+
+    def _see_off(self, visitor: Visitor) -> None:
+        """One that was awaited and has shown nothing."""
+        if self._meetings.is_here(visitor.fingerprint):
+            self._loop.call_later(JOIN, self._see_off, visitor)
+        else:
+            visitor.end()
 
     def _connected(self, visitor: Visitor, answers: Answers, caller: Caller, limits: Limits) -> socket.socket:
         theirs, ours = socket.socketpair()

@@ -88,6 +88,10 @@ class Parameters:
                 raise InvalidError(f"{name}: not a list of maps of strings")
         return value
 
+    def object(self, name: str) -> Parameters:
+        """An object of several fields."""
+        return Parameters(self._typed(name, dict, None))
+
     def objects(self, name: str) -> list[Parameters]:
         """A list of objects of several fields."""
         value = self._typed(name, list, [])

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from sysd.manager.actions import Action
 from sysd.manager.trust import Trust
+from sysd.model.errors import InvalidError
+from sysd.remote.certificate import pem
 from sysd.varlink.service import Call, Method
 
 
@@ -15,11 +19,19 @@ class TrustMethods:
     def table(self) -> list[Method]:
         manage = Action.MANAGE_TRUST
         return [
+            Method("GetIdentity", self.identity),
             Method("ListTrusted", self.list),
             Method("AddTrusted", self.add, manage),
             Method("RemoveTrusted", self.remove, manage),
             Method("CreateToken", self.create_token, manage),
         ]
+
+    async def identity(self, call: Call) -> None:
+        """Where nobody can come there are no addresses."""
+        addresses: list[str] = []
+        with contextlib.suppress(InvalidError):
+            addresses = self._trust.addresses()
+        call.reply({"certificate": pem(self._trust.identity().certificate), "addresses": addresses})
 
     async def list(self, call: Call) -> None:
         trusted = [

@@ -19,11 +19,15 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import MagicMock
 
 from sysd.codec import decode, encode
 from sysd.manager.actions import Action, Caller
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import EventBus
+from sysd.manager.meetings import Meetings
+from sysd.manager.settlements import Settlements
+from sysd.manager.table import Table
 from sysd.manager.trust import Trust
 from sysd.model.errors import FailedError, NotFoundError
 from sysd.model.server import HTTPS_ADDRESS
@@ -69,7 +73,10 @@ class Host:
         self.trust.start()
         table = [Method(name, self._noting(run), Action.MANAGE_INSTANCES) for name, run in methods.items()]
         interface = Interface(INTERFACE, f"interface {INTERFACE}", table)
-        self.door = RemoteDoor(self.trust, interface, Permit())
+        self.meetings = Meetings(self.trust)
+        known = Table(EventBus(), lambda instance: instance)
+        self.settlements = Settlements(self.store, known, MagicMock(), self.trust, self.meetings)
+        self.door = RemoteDoor(self.trust, self.meetings, self.settlements, interface, Permit())
         self.door.listen(self.address)
 
     def _noting(self, run: Callable[[Call], Awaitable[None]]) -> Callable[[Call], Awaitable[None]]:

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves from host to host, after whatever may come between: the instance is on one of the two, and on one only.
+
+The source decides. It does so when the target has all of it on disk, by one write to its database; the instance is
+the target's from then on, and is destroyed here. The target has it as arriving until it knows the decision: neither
+started nor removed. Whoever has called the other one in the first place calls again until both know; a source that
+knows nothing of a move, or does not know who asks, has not decided it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from sysd.manager import lines
+from sysd.manager.instances import Instances
+from sysd.manager.meetings import Meetings, fingerprint_of
+from sysd.manager.table import Table
+from sysd.manager.trust import Trust
+from sysd.model.errors import BusyError, DeniedError, SyscontError
+from sysd.model.instance import Instance, Phase
+from sysd.model.transfer import Move
+from sysd.remote import certificate as certificates
+from sysd.store.database import Store
+
+log = logging.getLogger(__name__)
+
+AT_FIRST, AT_LAST = 1.0, 60.0
+"""Seconds from one attempt to the next."""
+
+
+class Settlements:
+    def __init__(
+        self, store: Store, table: Table, instances: Instances, trust: Trust, meetings: Meetings
+    ) -> None:
+        self._store = store
+        self._table = table
+        self._instances = instances
+        self._trust = trust
+        self._meetings = meetings
+        self._moves = {move.id: move for move in store.moves()}
+        self._under_way: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        meetings.unsettled = lambda: [move.peer for move in self._moves.values() if not move.addresses]
+
+    def start(self) -> None:
+        """At start: what a crash has left."""
+        for move in list(self._moves.values()):
+            if move.source and not move.decided and not move.addresses:
+                self.forget(move)  # who asks is told by this
+            else:
+                self.settle(move)
+
+    # what the work of a move records
+
+    def begin(self, move: Move) -> None:
+        """The source's: before the target can be in doubt."""
+        self._under_way.add(move.id)
+        self._store.put_move(move)
+        self._keep(move)
+
+    def give_away(self, instance: Instance, move: Move) -> None:
+        """The source's decision: from here on the instance is the target's."""
+        decided = replace(move, decided=True)
+        self._instances.give_away(instance, lambda: self._store.put_move(decided))
+        self._under_way.discard(move.id)
+        self._keep(decided)
+
+    def arrived(self, move: Move) -> None:
+        """The target's, to be called where it is stored together with the instance."""
+        self._store.put_move(move)
+        self._under_way.add(move.id)
+        self._keep(move)
+
+    async def take_over(self, move: Move) -> None:
+        """The target knows that the source has decided so."""
+        decided = replace(move, decided=True)
+        if self._table.find_uuid(move.instance):
+            await self._instances.take_over(move.instance, lambda: self._store.put_move(decided))
+        else:  # somebody did not want to wait for this
+            self._store.put_move(decided)
+        self._keep(decided)
+
+    def forget(self, move: Move) -> None:
+        """Both know."""
+        self._under_way.discard(move.id)
+        self._store.delete_move(move.id)
+        if self._moves.pop(move.id, None) and not move.addresses:
+            self._meetings.changed()
+
+    def settle(self, move: Move) -> None:
+        """The work has ended, and one side may not know yet what the other one does."""
+        self._under_way.discard(move.id)
+        if move.addresses and move.id in self._moves:
+            task = asyncio.create_task(self._settle(move.id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _keep(self, move: Move) -> None:
+        is_new = move.id not in self._moves
+        self._moves[move.id] = move
+        if is_new and not move.addresses:
+            self._meetings.changed()
+
+    # settling
+
+    async def _settle(self, known_as: str) -> None:
+        delay = AT_FIRST
+        while move := self._moves.get(known_as):
+            try:
+                await self._ask(move)
+                if known_as not in self._moves:
+                    return
+            except (SyscontError, OSError) as error:
+                log.warning("what has become of %s, which was being moved, is not settled: %s", move.name, error)
+            await asyncio.sleep(delay)
+            delay = min(AT_LAST, 2 * delay)
+
+    async def _ask(self, move: Move) -> None:
+        peer = certificates.parse(move.peer)
+        try:
+            said = await lines.ask(
+                move.addresses, self._trust.identity(), peer, "Settle", id=move.id, decided=move.decided
+            )
+        except DeniedError:
+            said = {}  # it has nothing to settle with us: a target knows, and a source has not decided
+        if move.source or move.decided:
+            self.forget(move)
+        elif said.get("decided") is True:
+            await self.take_over(move)
+            await self._ask(self._moves[move.id])
+        else:
+            await self._drop(move)
+
+    async def asked(self, peer: str, known_as: str, *, decided: bool) -> bool:
+        """The other host, of this fingerprint, tells what it knows, and is told what is known here: the decision."""
+        move = self._moves.get(known_as)
+        if move is None or fingerprint_of(move.peer) != peer or move.addresses:
+            return False
+        if move.id in self._under_way:
+            raise BusyError("it is not decided yet", "ask again")
+        if move.source:
+            if decided:
+                self.forget(move)
+            return move.decided
+        if decided and not move.decided:
+            await self.take_over(move)
+        if decided:
+            self.forget(move)
+        elif not move.decided:
+            await self._drop(move)
+        return decided
+
+    async def _drop(self, move: Move) -> None:
+        """The source has kept it."""
+        instance = self._table.find_uuid(move.instance)
+        if instance and instance.phase is not Phase.READY:
+            log.warning("%s was not moved here: what had arrived is removed", move.name)
+            async with self._table.lock(instance.uuid):
+                await self._instances.destroy(self._table.by_uuid(instance.uuid))
+        self.forget(move)
+
