@@ -38,10 +38,11 @@ LOST = "the connection to the other host was lost"
 
 class Line:
     """hear and take are read, say and give are written; whoever uses one up sets it to -1. lost is set when nothing
-    more comes or goes, to why; ended when this side has closed it."""
+    more comes or goes, to why; ended when this side has closed it. host: where the other one is, if we called it."""
 
     def __init__(self, fds: Sequence[int]) -> None:
         self.hear, self.say, self.take, self.give = fds
+        self.host = ""
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[SyscontError] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -127,6 +128,7 @@ async def dial(addresses: Sequence[str], own: Identity, certificate: bytes, secr
     from sysd.remote.calling import Calling
 
     tls.expect_answers(connection)
+    host = str(connection.getpeername()[0])
     link = Calling(connection, "the other host")
     ours: list[int] = []
     theirs: list[int] = []
@@ -144,7 +146,9 @@ async def dial(addresses: Sequence[str], own: Identity, certificate: bytes, secr
     with contextlib.suppress(OSError):  # then the line is lost, and says why
         link.local.sendall(json.dumps(call).encode() + b"\0")
     say, hear, give, take = ours
-    return DialledLine((hear, say, take, give), link)
+    line = DialledLine((hear, say, take, give), link)
+    line.host = host
+    return line
 
 
 async def _connected(addresses: Sequence[str], own: Identity, certificate: bytes) -> ssl.SSLSocket:

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class Machines:
         self._beside = Beside(table, systemd)
         self.started = self._beside.look
         self.lending = Lending(table, systemd)
+        self._arriving: dict[str, state.Kept] = {}
 
     async def begin(self, expanded: Instance, upper: Path) -> None:
         """A disk of the size that is asked for, with nothing on it yet that its image has not."""
@@ -78,9 +79,10 @@ class Machines:
             await asyncio.to_thread(shutil.copyfile, found, firmware.variables(upper, secure=secure))
 
     async def prepare(self, expanded: Instance) -> dict[str, Properties]:
-        kept, written = state.read(unit.folder_of(expanded)), spec.read(expanded.uuid)
+        arriving = self._arriving.get(expanded.uuid)
+        kept, written = arriving or state.read(unit.folder_of(expanded)), spec.read(expanded.uuid)
         had = kept.parts if kept else written["parts"] if written else {}
-        made = await self._make_spec(expanded, parts.load(had), kept)
+        made = await self._make_spec(expanded, parts.load(had), kept, arrives=arriving is not None)
         made.write()
         found = parts.load(made.parts)
         if any(part.tpm for part in found.values()):
@@ -88,7 +90,7 @@ class Machines:
         return {expanded.unit: unit.unit_properties(expanded, made), **helpers.of_instance(expanded, found)}
 
     async def _make_spec(
-        self, expanded: Instance, had: Mapping[str, Part], kept: state.Kept | None = None
+        self, expanded: Instance, had: Mapping[str, Part], kept: state.Kept | None = None, *, arrives: bool = False
     ) -> spec.MachineSpec:
         links = await links_of(expanded, self._find_uplink)
         await self._filters.put(expanded)
@@ -97,7 +99,7 @@ class Machines:
         if links.lent or any(options["type"] in ("pci", "gpu") for options in expanded.devices.values()):
             await self.lending.get_ready()
         image = self._images.find(expanded.image)
-        return unit.make_spec(unit.Wanted(expanded, image, links, had, key=await self._key(), kept=kept))
+        return unit.make_spec(unit.Wanted(expanded, image, links, had, await self._key(), kept, arrives))
 
     async def _key(self) -> str:
         """That lets us into guests by ssh; without it, there is the agent."""
@@ -207,6 +209,20 @@ class Machines:
         """Write the memory of one that stands still into another folder."""
         kept = await state.save(self.running(instance), self._table.expanded(instance), folder, show)
         await asyncio.to_thread(state.commit, folder, kept)
+
+    @contextlib.contextmanager
+    def arriving(self, instance: Instance, kept: state.Kept) -> Iterator[None]:
+        """Started in the block it waits for the machine that is described, which comes from elsewhere."""
+        self._arriving[instance.uuid] = kept
+        try:
+            yield
+        finally:
+            del self._arriving[instance.uuid]
+
+    async def has_arrived(self, instance: Instance) -> None:
+        """It starts by itself from now on, as what it is."""
+        machine = self.running(instance)
+        machine.keep(await self._make_spec(self._table.expanded(instance), parts.load(machine.spec["parts"])))
 
     async def end(self, instance: Instance) -> None:
         """Of one that stands still, and whose memory is kept. Its processors run no more."""

@@ -31,6 +31,7 @@ from sysd.manager.instances import Instances
 from sysd.manager.kept import Kept
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.living import Living
 from sysd.manager.logs import Logs
 from sysd.manager.machines import Machines
 from sysd.manager.meetings import Meetings
@@ -61,7 +62,7 @@ from sysd.model.config import get_bool, get_int
 from sysd.model.errors import InvalidError, SyscontError
 from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.operation import Operation
-from sysd.model.server import proxies
+from sysd.model.server import HTTPS_ADDRESS, https_address, proxies
 from sysd.network.ruleset import Watch
 from sysd.runtime import container
 from sysd.runtime.spec import LAUNCH_DIR, PIN_DIR, SOCKET_DIR, SPEC_DIR
@@ -216,7 +217,12 @@ class Manager:
             arrivals,
         )
         self.meetings = Meetings(self.trust)
-        self.settlements = Settlements(store, self.table, self.instances, self.trust, self.meetings)
+        living = Living(
+            self.table, machines, self.lifecycle, self.states, layers, self._listens_at
+        )
+        self.settlements = Settlements(
+            store, self.table, self.instances, self.trust, self.meetings, self.lifecycle, living
+        )
         self.transfers = Transfers(
             self.operations,
             self.catalog,
@@ -231,6 +237,7 @@ class Manager:
             self.settlements,
             self.states,
             Refreshes(self.table, self.instances, self.snapshots, self.lifecycle, self.quotas, arrivals),
+            living,
         )
         self.ephemeral = Ephemeral(
             self.events, self.operations, self.table, self.register, self.lifecycle, self.instances
@@ -265,7 +272,7 @@ class Manager:
             self.operations.forget(operation)
         self.zones.start()
         self.trust.start()
-        self.settlements.start()
+        await self.settlements.start()
         self.schedules.start()
         self.hardware.start()
 
@@ -279,6 +286,11 @@ class Manager:
                 await self.profiles.finish(operation.target)
             except SyscontError as error:
                 log.error("%s", error)
+
+    def _listens_at(self) -> str:
+        """The address where other hosts come; "" for all, and for none."""
+        where = self.catalog.server_config.get(HTTPS_ADDRESS)
+        return https_address(where)[0] if where else ""
 
     async def _finish_interrupted(self) -> None:
         """Instances half made or half deleted are removed: the one was never said to be there, the other to be gone."""

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from sysd.manager import lines
 from sysd.manager.instances import Instances
+from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.living import Living
 from sysd.manager.meetings import Meetings, fingerprint_of
 from sysd.manager.table import Table
 from sysd.manager.trust import Trust
@@ -32,8 +35,17 @@ AT_FIRST, AT_LAST = 1.0, 60.0
 
 class Settlements:
     def __init__(
-        self, store: Store, table: Table, instances: Instances, trust: Trust, meetings: Meetings
+        self,
+        store: Store,
+        table: Table,
+        instances: Instances,
+        trust: Trust,
+        meetings: Meetings,
+        lifecycle: Lifecycle,
+        living: Living,
     ) -> None:
+        self._lifecycle = lifecycle
+        self._living = living
         self._store = store
         self._table = table
         self._instances = instances
@@ -44,9 +56,11 @@ class Settlements:
         self._tasks: set[asyncio.Task[None]] = set()
         meetings.unsettled = lambda: [move.peer for move in self._moves.values() if not move.addresses]
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """At start: what a crash has left."""
         for move in list(self._moves.values()):
+            if move.source and move.live and not move.decided and (kept := self._table.find_uuid(move.instance)):
+                await self._living.stay(kept)
             if move.source and not move.decided and not move.addresses:
                 self.forget(move)  # who asks is told by this
             else:
@@ -73,14 +87,22 @@ class Settlements:
         self._under_way.add(move.id)
         self._keep(move)
 
-    async def take_over(self, move: Move) -> None:
-        """The target knows that the source has decided so."""
-        decided = replace(move, decided=True)
-        if self._table.find_uuid(move.instance):
-            await self._instances.take_over(move.instance, lambda: self._store.put_move(decided))
-        else:  # somebody did not want to wait for this
+    async def take_over(self, move: Move, tell: Callable[[], None] = lambda: None) -> None:
+        """The target knows that the source has decided so; tell says that to the source, as soon as it is so. A guest
+        that stands still goes on first: the decision stands, whatever is recorded of it here."""
+        decided, instance = replace(move, decided=True), self._table.find_uuid(move.instance)
+        if instance is None:  # somebody did not want to wait for this
             self._store.put_move(decided)
+        elif move.live:
+            await self._living.run(instance)
+            tell()
+        if instance:
+            await self._instances.take_over(move.instance, lambda: self._store.put_move(decided))
+        if not (instance and move.live):
+            tell()
         self._keep(decided)
+        if instance and move.live:
+            await self._living.settle_in(self._table.by_uuid(instance.uuid))
 
     def forget(self, move: Move) -> None:
         """Both know."""
@@ -158,6 +180,7 @@ class Settlements:
         if instance and instance.phase is not Phase.READY:
             log.warning("%s was not moved here: what had arrived is removed", move.name)
             async with self._table.lock(instance.uuid):
+                await self._lifecycle.stop(instance, force=True)
                 await self._instances.destroy(self._table.by_uuid(instance.uuid))
         self.forget(move)
 

@@ -10,7 +10,8 @@
     bye                       ->
 
 Until the target has all of it there is nothing there but images in use by the operation, which go with it. A move has
-kept, yours and mine in the place of made (see sysd.manager.settlements).
+kept, yours and mine in the place of made (see sysd.manager.settlements), and of a virtual machine that runs there is
+more between sent and kept (sysd.manager.living).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sysd.manager.guests import STOPPED
 from sysd.manager.images import Images
 from sysd.manager.instances import Instances
 from sysd.manager.lifecycle import Lifecycle
+from sysd.manager.living import Living
 from sysd.manager.meetings import Awaited, Meetings
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.refreshes import Refreshes
@@ -109,8 +111,10 @@ class Transfers:
         settlements: Settlements,
         states: States,
         refreshes: Refreshes,
+        living: Living,
     ) -> None:
         self._refreshes = refreshes
+        self._living = living
         self._operations = operations
         self._catalog = catalog
         self._table = table
@@ -131,7 +135,7 @@ class Transfers:
         if wanted.move:
             if itself:
                 raise InvalidError("a snapshot goes where its instance goes", "copy it, as an instance of its own")
-            self._instances.check_movable(instance)
+            self._instances.check_movable(instance, live=instance.kind is Kind.VM)
 
         async def work(handle: Handle, talk: Talk, peer: Peer) -> None:
             await (self._move if wanted.move else self._copy)(handle, talk, peer, wanted)
@@ -218,12 +222,15 @@ class Transfers:
     async def _move(self, handle: Handle, talk: Talk, peer: Peer, wanted: Send) -> None:
         """What is moved is neither started nor changed meanwhile."""
         instance = self._table.get(wanted.source)
-        move = Move(
-            secrets.token_hex(32), True, instance.uuid, instance.reference, peer.certificate, peer.addresses
-        )
         async with self._table.lock(instance.uuid):
+            await self._lifecycle.refresh(instance)
+            live = self._living.applies(instance)
+            move = Move(
+                secrets.token_hex(32), True, instance.uuid, instance.reference, peer.certificate, peer.addresses,
+                live=live,
+            )  # fmt: skip
             try:
-                await talk.run(self._offer(handle, talk, move, wanted))
+                await talk.run((self._offer_living if live else self._offer)(handle, talk, move, wanted))
             except BaseException:
                 await see_through(self._keep(move))
                 raise
@@ -232,7 +239,6 @@ class Transfers:
     async def _offer(self, handle: Handle, talk: Talk, move: Move, wanted: Send) -> None:
         """Until the other host has all of it."""
         current = self._table.ready(move.instance)
-        await self._lifecycle.refresh(current)
         self._instances.check_movable(current)
         if self._states.is_kept(current):
             hint = "start it, and stop it without --stateful"
@@ -245,13 +251,30 @@ class Transfers:
         talk.say("sent")
         await talk.hear("kept")
 
+    async def _offer_living(self, handle: Handle, talk: Talk, move: Move, wanted: Send) -> None:
+        """The same of one that runs, and has to stand still at the end of it."""
+        current = self._table.ready(move.instance)
+        self._instances.check_movable(current, live=True)
+        self._living.check(current)
+        live = await self._living.describe(current)
+        taken = [] if wanted.instance_only else self._snapshots.of(current)
+        chosen = await _introduce(talk, current, taken, move.id, live)
+        async with self._living.base(current) as upper:
+            await self._write(handle, talk, Packed(current, upper), chosen)
+        self._settlements.begin(move)
+        talk.say("sent")
+        await self._living.send(handle, talk, current)
+
     async def _keep(self, move: Move) -> None:
         """It goes on here; the other host is told, if it might not know."""
+        if move.live:
+            await self._living.stay(self._table.by_uuid(move.instance))
         if move.addresses:
             self._settlements.settle(move)
         else:
             self._settlements.forget(move)
-        await self._lifecycle.load([self._table.by_uuid(move.instance)])
+        if not move.live:
+            await self._lifecycle.load([self._table.by_uuid(move.instance)])
 
     async def _give_away(self, handle: Handle, talk: Talk, move: Move) -> None:
         self._settlements.give_away(self._table.by_uuid(move.instance), move)
@@ -263,8 +286,12 @@ class Transfers:
             handle.warn(f"{move.name} is the other host's now, which has yet to say that it knows")
             self._settlements.settle(move)
         else:
+            if move.live:
+                self._living.tell_pause(handle)
             self._settlements.forget(move)
             talk.say("bye")
+        if move.live:
+            await self._living.end(self._table.by_uuid(move.instance))
         await self._instances.destroy(self._table.by_uuid(move.instance))
 
     # the target's side
@@ -294,8 +321,9 @@ class Transfers:
         arrival = self._arrival(wanted, said, missing, present)
         if said.move:
             move = Move(
-                said.move, False, said.uuid, arrival.reference, coming.peer.certificate, coming.peer.addresses
-            )
+                said.move, False, said.uuid, arrival.reference, coming.peer.certificate, coming.peer.addresses,
+                live=bool(said.live),
+            )  # fmt: skip
             arrival = replace(arrival, arriving=lambda: coming.store(self._settlements, move))
         talk.say("wanted", snapshots=[each.name for each in missing])
         with contextlib.ExitStack() as stack:
@@ -320,6 +348,8 @@ class Transfers:
                 await self._refreshes.refresh(handle, what, present.uuid, said.snapshots)
             else:
                 await self._arrivals.make(handle, arrival, made, found, coming.owner)
+        if said.live:
+            await self._living.receive(handle, talk, said.uuid, said.live)
         talk.say("kept" if said.move else "made")
         if not said.move:
             with contextlib.suppress(SyscontError, TimeoutError):
@@ -327,8 +357,7 @@ class Transfers:
                     await talk.hear("bye")
 
     async def _take_over(self, talk: Talk, move: Move) -> None:
-        await self._settlements.take_over(move)
-        talk.say("mine")
+        await self._settlements.take_over(move, lambda: talk.say("mine"))
         with contextlib.suppress(SyscontError, TimeoutError):
             async with asyncio.timeout(FAREWELL):
                 await talk.hear("bye")
@@ -384,7 +413,9 @@ class _Coming:
         settlements.arrived(move)
 
 
-async def _introduce(talk: Talk, instance: Instance, taken: Sequence[Snapshot], move: str = "") -> list[Snapshot]:
+async def _introduce(
+    talk: Talk, instance: Instance, taken: Sequence[Snapshot], move: str = "", live: Mapping[str, Any] | None = None
+) -> list[Snapshot]:
     """Say what there is; returns the snapshots that are wanted."""
     said = Introduction(
         instance.kind,
@@ -394,6 +425,7 @@ async def _introduce(talk: Talk, instance: Instance, taken: Sequence[Snapshot], 
         move,
         instance.profiles,
         [Taken(each.name, each.created, each.expires) for each in taken],
+        live or {},
     )
     talk.say("instance", **said.said())
     wanted = (await talk.hear("wanted")).get("snapshots")

@@ -46,7 +46,8 @@ class Taken:
 @dataclass(frozen=True, slots=True)
 class Introduction:
     """What the source has: name is the instance's own. move: what the source's giving it up is known by, empty for a
-    copy; the target goes on with its uuid. profiles: the names of those that it has."""
+    copy; the target goes on with its uuid. profiles: the names of those that it has. live: of one that runs, what its
+    machine is made of, which sysd.runtime.vm.told reads; else empty."""
 
     kind: Kind
     name: str
@@ -55,6 +56,7 @@ class Introduction:
     move: str = ""
     profiles: list[str] = field(default_factory=list)
     snapshots: list[Taken] = field(default_factory=list)
+    live: Mapping[str, Any] = field(default_factory=dict)
 
     def said(self) -> dict[str, Any]:
         return {"version": VERSION, **asdict(self)}
@@ -92,12 +94,20 @@ def _introduction(said: Mapping[str, Any]) -> Introduction:
         move,
         profiles,
         snapshots,
+        _object(said, "live"),
     )
 
 
 def _list(said: Mapping[str, Any], name: str, most: int) -> list[Any]:
     value = said[name]
     if not isinstance(value, list) or len(value) > most:
+        raise TypeError(name)
+    return value
+
+
+def _object(said: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = said[name]
+    if not isinstance(value, dict):
         raise TypeError(name)
     return value
 
@@ -120,8 +130,8 @@ def _number(said: Mapping[str, Any], name: str) -> int:
 class Move:
     """What each of the two hosts remembers of an instance that goes from one to the other, until it knows that the
     other one knows what has become of it. instance: its UUID; peer: the other host's certificate (PEM), and addresses
-    where that waits, none if it comes to us. decided: of the source, that it has given it up; of the target, that it
-    has taken it over."""
+    where that waits, none if it comes to us. live: it runs meanwhile. decided: of the source, that it has given it
+    up; of the target, that it has taken it over."""
 
     id: str
     source: bool
@@ -130,3 +140,4 @@ class Move:
     peer: str
     addresses: list[str] = field(default_factory=list)
     decided: bool = False
+    live: bool = False

@@ -75,7 +75,9 @@ class Host:
         interface = Interface(INTERFACE, f"interface {INTERFACE}", table)
         self.meetings = Meetings(self.trust)
         known = Table(EventBus(), lambda instance: instance)
-        self.settlements = Settlements(self.store, known, MagicMock(), self.trust, self.meetings)
+        self.settlements = Settlements(
+            self.store, known, MagicMock(), self.trust, self.meetings, MagicMock(), MagicMock()
+        )
         self.door = RemoteDoor(self.trust, self.meetings, self.settlements, interface, Permit())
         self.door.listen(self.address)
 

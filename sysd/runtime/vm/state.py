@@ -166,7 +166,7 @@ async def save(machine: MachineGuest, expanded: Instance, folder: Path, show: Sh
         mapped = await _write(machine, fd, show)
         show("flush", 0, 0)
         await asyncio.to_thread(os.fsync, fd)
-        return await _describe(machine, expanded, mapped)
+        return await describe(machine, expanded, mapped=mapped)
     except BaseException as error:
         await see_through(cancel(machine))
         path.unlink()
@@ -231,7 +231,8 @@ def _capability(*, on: bool) -> dict[str, Any]:
     return {"execute": "migrate-set-capabilities", "arguments": _states({_MAPPED: on}, events=False)}
 
 
-async def _describe(machine: MachineGuest, expanded: Instance, mapped: bool) -> Kept:
+async def describe(machine: MachineGuest, expanded: Instance, *, mapped: bool = False) -> Kept:
+    """What it is made of now. Raises FailedError."""
     spec = machine.spec
     try:
         model = await machine.execute("qom-get", {"path": "/machine", "property": "type"})
