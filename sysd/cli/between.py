@@ -124,6 +124,8 @@ def _transfer(source: Side, target: Side, mode: str) -> None:
                 raise
     if left := target.result.get("left-out"):
         say(f"left out, as {target.host} has no use for it: {left}")
+    if pause := source.result.get("pause"):
+        say(f"its guest stood still for {pause}")
 
 
 def _unreachable(source: Side, target: Side, mode: str) -> CliError:

@@ -36,10 +36,11 @@ from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
 from sysd.manager.machines import Machines
 from sysd.manager.operations import Handle
-from sysd.manager.states import States
+from sysd.manager.states import ALLOWED_BY
 from sysd.manager.table import Table
 from sysd.manager.talks import Talk
-from sysd.model.errors import BusyError, FailedError, SyscontError, UnsupportedError
+from sysd.model.config import get_bool
+from sysd.model.errors import BusyError, DeniedError, FailedError, SyscontError, UnsupportedError
 from sysd.model.instance import RUNS, Instance, Kind, new_uuid
 from sysd.runtime.vm import firmware, moving, parts, state, told, unit
 from sysd.runtime.vm.hardware import Part
@@ -62,7 +63,6 @@ class Living:
         table: Table,
         machines: Machines,
         lifecycle: Lifecycle,
-        states: States,
         work: Layers,
         listens_at: Callable[[], str],
     ) -> None:
@@ -70,7 +70,6 @@ class Living:
         self._table = table
         self._machines = machines
         self._lifecycle = lifecycle
-        self._states = states
         self._layers = work
         self._listens_at = listens_at
 
@@ -79,7 +78,9 @@ class Living:
 
     def check(self, instance: Instance) -> None:
         """Raise unless a machine may go to another host as it is, naming what is in the way."""
-        self._states.check(instance)
+        if not get_bool(self._table.expanded(instance).config, ALLOWED_BY):
+            why = f"{instance.name} is running, and may not go to another host as it is"
+            raise DeniedError(why, f"stop it first, or syscont config set {instance.name} {ALLOWED_BY}=true")
         if (now := self._table.status(instance).state) not in RUNS:
             raise BusyError(f"{instance.name} is {now}", "only a running machine goes to another host as it is")
         found = parts.load(self._machines.running(instance).spec["parts"])

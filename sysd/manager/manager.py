@@ -217,9 +217,7 @@ class Manager:
             arrivals,
         )
         self.meetings = Meetings(self.trust)
-        living = Living(
-            self.table, machines, self.lifecycle, self.states, layers, self._listens_at
-        )
+        living = Living(self.table, machines, self.lifecycle, layers, self._listens_at)
         self.settlements = Settlements(
             store, self.table, self.instances, self.trust, self.meetings, self.lifecycle, living
         )

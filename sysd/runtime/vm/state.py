@@ -75,8 +75,11 @@ class Kept:
             return Resume(FD, [*DEFER, "-add-fd", f"fd={FD},set={FD}"], [_capability(on=True)], f"file:{fdset(FD)}")
         return Resume(FD, DEFER, [], f"fd:{FD}")
 
-    def check(self, expanded: Instance, parts: Mapping[str, Part], *, accelerated: bool, vsock: bool) -> None:
-        """Raise FailedError unless a machine that is configured so is the one that it was."""
+    def check(
+        self, expanded: Instance, parts: Mapping[str, Part], *, accelerated: bool, vsock: bool, arrives: bool = False
+    ) -> None:
+        """Raise FailedError unless a machine that is configured so is the one that it was, or with arrives still is on
+        the host that it comes from."""
         now = config_of(expanded)
         other = [key for key in self.config if now[key] != self.config[key]]
         had = load(self.parts)
@@ -84,6 +87,9 @@ class Kept:
         other += ["image"] if expanded.image != self.image else []
         other += ["KVM"] if accelerated != self.accelerated else []
         other += ["vsock"] if self.vsock and not vsock else []
+        if other and arrives:
+            why = f"{expanded.name} can't go on here as it runs there: it would have another {', '.join(other)}"
+            raise FailedError(why, "stop it first, or have both hosts give it the same")
         if other:
             why = f"{expanded.name} can't go on with the memory that was kept: not as it was then: {', '.join(other)}"
             raise FailedError(why, f"put it back, or start without: syscont start --stateless {expanded.name}")

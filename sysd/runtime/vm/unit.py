@@ -91,7 +91,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
     cid, kept = cid_of(instance), wanted.kept
     emulated = kvm.refusal()
     if kept:
-        kept.check(instance, found, accelerated=not emulated, vsock=bool(cid))
+        kept.check(instance, found, accelerated=not emulated, vsock=bool(cid), arrives=wanted.arrives)
         cid = cid if kept.vsock else 0
     boot = _boot(instance, image, folder)
     size = _Size(kept.memory, kept.most_memory, kept.cpus, kept.most_cpus) if kept else _size(instance)
