@@ -39,9 +39,10 @@ from sysd.manager.operations import Handle
 from sysd.manager.states import ALLOWED_BY
 from sysd.manager.table import Table
 from sysd.manager.talks import Talk
-from sysd.model.config import get_bool
+from sysd.model.config import SCHEMA, get_bool, get_int
 from sysd.model.errors import BusyError, DeniedError, FailedError, SyscontError, UnsupportedError
 from sysd.model.instance import RUNS, Instance, Kind, new_uuid
+from sysd.model.sizes import parse_size
 from sysd.runtime.vm import firmware, moving, parts, state, told, unit
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.moving import Arriving, Leaving, Limits
@@ -54,6 +55,8 @@ CONNECT = 10.0
 """Seconds for a connection, and for a ticket on it."""
 UNANSWERED = 15_000
 """Milliseconds until a connection on which nothing is acknowledged is given up: a guest that writes waits as long."""
+KEEP = 10.0
+"""Seconds in which the target says that it has all of it: the guest stands still meanwhile."""
 BACKLOG = 8
 
 
@@ -72,6 +75,7 @@ class Living:
         self._lifecycle = lifecycle
         self._layers = work
         self._listens_at = listens_at
+        self._still_since: dict[str, float] = {}
 
     def applies(self, instance: Instance) -> bool:
         return instance.kind is Kind.VM and self._table.status(instance).state not in STOPPED
@@ -120,15 +124,23 @@ class Living:
                 await asyncio.get_running_loop().sock_sendall(memory, _bytes(ready, "ticket"))
                 await talk.hear("receiving")
                 memory.setblocking(True)  # as QEMU expects it
-                await leaving.send(memory.fileno(), Limits())
+                await leaving.send(memory.fileno(), self._limits(instance))
             handle.progress("switch")
             await leaving.switch()
-        await talk.hear("kept")
-        self._still_since = leaving.still_since
+        try:
+            async with asyncio.timeout(KEEP):
+                await talk.hear("kept")
+        except TimeoutError:
+            raise FailedError("the other host does not say that it has all of it") from None
+        self._still_since[instance.uuid] = leaving.still_since
 
-    def tell_pause(self, handle: Handle) -> None:
+    def _limits(self, instance: Instance) -> Limits:
+        config = self._table.expanded(instance).config
+        return Limits(parse_size(SCHEMA.text(config, "migration.bandwidth")), get_int(config, "migration.downtime"))
+
+    def tell_pause(self, handle: Handle, uuid: str) -> None:
         """The other one runs, since not later than now."""
-        handle.set_result("pause", f"{(time.monotonic() - self._still_since) * 1000:.0f} ms")
+        handle.set_result("pause", f"{(time.monotonic() - self._still_since.pop(uuid)) * 1000:.0f} ms")
 
     async def stay(self, instance: Instance) -> None:
         """It is not given away, and goes on here, as far as it still is."""

@@ -287,7 +287,7 @@ class Transfers:
             self._settlements.settle(move)
         else:
             if move.live:
-                self._living.tell_pause(handle)
+                self._living.tell_pause(handle, move.instance)
             self._settlements.forget(move)
             talk.say("bye")
         if move.live:

@@ -8,7 +8,7 @@ import shlex
 
 from sysd.model.errors import InvalidError
 from sysd.model.schema import Key
-from sysd.model.values import boolean, one_of
+from sysd.model.values import boolean, integer, one_of, size
 
 UEFI, DIRECT = "uefi", "direct"
 
@@ -52,10 +52,26 @@ KEYS = (
         "Have the machine's memory in huge pages, of those that the host keeps for that (vm.nr_hugepages).",
     ),
     Key(
+        "migration.bandwidth",
+        size(),
+        "0",
+        "Bytes of its memory that are sent in a second at most while the machine goes to another host; 0 for no limit.",
+        live=True,
+    ),
+    Key(
+        "migration.downtime",
+        integer(1, 600_000),
+        "30",
+        "Milliseconds for which the machine may stand still so that the rest of its memory is sent, when it goes to "
+        "another host; what its devices and the network need comes on top. With more it arrives sooner.",
+        live=True,
+    ),
+    Key(
         "migration.stateful",
         boolean,
         "false",
-        "Let the machine be stopped with its memory, to go on later, and snapshots have its memory. It then has no "
+        "Let the machine be stopped with its memory, to go on later, and snapshots have its memory, and have move take "
+        "it to another host while it runs. It then has no "
         "devices whose state can't be kept. The host's own default is instances.migration.stateful of its "
         "configuration.",
     ),
