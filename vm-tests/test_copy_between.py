@@ -105,7 +105,7 @@ def test_a_copy_with_snapshots(far: Host, near: Host, there: bool) -> None:
     assert inside(target, "web1", LOOK) == before
     for host in (near, far):
         syscont(host, "delete", "--force", "web1")
-        assert len(json.loads(syscont(host, "image", "list", "--format", "json").stdout)) == 1
+        settled(host)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -130,10 +130,14 @@ def test_a_move(far: Host, near: Host, there: bool) -> None:
         settled(host)
 
 
-def settled(host: Host) -> None:
+def image_count(host: Host) -> int:
+    return len(json.loads(syscont(host, "image", "list", "--format", "json").stdout))
+
+
+def settled(host: Host, images: int = 1) -> None:
     """Nothing of what was between hosts is left."""
     until(host, lambda: host.run(["/usr/bin/python3", "-c", MOVES]).stdout == "[]\n")
-    until(host, lambda: len(json.loads(syscont(host, "image", "list", "--format", "json").stdout)) == 1)
+    until(host, lambda: image_count(host) == images)
     assert host.sh("ls /var/lib/syscont/instances | wc -l") == f"{len(names(host))}\n"
 
 
