@@ -134,9 +134,13 @@ def image_count(host: Host) -> int:
     return len(json.loads(syscont(host, "image", "list", "--format", "json").stdout))
 
 
+def moves_settled(host: Host) -> None:
+    until(host, lambda: host.run(["/usr/bin/python3", "-c", MOVES]).stdout == "[]\n")
+
+
 def settled(host: Host, images: int = 1) -> None:
     """Nothing of what was between hosts is left."""
-    until(host, lambda: host.run(["/usr/bin/python3", "-c", MOVES]).stdout == "[]\n")
+    moves_settled(host)
     until(host, lambda: image_count(host) == images)
     assert host.sh("ls /var/lib/syscont/instances | wc -l") == f"{len(names(host))}\n"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from guests import on_terminal, syscont, until
 from hosts import Host
-from test_copy_between import LOOK, base, far, image_count, inside, names, near, prepare, settled
+from test_copy_between import LOOK, base, far, image_count, inside, moves_settled, names, near, prepare, settled
 from test_crash import POINTS
 
 __all__ = ["base", "far", "near"]
@@ -92,6 +92,8 @@ def test_either_daemon_is_killed(far: Host, near: Host, sums: str, verb: str, th
         done, said = run_and_break(near, argv, broken, whole * (point + 1) / (POINTS + 1))
         for host in (near, far):
             until(host, lambda host=host: back(host))  # type: ignore[misc]
+            moves_settled(host)
+        for host in (near, far):
             settled(host, 3 if names(host) else 1)
         here, gone = names(target) == ["x"], names(source) == []
         assert here or not done, said

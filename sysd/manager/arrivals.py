@@ -182,10 +182,11 @@ class Arrivals:
         return Coming(wanted, new, by_volume[""], snapshots, described, left)
 
     async def begin(self, instance: Instance, upper: Path) -> None:
-        """Make the layer above what came."""
+        """Make the layer above what came. It is on disk then: another host may give its own up for it."""
         make_folder(upper)
         self._quotas.count(instance, upper)
         await self._lifecycle.begin(instance, upper)
+        await self._layers.settle(upper)
 
     def snapshots(self, coming: Coming, instance: Instance) -> list[Snapshot]:
         return [

@@ -421,6 +421,9 @@ class Instances:
             raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first")
         if not force and self._table.status(instance).state not in STOPPED:
             raise BusyError(f"{instance.name} is running", "stop it first, or use --force")
+        if not force and instance.phase is Phase.ARRIVING:
+            hint = "--force gives up what has come, which may be all that there is of it"
+            raise BusyError(f"{instance.name} is on its way here, and it is not known yet whether it is to stay", hint)
 
     async def destroy(self, instance: Instance) -> None:
         """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""

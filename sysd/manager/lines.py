@@ -117,7 +117,7 @@ def error_of(code: str, said: Any) -> SyscontError:
     """An error that the other host tells."""
     fields = said if isinstance(said, dict) else {}
     message, hint = (str(fields.get(name) or "")[:1000] for name in ("message", "hint"))
-    return ERRORS.get(code, FailedError)(message or "the other host does not say what went wrong", hint)
+    return ERRORS.get(code, FailedError)(message or f"the other host says no more than {code[:40]!r}", hint)
 
 
 async def dial(addresses: Sequence[str], own: Identity, certificate: bytes, secret: str) -> Line:
