@@ -63,8 +63,8 @@ DETAILS = {
         "target's host calls the source's, with push it is the other way round; who is called has core.https_address."
     ),
     "move": (
-        "PROJECT:NAME as NEW-NAME, or --target-project, moves it into another project. HOST:NAME, or HOST: alone, moves "
-        "it to another host, where it goes on as what it was; the other options are for that."
+        "PROJECT:NAME as NEW-NAME, or --target-project, moves it into another project. HOST:NAME, or HOST: alone, "
+        "moves it to another host, where it goes on as what it was; the other options are for that."
     ),
     "snapshot create": (
         "An instance that runs stands still while what it has written is copied (which takes no time where the file "

@@ -162,8 +162,7 @@ class Arrivals:
             await self._operations.wait(operation.id)
         except asyncio.CancelledError:
             self._operations.cancel(operation.id)
-            with contextlib.suppress(SyscontError):
-                await see_through(self._operations.wait(operation.id))
+            await see_through(self._operations.ended(operation.id))
             raise
         self.tell(handle, coming)
 
