@@ -50,6 +50,11 @@ class Line:
         if not self.lost.done():
             self.lost.set_result(why)
 
+    def end_giving(self) -> None:
+        """It was all. What is not all has no end before the other side is told what went wrong."""
+        os.close(self.give)
+        self.give = -1
+
     def close_fds(self) -> None:
         for name in ("hear", "say", "take", "give"):
             if getattr(self, name) >= 0:

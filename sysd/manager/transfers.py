@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -208,12 +207,9 @@ class Transfers:
         now = {each.uuid: each for each in self._snapshots.of(what.instance)}
         if missing := next((each for each in chosen if each.uuid not in now), None):
             raise BusyError(f"snapshot {missing.name} was deleted meanwhile", "nothing was made")
-        give, talk.line.give = talk.line.give, -1
-        try:
-            whole = replace(what, snapshots=[now[each.uuid] for each in chosen])
-            await self._backups.write(handle, whole, give, WIRE)
-        finally:
-            os.close(give)
+        whole = replace(what, snapshots=[now[each.uuid] for each in chosen])
+        await self._backups.write(handle, whole, talk.line.give, WIRE)
+        talk.line.end_giving()
 
     async def _move(self, handle: Handle, talk: Talk, peer: Peer, wanted: Send) -> None:
         """What is moved is neither started nor changed meanwhile."""
@@ -305,11 +301,7 @@ class Transfers:
                 found.extend(images)
                 stack.enter_context(self._backups.holding([image.fingerprint for image in images]))
 
-            take, talk.line.take = talk.line.take, -1
-            try:
-                index = await self._images.unpack_backup(handle, take, hold, fresh=not said.move)
-            finally:
-                os.close(take)
+            index = await self._images.unpack_backup(handle, talk.line.take, hold, fresh=not said.move)
             await talk.hear("sent")
             if {image.properties.get("volume", "") for image in found} != {"", *arrival.taken}:
                 raise FailedError("the other host has sent other snapshots than those that it has told of")
