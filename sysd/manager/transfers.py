@@ -43,13 +43,14 @@ from sysd.manager.trees import exclusive_layers
 from sysd.model import backup as form
 from sysd.model import names
 from sysd.model.compression import WIRE
-from sysd.model.errors import BusyError, FailedError, InvalidError, NotFoundError, SyscontError
+from sysd.model.errors import BusyError, FailedError, InvalidError, NotFoundError, SyscontError, UnsupportedError
 from sysd.model.image import Image
-from sysd.model.instance import Instance, Kind
+from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.operation import Operation
 from sysd.model.restrictions import check_allowed
 from sysd.model.snapshot import Snapshot
 from sysd.model.transfer import Introduction, Move, Offer, Taken, read_introduction
+from sysd.runtime.vm.helpers import tpm_folder
 from sysd.units.helper import see_through
 
 FAREWELL = 10.0
@@ -220,21 +221,21 @@ class Transfers:
         async with self._table.lock(instance.uuid):
             try:
                 await talk.run(self._offer(handle, talk, move, wanted))
+                self._settlements.give_away(self._table.by_uuid(move.instance), move)
             except BaseException:
                 await see_through(self._keep(move))
                 raise
-            await _to_the_end(self._give_away(handle, talk, move))
+            await _to_the_end(self._part(handle, talk, move))
 
     async def _offer(self, handle: Handle, talk: Talk, move: Move, wanted: Send) -> None:
         """Until the other host has all of it."""
         current = self._table.ready(move.instance)
         await self._lifecycle.refresh(current)
         self._instances.check_movable(current)
-        if self._states.is_kept(current):
-            hint = "start it, and stop it without --stateful"
-            raise BusyError(f"{current.name} has memory that would not go with it", hint)
+        taken = [] if wanted.instance_only else self._snapshots.of(current)
+        self._check_whole(current, taken)
         await self._lifecycle.forget(current)
-        chosen = await _introduce(talk, current, [] if wanted.instance_only else self._snapshots.of(current), move.id)
+        chosen = await _introduce(talk, current, taken, move.id)
         async with exclusive_layers(current):
             await self._write(handle, talk, Packed(current, layers.upper(current)), chosen)
         self._settlements.begin(move)
@@ -247,10 +248,24 @@ class Transfers:
             self._settlements.settle(move)
         else:
             self._settlements.forget(move)
-        await self._lifecycle.load([self._table.by_uuid(move.instance)])
+        instance = self._table.find_uuid(move.instance)
+        if instance and instance.phase is Phase.READY:
+            await self._lifecycle.load([instance])
 
-    async def _give_away(self, handle: Handle, talk: Talk, move: Move) -> None:
-        self._settlements.give_away(self._table.by_uuid(move.instance), move)
+    def _check_whole(self, instance: Instance, taken: Sequence[Snapshot]) -> None:
+        """Raise UnsupportedError for what a backup does not hold, which would be lost with the source."""
+        what = ""
+        if self._states.is_kept(instance):
+            what = "the memory with which it was stopped"
+        elif stateful := next((each.name for each in taken if each.stateful), ""):
+            what = f"the memory of snapshot {stateful}"
+        elif instance.kind is Kind.VM and tpm_folder(instance).exists():
+            what = "what its TPM keeps"
+        if what:
+            raise UnsupportedError(f"{instance.reference} can't be moved: {what} would be lost", "copy it")
+
+    async def _part(self, handle: Handle, talk: Talk, move: Move) -> None:
+        """The other host is told that it has it now."""
         talk.say("yours")
         try:
             async with asyncio.timeout(FAREWELL):
@@ -344,6 +359,8 @@ class Transfers:
             raise FailedError("one of the two hosts was asked for a copy, and the other one for a move")
         project, name = names.split(wanted.name)
         self._instances.check_free(project, name or said.name, present)
+        if said.move:
+            self._instances.check_new(said.uuid)
         if missing:
             check_allowed(self._catalog.project(project), "snapshots", f"the snapshots of {said.name}")
         try:
