@@ -13,7 +13,21 @@ from collections.abc import Iterator
 import pytest
 from guests import on_terminal, syscont, until
 from hosts import Host
-from test_copy_between import LOOK, base, far, image_count, inside, moves_settled, names, near, prepare, settled
+from test_copy_between import (
+    BUS,
+    FAR,
+    LOOK,
+    PORT,
+    base,
+    far,
+    image_count,
+    inside,
+    moves_settled,
+    names,
+    near,
+    prepare,
+    settled,
+)
 from test_crash import POINTS
 
 __all__ = ["base", "far", "near"]
@@ -110,6 +124,62 @@ def test_either_daemon_is_killed(far: Host, near: Host, sums: str, verb: str, th
             check(source, sums)
     if there:
         syscont(near, "move", "x", "far:x")
+
+
+EDIT = """
+import json, sqlite3, sys
+name, move = json.loads(sys.argv[1])
+db = sqlite3.connect("/var/lib/syscont/syscont.db", isolation_level=None)
+if name:
+    uuid, body = db.execute("SELECT uuid, body FROM instances WHERE name=?", (name,)).fetchone()
+    db.execute("UPDATE instances SET body=json_set(body, '$.phase', 'arriving') WHERE uuid=?", (uuid,))
+    move["instance"] = uuid
+if move:
+    db.execute("INSERT INTO moves VALUES (?, ?)", (move["id"], json.dumps(move)))
+"""
+UNITS = ["syscontd.socket", "syscontd.service"]
+
+
+def as_if_cut_off(host: Host, arriving: str, move: dict[str, object]) -> None:
+    """Stopped, and as the database is in the moment in which the target can't know what the source decides."""
+    host.run(["systemctl", "stop", *UNITS])
+    host.run(["/usr/bin/python3", "-c", EDIT, json.dumps([arriving, move])])
+
+
+@pytest.mark.parametrize("decided", [False, True])
+@pytest.mark.parametrize("dials", ["source", "target"])
+def test_it_is_settled_after_a_restart(far: Host, near: Host, dials: str, decided: bool) -> None:
+    """Near calls, as it does not listen; it starts first, and asks again until far is there."""
+    target = near if dials == "target" else far
+    syscont(target, "create", "busybox", "y")
+    keys = {host: json.loads(host.run([*BUS, "GetIdentity"]).stdout)["data"][0] for host in (near, far)}
+    rows: dict[Host, dict[str, object]] = {}
+    for host, other in ((near, far), (far, near)):
+        rows[host] = {
+            "id": "a" * 64,
+            "source": host is not target,
+            "instance": "gone",
+            "name": "y",
+            "peer": keys[other],
+            "addresses": [f"{FAR}:{PORT}"] if host is near else [],
+            "decided": decided and host is not target,
+        }
+        # What a source that is called has not decided it has forgotten.
+        forgotten = host is far and dials == "target" and not decided
+        as_if_cut_off(host, "y" if host is target else "", {} if forgotten else rows[host])
+    near.run(["systemctl", "start", *UNITS])
+    if target is near:
+        for argv in (["start", "y"], ["delete", "y"], ["config", "set", "y", "user.a=b"], ["rename", "y", "z"]):
+            done = syscont(near, *argv, check=False)
+            assert done.returncode, argv
+            assert "on its way here" in done.stderr, done.stderr
+    far.run(["systemctl", "start", *UNITS])
+    for host in (near, far):
+        moves_settled(host)
+    until(target, lambda: ("y" in names(target)) is decided)
+    if decided:
+        until(target, lambda: syscont(target, "start", "y", check=False).returncode == 0)
+        syscont(target, "delete", "--force", "y")
 
 
 def operations(host: Host, kind: str) -> list[dict[str, object]]:

@@ -162,7 +162,7 @@ async def _connected(addresses: Sequence[str], own: Identity, certificate: bytes
     except asyncio.CancelledError:
         dialling.add_done_callback(_hang_up)
         raise
-    except FailedError as error:
+    except (FailedError, DeniedError) as error:  # nobody is there, or another one
         where = ", ".join(addresses)
         raise UnreachableError(f"the other host is not reached from here at {where}: {error.message}") from None
 
@@ -170,10 +170,7 @@ async def _connected(addresses: Sequence[str], own: Identity, certificate: bytes
 async def ask(addresses: Sequence[str], own: Identity, certificate: bytes, method: str, **said: Any) -> dict[str, Any]:
     """One call of a host that expects it, which is then told nothing more, and its reply. Raises SyscontError: that is
     DeniedError only when it is the host itself that does not know us."""
-    try:
-        connection = await _connected(addresses, own, certificate)
-    except DeniedError as error:
-        raise UnreachableError(error.message, error.hint) from None
+    connection = await _connected(addresses, own, certificate)
     call = {"method": f"{INTERFACE}.{method}", "parameters": said}
     return await asyncio.to_thread(_exchange, connection, call)
 

@@ -169,7 +169,7 @@ def test_it_is_given_up(host: Host, other: Host) -> None:
 def test_another_host_at_the_address(host: Host, other: Host, tmp_path: Path) -> None:
     offer, _ = offered(host, other)
     eve = certificate.pem(stranger(tmp_path, "eve").certificate)
-    with pytest.raises(DeniedError, match="certificate is another one"):
+    with pytest.raises(UnreachableError, match="certificate is another one"):
         other.wait(greet(other, replace(offer, certificate=eve), "x"))
 
 
