@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guests import syscont, until
+from guests import python, syscont, until
 from hosts import ContainerHost, Host
 
 FAR, NEAR = "198.19.0.1", "198.19.0.2"
@@ -105,7 +105,7 @@ def test_a_copy_with_snapshots(far: Host, near: Host, there: bool) -> None:
     assert inside(target, "web1", LOOK) == before
     for host in (near, far):
         syscont(host, "delete", "--force", "web1")
-        assert len(json.loads(syscont(host, "image", "list", "--format", "json").stdout)) == 1
+        settled(host)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -130,10 +130,18 @@ def test_a_move(far: Host, near: Host, there: bool) -> None:
         settled(host)
 
 
-def settled(host: Host) -> None:
-    """Nothing of what was between hosts is left."""
+def image_count(host: Host) -> int:
+    return len(json.loads(syscont(host, "image", "list", "--format", "json").stdout))
+
+
+def moves_settled(host: Host) -> None:
     until(host, lambda: host.run(["/usr/bin/python3", "-c", MOVES]).stdout == "[]\n")
-    until(host, lambda: len(json.loads(syscont(host, "image", "list", "--format", "json").stdout)) == 1)
+
+
+def settled(host: Host, images: int = 1) -> None:
+    """Nothing of what was between hosts is left."""
+    moves_settled(host)
+    until(host, lambda: image_count(host) == images)
     assert host.sh("ls /var/lib/syscont/instances | wc -l") == f"{len(names(host))}\n"
 
 
@@ -265,3 +273,58 @@ def test_who_calls_whom(far: Host, near: Host) -> None:
     syscont(far, "delete", "web1")
     for host in (near, far):
         settled(host)
+
+
+BUS = ["busctl", "--json=short", "call", "org.syscont.Manager", "/org/syscont/Manager", "org.syscont.Manager"]
+
+
+def on_bus(host: Host, *argv: str) -> Any:
+    return json.loads(host.run([*BUS, *argv]).stdout)["data"]
+
+
+def test_an_offer_is_for_one_alone(far: Host, near: Host) -> None:
+    """By way of the bus. Strangers fail in the handshake as always, and nobody else is told the secret."""
+    syscont(far, "create", "busybox", "web1")
+    peer, addresses = on_bus(near, "GetIdentity")
+    assert addresses == []
+    _, made = on_bus(far, "SendInstance", "sa{sv}", "web1", "1", "peer", "s", peer)
+    addresses, certificate, secret, expires = made
+    assert addresses == [f"{FAR}:{PORT}"]
+    assert len(secret) == 43
+    near.sh("XDG_CONFIG_HOME=/root/other syscont remote certificate >/dev/null")
+    own = "/var/lib/syscont/server.pem"
+    for key, why in (("none", "CERTIFICATE_REQUIRED"), ("/root/other/syscont/client.pem", "UNKNOWN_CA")):
+        assert why in python(near, "stranger", FAR, str(PORT), key).stdout
+    # Who is awaited gets no answer to anything else.
+    assert "MethodNotFound" in python(near, "stranger", FAR, str(PORT), own).stdout
+    assert secret not in far.journal()
+    assert secret not in syscont(far, "operation", "list", "--format", "json").stdout
+    assert far.run(["grep", "-rlF", secret, "/var/lib/syscont", "/run/syscont"], check=False).stdout == ""
+    offer = ["offer", "(asst)", str(len(addresses)), *addresses, certificate, secret, str(expires)]
+    on_bus(near, "ReceiveInstance", "sa{sv}", "default:web1", "1", *offer)
+    until(near, lambda: "web1" in names(near) and seen(near, "web1")["state"] == "stopped")
+    until(far, lambda: "UNKNOWN_CA" in python(near, "stranger", FAR, str(PORT), own).stdout)
+    again = near.run([*BUS, "ReceiveInstance", "sa{sv}", "default:web2", "1", *offer])
+    assert "operation" in again.stdout
+    until(near, lambda: "does not trust us" in syscont(near, "operation", "list", "--format", "json").stdout)
+    assert names(near) == ["web1"]
+    refused = far.run([*BUS, "SendInstance", "sa{sv}", "web1", "1", "peer", "s", peer], user="alice", check=False)
+    assert "not permitted" in refused.stderr
+    for host in (near, far):
+        syscont(host, "delete", "web1")
+        settled(host)
+
+
+def test_an_offer_that_nobody_takes_up(far: Host, near: Host) -> None:
+    syscont(far, "create", "busybox", "web1")
+    peer, _ = on_bus(near, "GetIdentity")
+    path, _ = on_bus(far, "SendInstance", "sa{sv}", "web1", "1", "peer", "s", peer)
+    assert path.startswith("/org/syscont/Manager/operation/")
+    (one,) = [each for each in json.loads(syscont(far, "operation", "list", "--format", "json").stdout)
+              if each["kind"] == "send-instance" and each["status"] == "running"]  # fmt: skip
+    assert one["stage"] == "meet"
+    syscont(far, "operation", "cancel", one["id"])
+    own = "/var/lib/syscont/server.pem"
+    until(far, lambda: "UNKNOWN_CA" in python(near, "stranger", FAR, str(PORT), own).stdout)
+    syscont(far, "delete", "web1")
+    settled(far)

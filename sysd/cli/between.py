@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sysd.cli.options import Parsed
 
 MOST_ADDRESSES = 32
-PARTING = 30.0
+PARTING = 15.0
 """Seconds in which the side that waits ends after the other one."""
 
 

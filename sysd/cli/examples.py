@@ -32,8 +32,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont copy web1 web2", ""),
         ("syscont copy web1/before web2 -c limits.memory=1GiB", "a snapshot, configured otherwise"),
         ("syscont copy web1 web1 --target-project lab", "into another project"),
+        ("syscont copy web1 host2:", "to another host"),
+        ("syscont copy host1:web1 host2:web1 --refresh", "what has changed since, from host to host"),
     ),
-    "move": (("syscont move web1 web2", ""), ("syscont move web1 --target-project lab", "into another project")),
+    "move": (
+        ("syscont move web1 web2", ""),
+        ("syscont move web1 --target-project lab", "into another project"),
+        ("syscont move web1 host2:", "to another host"),
+    ),
     "snapshot create": (
         ("syscont snapshot create web1 before-upgrade", ""),
         ("syscont snapshot create web1", "snap0, snap1, ..."),

@@ -57,9 +57,15 @@ DETAILS = {
     ),
     "copy": (
         "The copy has what the source has written, its configuration, and its snapshots; its machine id and hardware "
-        "addresses are its own. A source that runs stands still for the moment."
+        "addresses are its own. A source that runs stands still for the moment. Where NEW-NAME is on another host it "
+        "goes there; HOST: alone is the same name on that host. Profiles that the other host has not are an error. "
+        "--refresh sends the whole root again, and of the snapshots those that are missing. With --mode pull the "
+        "target's host calls the source's, with push it is the other way round; who is called has core.https_address."
     ),
-    "move": "PROJECT:NAME as NEW-NAME, or --target-project, moves it into another project.",
+    "move": (
+        "PROJECT:NAME as NEW-NAME, or --target-project, moves it into another project. HOST:NAME, or HOST: alone, "
+        "moves it to another host, where it goes on as what it was; the other options are for that."
+    ),
     "snapshot create": (
         "An instance that runs stands still while what it has written is copied (which takes no time where the file "
         "system can share data: btrfs, xfs). Without SNAPSHOT the name is made by snapshots.pattern, and printed. "

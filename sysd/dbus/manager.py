@@ -15,6 +15,7 @@ from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.dbus.service import Kind as ObjectKind
 from sysd.dbus.service import Service
 from sysd.dbus.snapshots import SnapshotMethods
+from sysd.dbus.transfers import TransferMethods
 from sysd.dbus.trust import TrustMethods
 from sysd.dbus.zones import ZoneObjects
 from sysd.manager.actions import Action, Authority
@@ -72,6 +73,7 @@ class ManagerObject:
                 Method("GetInstance", [("s", "name")], [("o", "instance")], self._get_instance),
                 Method("CreateInstance", [("s", "name"), OPTIONS], give, self._create_instance, instances),
                 *SnapshotMethods(self._manager).manager_methods(),
+                *TransferMethods(self._manager).manager_methods(),
                 Method("ListImages", [], [("a(sasto)", "images")], self._list_images),
                 Method("GetImage", [("s", "name")], [("o", "image")], self._get_image),
                 Method("BuildImage", [("s", "source"), OPTIONS], give, self._build_image, images),

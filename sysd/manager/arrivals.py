@@ -162,8 +162,7 @@ class Arrivals:
             await self._operations.wait(operation.id)
         except asyncio.CancelledError:
             self._operations.cancel(operation.id)
-            with contextlib.suppress(SyscontError):
-                await see_through(self._operations.wait(operation.id))
+            await see_through(self._operations.ended(operation.id))
             raise
         self.tell(handle, coming)
 
@@ -182,10 +181,11 @@ class Arrivals:
         return Coming(wanted, new, by_volume[""], snapshots, described, left)
 
     async def begin(self, instance: Instance, upper: Path) -> None:
-        """Make the layer above what came."""
+        """Make the layer above what came. It is on disk then: another host may give its own up for it."""
         make_folder(upper)
         self._quotas.count(instance, upper)
         await self._lifecycle.begin(instance, upper)
+        await self._layers.settle(upper)
 
     def snapshots(self, coming: Coming, instance: Instance) -> list[Snapshot]:
         return [

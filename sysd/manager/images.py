@@ -227,7 +227,7 @@ class Images:
         one."""
         async with self._draft(handle) as draft:
             worker = (*BACKUP_WORKER, "--fresh") if fresh else BACKUP_WORKER
-            found = await self._unpack(handle, draft, worker, backup)
+            found = await self._unpack(handle, draft, worker, backup, helper.LONG)
             index = answers.read_index(draft)
             hold(found)
             for number, image in enumerate(found):
@@ -270,7 +270,9 @@ class Images:
         finally:
             await helper.see_through(asyncio.to_thread(remove_tree, draft))
 
-    async def _unpack(self, handle: Handle, draft: Path, worker: Sequence[str], stdin: int) -> list[Image]:
+    async def _unpack(
+        self, handle: Handle, draft: Path, worker: Sequence[str], stdin: int, seconds: int = helper.TIME_LIMIT
+    ) -> list[Image]:
         """Run a worker; returns the images that it has made in draft, or raises its refusal."""
         disk = os.statvfs(self._directory)
         limit = disk.f_bavail * disk.f_frsize * 9 // 10
@@ -281,7 +283,7 @@ class Images:
                 unit=UNPACK_UNIT.format(handle.id),
                 description="Unpack an image",
                 argv=argv,
-                properties=helper.sandbox(str(draft)),
+                properties=helper.sandbox(str(draft), seconds),
                 stdin=stdin,
             ),
         )

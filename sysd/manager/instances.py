@@ -160,7 +160,7 @@ class Instances:
         self.check_free(project, name)
         image = self._images.find(wanted.image, wanted.kind)
         instance = Instance(
-            uuid=self._free_uuid(wanted.uuid) if wanted.uuid else new_uuid(),
+            uuid=self.check_new(wanted.uuid) if wanted.uuid else new_uuid(),
             name=name,
             project=project,
             image=image.fingerprint,
@@ -177,7 +177,7 @@ class Instances:
         instance = self._quotas.give(self._ids.give(instance))
         return self._kept.remember(instance)
 
-    def _free_uuid(self, uuid: str) -> str:
+    def check_new(self, uuid: str) -> str:
         """Raises ExistsError for one that an instance has, or had and left files of."""
         if self._table.find_uuid(uuid) or (container.STATE_DIR / uuid).exists():
             raise ExistsError(f"an instance with the UUID {uuid} exists already", "copy it instead of moving it")
@@ -421,6 +421,9 @@ class Instances:
             raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first")
         if not force and self._table.status(instance).state not in STOPPED:
             raise BusyError(f"{instance.name} is running", "stop it first, or use --force")
+        if not force and instance.phase is Phase.ARRIVING:
+            hint = "--force gives up what has come, which may be all that there is of it"
+            raise BusyError(f"{instance.name} is on its way here, and it is not known yet whether it is to stay", hint)
 
     async def destroy(self, instance: Instance) -> None:
         """Remove a stopped instance. Once it has begun it is finished, after a crash at the next start."""

@@ -51,6 +51,11 @@ class Line:
         if not self.lost.done():
             self.lost.set_result(why)
 
+    def end_giving(self) -> None:
+        """It was all. What is not all has no end before the other side is told what went wrong."""
+        os.close(self.give)
+        self.give = -1
+
     def close_fds(self) -> None:
         for name in ("hear", "say", "take", "give"):
             if getattr(self, name) >= 0:
@@ -118,7 +123,7 @@ def error_of(code: str, said: Any) -> SyscontError:
     """An error that the other host tells."""
     fields = said if isinstance(said, dict) else {}
     message, hint = (str(fields.get(name) or "")[:1000] for name in ("message", "hint"))
-    return ERRORS.get(code, FailedError)(message or "the other host does not say what went wrong", hint)
+    return ERRORS.get(code, FailedError)(message or f"the other host says no more than {code[:40]!r}", hint)
 
 
 async def dial(addresses: Sequence[str], own: Identity, certificate: bytes, secret: str) -> Line:
@@ -161,7 +166,7 @@ async def _connected(addresses: Sequence[str], own: Identity, certificate: bytes
     except asyncio.CancelledError:
         dialling.add_done_callback(_hang_up)
         raise
-    except FailedError as error:
+    except (FailedError, DeniedError) as error:  # nobody is there, or another one
         where = ", ".join(addresses)
         raise UnreachableError(f"the other host is not reached from here at {where}: {error.message}") from None
 
@@ -169,10 +174,7 @@ async def _connected(addresses: Sequence[str], own: Identity, certificate: bytes
 async def ask(addresses: Sequence[str], own: Identity, certificate: bytes, method: str, **said: Any) -> dict[str, Any]:
     """One call of a host that expects it, which is then told nothing more, and its reply. Raises SyscontError: that is
     DeniedError only when it is the host itself that does not know us."""
-    try:
-        connection = await _connected(addresses, own, certificate)
-    except DeniedError as error:
-        raise UnreachableError(error.message, error.hint) from None
+    connection = await _connected(addresses, own, certificate)
     call = {"method": f"{INTERFACE}.{method}", "parameters": said}
     return await asyncio.to_thread(_exchange, connection, call)
 

@@ -144,11 +144,15 @@ class Operations:
 
     async def wait(self, operation_id: str) -> Operation:
         """The operation when it has ended; raises the error that it ended with."""
-        if task := self._tasks.get(operation_id):
-            await asyncio.wait([task])
+        await self.ended(operation_id)
         if error := self._errors.get(operation_id):
             raise error
         return self.get(operation_id)
+
+    async def ended(self, operation_id: str) -> None:
+        """When it has ended, however it did."""
+        if task := self._tasks.get(operation_id):
+            await asyncio.wait([task])
 
     def cancel(self, operation_id: str) -> None:
         self.get(operation_id)

@@ -128,14 +128,16 @@ class Settlements:
     # settling
 
     async def _settle(self, known_as: str) -> None:
-        delay = AT_FIRST
+        delay, said = AT_FIRST, ""
         while move := self._moves.get(known_as):
             try:
                 await self._ask(move)
                 if known_as not in self._moves:
                     return
             except (SyscontError, OSError) as error:
-                log.warning("what has become of %s, which was being moved, is not settled: %s", move.name, error)
+                if str(error) != said:
+                    log.warning("what has become of %s, which was being moved, is not settled: %s", move.name, error)
+                said = str(error)
             await asyncio.sleep(delay)
             delay = min(AT_LAST, 2 * delay)
 

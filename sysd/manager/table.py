@@ -96,6 +96,9 @@ class Table:
     def ready(self, uuid: str) -> Instance:
         """Like by_uuid, but not one that is half made or being deleted."""
         instance = self.by_uuid(uuid)
+        if instance.phase is Phase.ARRIVING:
+            why = f"{instance.name} is on its way here, and the other host has yet to say that it has given it up"
+            raise BusyError(why, "that is asked for again and again; bring the other host up")
         if instance.phase is not Phase.READY:
             raise BusyError(f"{instance.name} is {instance.phase}", "it can't be used")
         return instance

@@ -76,8 +76,9 @@ class Talk:
                 raise self.trouble.result()
             return task.result()
         except asyncio.CancelledError:
-            await _end(task)
+            # First: what comes of it by itself, such as half an archive, is not to be taken for the cause.
             self._tell(CancelledError("it was cancelled on the other host"))
+            await _end(task)
             raise
         except SyscontError as error:
             self._tell(error)

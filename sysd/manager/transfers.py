@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,13 +45,14 @@ from sysd.manager.trees import exclusive_layers
 from sysd.model import backup as form
 from sysd.model import names
 from sysd.model.compression import WIRE
-from sysd.model.errors import BusyError, FailedError, InvalidError, NotFoundError, SyscontError
+from sysd.model.errors import BusyError, FailedError, InvalidError, NotFoundError, SyscontError, UnsupportedError
 from sysd.model.image import Image
-from sysd.model.instance import Instance, Kind
+from sysd.model.instance import Instance, Kind, Phase
 from sysd.model.operation import Operation
 from sysd.model.restrictions import check_allowed
 from sysd.model.snapshot import Snapshot
 from sysd.model.transfer import Introduction, Move, Offer, Taken, read_introduction
+from sysd.runtime.vm.helpers import tpm_folder
 from sysd.units.helper import see_through
 
 FAREWELL = 10.0
@@ -212,12 +212,9 @@ class Transfers:
         now = {each.uuid: each for each in self._snapshots.of(what.instance)}
         if missing := next((each for each in chosen if each.uuid not in now), None):
             raise BusyError(f"snapshot {missing.name} was deleted meanwhile", "nothing was made")
-        give, talk.line.give = talk.line.give, -1
-        try:
-            whole = replace(what, snapshots=[now[each.uuid] for each in chosen])
-            await self._backups.write(handle, whole, give, WIRE)
-        finally:
-            os.close(give)
+        whole = replace(what, snapshots=[now[each.uuid] for each in chosen])
+        await self._backups.write(handle, whole, talk.line.give, WIRE)
+        talk.line.end_giving()
 
     async def _move(self, handle: Handle, talk: Talk, peer: Peer, wanted: Send) -> None:
         """What is moved is neither started nor changed meanwhile."""
@@ -231,20 +228,20 @@ class Transfers:
             )  # fmt: skip
             try:
                 await talk.run((self._offer_living if live else self._offer)(handle, talk, move, wanted))
+                self._settlements.give_away(self._table.by_uuid(move.instance), move)
             except BaseException:
                 await see_through(self._keep(move))
                 raise
-            await _to_the_end(self._give_away(handle, talk, move))
+            await _to_the_end(self._part(handle, talk, move))
 
     async def _offer(self, handle: Handle, talk: Talk, move: Move, wanted: Send) -> None:
         """Until the other host has all of it."""
         current = self._table.ready(move.instance)
         self._instances.check_movable(current)
-        if self._states.is_kept(current):
-            hint = "start it, and stop it without --stateful"
-            raise BusyError(f"{current.name} has memory that would not go with it", hint)
+        taken = [] if wanted.instance_only else self._snapshots.of(current)
+        self._check_whole(current, taken)
         await self._lifecycle.forget(current)
-        chosen = await _introduce(talk, current, [] if wanted.instance_only else self._snapshots.of(current), move.id)
+        chosen = await _introduce(talk, current, taken, move.id)
         async with exclusive_layers(current):
             await self._write(handle, talk, Packed(current, layers.upper(current)), chosen)
         self._settlements.begin(move)
@@ -258,6 +255,7 @@ class Transfers:
         self._living.check(current)
         live = await self._living.describe(current)
         taken = [] if wanted.instance_only else self._snapshots.of(current)
+        self._check_whole(current, taken, live=True)
         chosen = await _introduce(talk, current, taken, move.id, live)
         async with self._living.base(current) as upper:
             await self._write(handle, talk, Packed(current, upper), chosen)
@@ -267,17 +265,32 @@ class Transfers:
 
     async def _keep(self, move: Move) -> None:
         """It goes on here; the other host is told, if it might not know."""
-        if move.live:
-            await self._living.stay(self._table.by_uuid(move.instance))
+        instance = self._table.find_uuid(move.instance)
+        kept = instance if instance and instance.phase is Phase.READY else None
+        if kept and move.live:
+            await self._living.stay(kept)
         if move.addresses:
             self._settlements.settle(move)
         else:
             self._settlements.forget(move)
-        if not move.live:
-            await self._lifecycle.load([self._table.by_uuid(move.instance)])
+        if kept and not move.live:
+            await self._lifecycle.load([kept])
 
-    async def _give_away(self, handle: Handle, talk: Talk, move: Move) -> None:
-        self._settlements.give_away(self._table.by_uuid(move.instance), move)
+    def _check_whole(self, instance: Instance, taken: Sequence[Snapshot], *, live: bool = False) -> None:
+        """Raise UnsupportedError for what a backup does not hold, which would be lost with the source. live: QEMU tells
+        the other one what its TPM keeps."""
+        what = ""
+        if self._states.is_kept(instance):
+            what = "the memory with which it was stopped"
+        elif stateful := next((each.name for each in taken if each.stateful), ""):
+            what = f"the memory of snapshot {stateful}"
+        elif not live and instance.kind is Kind.VM and tpm_folder(instance).exists():
+            what = "what its TPM keeps"
+        if what:
+            raise UnsupportedError(f"{instance.reference} can't be moved: {what} would be lost", "copy it")
+
+    async def _part(self, handle: Handle, talk: Talk, move: Move) -> None:
+        """The other host is told that it has it now."""
         talk.say("yours")
         try:
             async with asyncio.timeout(FAREWELL):
@@ -333,11 +346,7 @@ class Transfers:
                 found.extend(images)
                 stack.enter_context(self._backups.holding([image.fingerprint for image in images]))
 
-            take, talk.line.take = talk.line.take, -1
-            try:
-                index = await self._images.unpack_backup(handle, take, hold, fresh=not said.move)
-            finally:
-                os.close(take)
+            index = await self._images.unpack_backup(handle, talk.line.take, hold, fresh=not said.move)
             await talk.hear("sent")
             if {image.properties.get("volume", "") for image in found} != {"", *arrival.taken}:
                 raise FailedError("the other host has sent other snapshots than those that it has told of")
@@ -381,6 +390,8 @@ class Transfers:
             raise FailedError("one of the two hosts was asked for a copy, and the other one for a move")
         project, name = names.split(wanted.name)
         self._instances.check_free(project, name or said.name, present)
+        if said.move:
+            self._instances.check_new(said.uuid)
         if missing:
             check_allowed(self._catalog.project(project), "snapshots", f"the snapshots of {said.name}")
         try:

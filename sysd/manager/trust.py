@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -220,6 +221,13 @@ class Trust:
         address, port = server.https_address(where)
         addresses = [address] if address else self._own_addresses()
         return [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in addresses[:MOST_ADDRESSES]]
+
+    def told(self) -> tuple[str, list[str]]:
+        """What another host is to know of this one: its certificate (PEM), and addresses, none if nobody can come."""
+        addresses: list[str] = []
+        with contextlib.suppress(InvalidError):
+            addresses = self.addresses()
+        return certificates.pem(self.identity().certificate), addresses
 
     def _own_addresses(self) -> list[str]:
         """All but those in networks of instances, IPv4's first."""

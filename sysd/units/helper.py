@@ -22,6 +22,8 @@ MAX_LINE = 1 << 16
 TAIL = 20
 TIME_LIMIT = 3600
 """Seconds until a sandboxed helper is given up."""
+LONG = 24 * 3600
+"""The same of one whose input comes from elsewhere, as fast as that can."""
 SECRETS = ["-/etc/shadow", "-/etc/gshadow", "-/etc/ssh", "-/etc/ssl/private", "-/boot"]
 _PATIENCE = 30.0
 
@@ -62,7 +64,7 @@ def only(folder: str, *, hidden: Sequence[str]) -> Properties:
     }
 
 
-def sandbox(writable: str) -> Properties:
+def sandbox(writable: str, limit: int = TIME_LIMIT) -> Properties:
     """For work on hostile input: no network, no devices, one writable folder, the capabilities of tar.
 
     Set-user-id bits belong to images, so RestrictSUIDSGID= is not for it.
@@ -78,7 +80,7 @@ def sandbox(writable: str) -> Properties:
         "InaccessiblePaths": Variant("as", SECRETS),
         "MemoryMax": Variant("t", 1 << 30),
         "TasksMax": Variant("t", 64),
-        "TimeoutStartUSec": Variant("t", TIME_LIMIT * 1_000_000),
+        "TimeoutStartUSec": Variant("t", limit * 1_000_000),
     }
 
 

@@ -47,8 +47,9 @@ PARTING = 20.0
 """Seconds in which a connection is to be closed after the service has done with it."""
 MAX_STRANGERS, MAX_STRANGERS_EACH = 128, 8
 """Connections that are yet to show a certificate: of all, and of one address."""
+MAX_AWAITED_EACH = 16
 MAX_PEERS, MAX_PEERS_EACH = 1024, 256
-"""Connections of all who are trusted, and with one certificate."""
+"""Connections of all who are trusted, and with one certificate; before that, of one host that is awaited."""
 FAILURES, FAILURES_AT_ONCE = 1.0, 20
 """Handshakes that an address may fail in, in a second and at once."""
 MOST_KNOWN = 4096
@@ -283,8 +284,8 @@ class RemoteDoor:
             admission.set_exception(error)
 
     def _admitted(self, visitor: Visitor, fingerprint: str) -> socket.socket | None:
+        peers = [other.fingerprint for other in self._visitors if other.fingerprint]
         if known := self._trust.find(fingerprint):
-            peers = [other.fingerprint for other in self._visitors if other.fingerprint]
             if len(peers) >= MAX_PEERS or peers.count(fingerprint) >= MAX_PEERS_EACH:
                 log.warning("%s has too many connections", known.name)
                 return None
@@ -294,7 +295,7 @@ class RemoteDoor:
             visitor.fingerprint, visitor.joins = fingerprint, True
             self._loop.call_later(JOIN, visitor.end)
             return self._connected(visitor, self._join_answers, invited(fingerprint), JOINERS)
-        if self._meetings.expects(fingerprint):
+        if self._meetings.expects(fingerprint) and peers.count(fingerprint) < MAX_AWAITED_EACH:
             visitor.fingerprint, visitor.joins = fingerprint, True
             self._loop.call_later(JOIN, self._see_off, visitor)
             tls.expect_answers(visitor.sock)

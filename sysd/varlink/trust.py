@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from sysd.manager.actions import Action
 from sysd.manager.trust import Trust
-from sysd.model.errors import InvalidError
-from sysd.remote.certificate import pem
 from sysd.varlink.service import Call, Method
 
 
@@ -27,11 +23,8 @@ class TrustMethods:
         ]
 
     async def identity(self, call: Call) -> None:
-        """Where nobody can come there are no addresses."""
-        addresses: list[str] = []
-        with contextlib.suppress(InvalidError):
-            addresses = self._trust.addresses()
-        call.reply({"certificate": pem(self._trust.identity().certificate), "addresses": addresses})
+        certificate, addresses = self._trust.told()
+        call.reply({"certificate": certificate, "addresses": addresses})
 
     async def list(self, call: Call) -> None:
         trusted = [

@@ -37,6 +37,7 @@ from sysd.remote.certificate import Identity
 from sysd.remote.dial import dial
 from sysd.runtime.files.actions import write_all
 from sysd.store.database import Store
+from sysd.varlink.meetings import MeetingMethods
 from sysd.varlink.protocol import close_all
 from sysd.varlink.remote import RemoteDoor
 from sysd.varlink.service import INTERFACE, Call, Interface, Method
@@ -72,12 +73,13 @@ class Host:
         self.trust = Trust(self.store, catalog, EventBus(), self.folder)
         self.trust.start()
         table = [Method(name, self._noting(run), Action.MANAGE_INSTANCES) for name, run in methods.items()]
-        interface = Interface(INTERFACE, f"interface {INTERFACE}", table)
         self.meetings = Meetings(self.trust)
         known = Table(EventBus(), lambda instance: instance)
         self.settlements = Settlements(
             self.store, known, MagicMock(), self.trust, self.meetings, MagicMock(), MagicMock()
         )
+        table += MeetingMethods(self.meetings, self.settlements).table()
+        interface = Interface(INTERFACE, f"interface {INTERFACE}", table)
         self.door = RemoteDoor(self.trust, self.meetings, self.settlements, interface, Permit())
         self.door.listen(self.address)
 
