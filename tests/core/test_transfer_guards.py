@@ -44,7 +44,7 @@ def talk(*heard: dict[str, Any]) -> MagicMock:
 
 def transfers(*volumes: str) -> Transfers:
     """Where what is unpacked has these volumes."""
-    made: Any = Transfers(*(MagicMock() for _ in range(13)))
+    made: Any = Transfers(*(MagicMock() for _ in range(14)))
 
     async def unpack(handle: object, fd: int, hold: Callable[[list[Image]], None], *, fresh: bool) -> object:
         hold([image(volume) for volume in volumes])
