@@ -44,6 +44,9 @@ CHECK = """
 open(F, "<", "/srv/blocks"); while (read(F, $b, 65536)) { my $one = substr($b, 0, 8); die if $b ne $one x 8192;
 $n++; die unless unpack("Q", $one) % 200 == $n - 1; } print "$n whole\\n";
 """
+# As it is in memory, and on the disk.
+LOOK = """systemctl kill --signal=STOP write; sleep 0.3; perl /root/check.pl; sync; echo 3 >/proc/sys/vm/drop_caches
+perl /root/check.pl; systemctl kill --signal=CONT write"""
 KILL = "systemctl kill --signal=KILL --kill-whom=main syscontd.service"
 
 
@@ -180,7 +183,7 @@ def test_a_guest_does_not_notice(near: ContainerHost, far: ContainerHost, guest:
         assert names(near) == ([] if there else ["busy"])
         assert one.sh("cat /proc/sys/kernel/random/boot_id") == boot
         assert one.sh("systemctl is-active beat write") == "active\nactive\n"
-        assert one.sh("perl /root/check.pl; echo 3 >/proc/sys/vm/drop_caches; perl /root/check.pl").count("whole") == 2
+        assert one.sh(LOOK).count("200 whole") == 2
         assert {key: one.seen()[key] for key in ("uuid", "created", "type")} == {
             key: facts[key] for key in ("uuid", "created", "type")
         }

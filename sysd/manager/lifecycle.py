@@ -245,9 +245,8 @@ class Lifecycle:
             await self._kill(instance)
 
     async def _kill(self, instance: Instance) -> None:
-        """Its main process, with which its PID namespace ends; what tidies up after it is to run to its end. Never
-        while it is frozen: systemd would wait for ever for the thaw of what died meanwhile."""
-        await self._thaw_to_stop(instance)
+        """Its main process, with which its PID namespace ends; what tidies up after it is to run to its end."""
+        await self._thaw_to_kill(instance)
         await self._guests.leave_machined(instance)
         with contextlib.suppress(BusError):
             await self._systemd.kill_unit(instance.unit, signal.SIGKILL, "main")
@@ -267,10 +266,10 @@ class Lifecycle:
                 await self._guests.refresh(instance)
             return
         try:
-            await self._thaw_to_stop(instance)
             if force:
                 await self._kill(instance)
             else:
+                await self._thaw_to_stop(instance)
                 await self._runtimes[instance.kind].power_off(instance, timeout)
             job = await self._systemd.stop_unit(instance.unit)
             waiting = asyncio.ensure_future(self._systemd.wait_job(job))
@@ -302,6 +301,12 @@ class Lifecycle:
         if self._table.status(instance).state not in STOPPED:
             raise FailedError(f"{instance.name} did not stop")
         self._guests.drop(instance)
+
+    async def _thaw_to_kill(self, instance: Instance) -> None:
+        """systemd would wait for ever for the thaw of a container that died meanwhile. A virtual machine that stands
+        still may be one that runs on another host by now, and is killed as it is."""
+        if instance.kind is Kind.CONTAINER:
+            await self._thaw_to_stop(instance)
 
     async def _thaw_to_stop(self, instance: Instance) -> None:
         """Let a frozen guest run, so that it can be asked to stop. When it ends meanwhile, systemd breaks the thaw off,

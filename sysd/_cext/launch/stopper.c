@@ -6,6 +6,7 @@
 #include "machine.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 
 #ifndef SYS_pidfd_open
@@ -19,6 +20,19 @@ static void complain(const char *message)
 {
     if (!qmp_ended(LAST))
         fprintf(stderr, "cannot ask the guest to power off: %s\n", message);
+}
+
+/* Its guest runs on another host, or might: never let it run here. QEMU just ends then, by the service manager's word. */
+static bool is_elsewhere(json spec)
+{
+    static const char *const states[] = { "inmigrate", "finish-migrate", "postmigrate" };
+    bool found = truth(spec, "arrives");
+    json status = qmp_call("query-status", NULL);
+    const char *name = json_object_get_string(qmp_part(status, "status", json_type_string));
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+        found = found || strcmp(name, states[i]) == 0;
+    json_object_put(status);
+    return found;
 }
 
 _Noreturn void stop_machine(const char *path)
@@ -35,6 +49,8 @@ _Noreturn void stop_machine(const char *path)
     qmp_open(text(spec, "qmp"));
     do {
         qmp_watch(pidfd, ANSWER);
+        if (is_elsewhere(spec))
+            exit(0);
         drop_kept(spec);
         json_object_put(qmp_call("cont", NULL)); /* one that is paused sees no button */
         json_object_put(qmp_call("system_powerdown", NULL));
