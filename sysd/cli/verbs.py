@@ -219,7 +219,7 @@ _VERBS = (
          ("instance", "new")),
     Verb("copy", "snapshot:copy", "Make an instance of another, or of a snapshot", "NAME[/SNAPSHOT] [NEW-NAME]", 1, 2,
          _COPY, ("instance", "target")),
-    Verb("move", "snapshot:move", "Give a stopped instance another name, project or host", "NAME [NEW-NAME]", 1, 2,
+    Verb("move", "snapshot:move", "Give an instance another name, project or host", "NAME [NEW-NAME]", 1, 2,
          _MOVE, ("instance", "target")),
     Verb("delete", "lifecycle:delete", "Delete instances and all that is in them", "NAME...", 1, -1,
          (Option("force", "Stop an instance first when it runs.", "f"),), MANY),
