@@ -195,21 +195,28 @@ def test_a_guest_does_not_notice(near: ContainerHost, far: ContainerHost, guest:
 
 
 def test_what_it_is_given_afterwards(near: ContainerHost, far: ContainerHost, guest: Instance) -> None:
-    """It is like any other there: by its spec systemd starts it anew, and it can be changed, and stopped."""
+    """It is like any other there: by its spec systemd starts it anew, and it can be changed, moved when it is stopped,
+    and started."""
     moved(near, True)
     one = Instance(far, "busy")
-    try:
-        spec = json.loads(far.read_text(f"/run/syscont/instances/{one.seen()['uuid']}.json"))
-        assert spec["arrives"] is False
-        assert "-incoming" not in spec["arguments"]
-        syscont(far, "config", "set", "busy", "limits.memory=640MiB")
-        until(far, lambda: int(one.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 520 << 10)
-        far.run(["systemctl", "kill", "--signal=KILL", "syscontd"])
-        until(far, lambda: syscont(far, "list", check=False).returncode == 0)
-        until(far, lambda: one.state == "running")
-    finally:
-        syscont(far, "config", "set", "busy", "limits.memory=512MiB")
+    spec = json.loads(far.read_text(f"/run/syscont/instances/{one.seen()['uuid']}.json"))
+    assert spec["arrives"] is False
+    assert "-incoming" not in spec["arguments"]
+    far.run(["systemctl", "kill", "--signal=KILL", "syscontd"])
+    until(far, lambda: back(far))
+    until(far, lambda: one.state == "running")
+    syscont(far, "config", "set", "busy", "limits.memory=640MiB")
+    until(far, lambda: memory(one) > 520 << 10)
+    assert "was given more memory while it ran" in refused(near, "far:busy", "local:")
+    syscont(far, "stop", "--force", "busy")
     moved(near, False)
+    syscont(near, "start", "busy")
+    assert state_of_qemu(near, "busy") == "running"
+
+
+def memory(one: Instance) -> int:
+    """In KiB, as the guest sees it."""
+    return int(one.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo"))
 
 
 # what is in the way

@@ -96,7 +96,13 @@ class Living:
     # the source's side
 
     async def describe(self, instance: Instance) -> dict[str, Any]:
+        """What its machine is made of. Raises for one that QEMU can't send."""
         machine = self._machines.running(instance)
+        memory = await machine.execute("query-memory-size-summary")
+        if machine.spec["emulated"] and memory.get("plugged-memory"):
+            # It aborts, at least up to 10.0 (tlb_reset_dirty_range_all), and the guest with it.
+            why = f"{instance.name} is emulated, and was given more memory while it ran: QEMU can't send that"
+            raise UnsupportedError(why, "stop it first")
         return told.say(await state.describe(machine, self._table.expanded(instance)))
 
     @contextlib.asynccontextmanager
