@@ -15,7 +15,7 @@ from sysd.model.errors import InvalidError
 from sysd.model.operation import Operation
 from sysd.model.transfer import Offer
 
-OFFER = "(asst)"
+OFFER = "(assst)"
 NO_OFFER: list[Any] = [[], "", "", 0]
 
 
