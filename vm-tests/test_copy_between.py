@@ -275,7 +275,8 @@ def test_who_calls_whom(far: Host, near: Host) -> None:
         settled(host)
 
 
-BUS = ["busctl", "--json=short", "call", "org.syscont.Manager", "/org/syscont/Manager", "org.syscont.Manager"]
+NAME = "org.syscont.Manager"
+BUS = ["busctl", "--json=short", "--", "call", NAME, "/org/syscont/Manager", NAME]
 
 
 def on_bus(host: Host, *argv: str) -> Any:
@@ -300,7 +301,7 @@ def test_an_offer_is_for_one_alone(far: Host, near: Host) -> None:
     assert secret not in far.journal()
     assert secret not in syscont(far, "operation", "list", "--format", "json").stdout
     assert far.run(["grep", "-rlF", secret, "/var/lib/syscont", "/run/syscont"], check=False).stdout == ""
-    offer = ["offer", "(asst)", str(len(addresses)), *addresses, certificate, secret, str(expires)]
+    offer = ["offer", "(assst)", str(len(addresses)), *addresses, certificate, secret, str(expires)]
     on_bus(near, "ReceiveInstance", "sa{sv}", "default:web1", "1", *offer)
     until(near, lambda: "web1" in names(near) and seen(near, "web1")["state"] == "stopped")
     until(far, lambda: "UNKNOWN_CA" in python(near, "stranger", FAR, str(PORT), own).stdout)

@@ -27,6 +27,7 @@ from test_copy_between import (
     near,
     prepare,
     settled,
+    snapshots,
 )
 from test_crash import POINTS
 
@@ -34,6 +35,7 @@ __all__ = ["base", "far", "near"]
 
 KILL = ["systemctl", "kill", "--signal=KILL", "--kill-whom=main", "syscontd.service"]
 LIMIT = 40.0
+COUNTED = f"{LOOK}; cat /srv/count 2>/dev/null || true"
 BIG = 150 << 20
 
 
@@ -126,6 +128,43 @@ def test_either_daemon_is_killed(far: Host, near: Host, sums: str, verb: str, th
         syscont(near, "move", "x", "far:x")
 
 
+@pytest.mark.parametrize("at", ["source", "target"])
+def test_a_refresh_is_cut_off(far: Host, near: Host, sums: str, at: str) -> None:
+    """The copy is what it was, or what the source is, and the next refresh makes it that."""
+    syscont(far, "snapshot", "create", "x", "was")
+    syscont(near, "copy", "far:x", "x")
+    argv = ["copy", "far:x", "x", "--refresh"]
+    whole = took(near, argv)
+    for point in range(POINTS):
+        syscont(far, "start", "x")
+        # Not a file that was there before: to change one of two links to it parts them, which overlayfs does not show.
+        inside(far, "x", f"echo {point} >>/srv/count")
+        after = inside(far, "x", COUNTED)
+        syscont(far, "snapshot", "create", "x", f"s{point}")
+        syscont(far, "stop", "--force", "x")
+        done, _ = run_and_break(near, argv, near if at == "target" else far, whole * (point + 1) / (POINTS + 1))
+        for host in (near, far):
+            until(host, lambda host=host: back(host))  # type: ignore[misc]
+        found = inside_stopped(near, "x")
+        assert found == after or (not done and found == sums)
+        syscont(near, *argv)
+        assert inside_stopped(near, "x") == after
+        assert snapshots(near, "x") == snapshots(far, "x")
+        sums = after
+    syscont(near, "delete", "x")
+    settled(near)
+    syscont(far, "snapshot", "restore", "x", "was")
+    for name in ("was", *(f"s{point}" for point in range(POINTS))):
+        syscont(far, "snapshot", "delete", "x", name)
+
+
+def inside_stopped(host: Host, name: str) -> str:
+    syscont(host, "start", name)
+    found = inside(host, name, COUNTED)
+    syscont(host, "stop", "--force", name)
+    return found
+
+
 EDIT = """
 import json, sqlite3, sys
 name, move = json.loads(sys.argv[1])
@@ -146,9 +185,17 @@ def as_if_cut_off(host: Host, arriving: str, move: dict[str, object]) -> None:
     host.run(["/usr/bin/python3", "-c", EDIT, json.dumps([arriving, move])])
 
 
-@pytest.mark.parametrize("decided", [False, True])
-@pytest.mark.parametrize("dials", ["source", "target"])
-def test_it_is_settled_after_a_restart(far: Host, near: Host, dials: str, decided: bool) -> None:
+@pytest.mark.parametrize(
+    ("dials", "decided", "taken"),
+    [
+        ("source", False, False),
+        ("source", True, False),
+        ("target", False, False),
+        ("target", True, False),
+        ("target", False, True),
+    ],
+)
+def test_it_is_settled_after_a_restart(far: Host, near: Host, dials: str, decided: bool, taken: bool) -> None:
     """Near calls, as it does not listen; it starts first, and asks again until far is there."""
     target = near if dials == "target" else far
     syscont(target, "create", "busybox", "y")
@@ -173,9 +220,16 @@ def test_it_is_settled_after_a_restart(far: Host, near: Host, dials: str, decide
             done = syscont(near, *argv, check=False)
             assert done.returncode, argv
             assert "on its way here" in done.stderr, done.stderr
+    if target is near and taken:
+        syscont(near, "move", "y", "--take")
+        assert "not on its way" in syscont(near, "move", "y", "--take", check=False).stderr
+        syscont(near, "start", "y")
     far.run(["systemctl", "start", *UNITS])
     for host in (near, far):
         moves_settled(host)
+    if taken:
+        syscont(near, "delete", "--force", "y")
+        return
     until(target, lambda: ("y" in names(target)) is decided)
     if decided:
         until(target, lambda: syscont(target, "start", "y", check=False).returncode == 0)

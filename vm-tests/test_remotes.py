@@ -105,7 +105,7 @@ def test_logs(near: Host) -> None:
 
 
 def test_names_on_two_hosts(near: Host) -> None:
-    done = syscont(near, "move", "far:web1", "web1", check=False)
+    done = syscont(near, "delete", "far:web1", "local:web1", check=False)
     assert done.returncode == 2
     assert "on two hosts" in done.stderr
 

@@ -147,8 +147,8 @@ def _go(waits: Side, dials: Side) -> None:
         if not waiting.ended:
             waiting.cancel()
         waiting.join(PARTING)
-        # Where it went wrong first is where it is known best why.
-        if waiting.error and waiting.ended < ended:
+        # Where it went wrong first is where it is known best why; that of Ctrl-C is known here.
+        if waiting.error and waiting.ended < ended and error.name != "Cancelled":
             raise waiting.error from None
         raise error from None
     except BaseException:

@@ -39,6 +39,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont move web1 web2", ""),
         ("syscont move web1 --target-project lab", "into another project"),
         ("syscont move web1 host2:", "to another host"),
+        ("syscont move web1 --take", "what had come in whole when the other host was lost for good"),
     ),
     "snapshot create": (
         ("syscont snapshot create web1 before-upgrade", ""),

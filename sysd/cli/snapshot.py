@@ -127,6 +127,11 @@ def move(parsed: Parsed) -> int:
     project = parsed.value("target-project")
     if parsed.list("profile") and parsed.flag("no-profiles"):
         raise UsageError("move: --profile and --no-profiles exclude each other", f"usage: {parsed.verb.usage}")
+    if parsed.flag("take"):
+        if new_name or parsed.target_host or set(parsed.values) - {"take", "project"} or parsed.lists:
+            raise UsageError("move: --take is for the name of what has come and nothing else", parsed.verb.usage)
+        client.call("TakeInstance", {"name": source})
+        return 0
     if parsed.target_host:
         from sysd.cli.between import move_between
 

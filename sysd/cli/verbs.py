@@ -78,7 +78,8 @@ _COPY = (
     Option("refresh", "Between hosts: bring a copy that is there already to what the source is by now."),
     _MODE,
 )
-_MOVE = (_PROJECT, *(one for one in _COPY if one.long not in ("ephemeral", "refresh", "target-project")))
+_TAKE = Option("take", "Take over what has come from another host that is gone for good and can't give it up any more.")
+_MOVE = (_PROJECT, _TAKE, *(one for one in _COPY if one.long not in ("ephemeral", "refresh", "target-project")))
 _EXPORT = (
     Option("compression", "How to compress it.", "", VALUE, "ALGORITHM",
            ("none", "gzip", "bzip2", "xz", "lzma", "zstd", "lz4")),

@@ -15,7 +15,7 @@ from sysd.model.errors import InvalidError
 from sysd.model.operation import Operation
 from sysd.model.transfer import Offer
 
-OFFER = "(asst)"
+OFFER = "(assst)"
 NO_OFFER: list[Any] = [[], "", "", 0]
 
 
@@ -29,6 +29,7 @@ class TransferMethods:
             Method("GetIdentity", [], [("s", "certificate"), ("as", "addresses")], self._identity),
             Method("SendInstance", [("s", "source"), OPTIONS], give, self._send, manage),
             Method("ReceiveInstance", [("s", "name"), OPTIONS], give, self._receive, manage),
+            Method("TakeInstance", [("s", "name")], [], self._take, manage),
         ]
 
     async def _identity(self, _: str, call: Call) -> list[Any]:
@@ -62,6 +63,11 @@ class TransferMethods:
         way = _way(options)
         options.end()
         return _told(*self._manager.transfers.receive(wanted, way, call.caller.uid))
+
+    async def _take(self, _: str, call: Call) -> list[Any]:
+        """What has arrived of a move whose source is gone for good, and can't say any more that it has given it up."""
+        await self._manager.settlements.take(call.body[0])
+        return []
 
 
 def _way(options: Options) -> Offer | str:

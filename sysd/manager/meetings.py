@@ -55,13 +55,12 @@ class Meetings:
         self._listeners.append(listener)
 
     def certificates(self) -> list[str]:
-        """Of those who may come now."""
-        return [*(one.certificate for one in self._awaited if not one.line.done()), *self.unsettled()]
+        """Of those who may come now; one that is here, too, as it may have something to settle if its line is lost."""
+        return [*(one.certificate for one in self._awaited), *self.unsettled()]
 
     def expects(self, fingerprint: str) -> bool:
         """Whether one may come who has this certificate."""
-        known = [one.fingerprint for one in self._awaited if not one.line.done()]
-        return fingerprint in known or any(fingerprint_of(one) == fingerprint for one in self.unsettled())
+        return any(fingerprint_of(one) == fingerprint for one in self.certificates())
 
     def is_here(self, fingerprint: str) -> bool:
         """Whether one has come who has this certificate, and is not gone."""

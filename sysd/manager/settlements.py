@@ -21,7 +21,7 @@ from sysd.manager.living import Living
 from sysd.manager.meetings import Meetings, fingerprint_of
 from sysd.manager.table import Table
 from sysd.manager.trust import Trust
-from sysd.model.errors import BusyError, DeniedError, SyscontError
+from sysd.model.errors import BusyError, CancelledError, DeniedError, InvalidError, SyscontError
 from sysd.model.instance import Instance, Phase
 from sysd.model.transfer import Move
 from sysd.remote import certificate as certificates
@@ -29,6 +29,7 @@ from sysd.store.database import Store
 
 log = logging.getLogger(__name__)
 
+MOST_REFUSED = 1000
 AT_FIRST, AT_LAST = 1.0, 60.0
 """Seconds from one attempt to the next."""
 
@@ -53,6 +54,8 @@ class Settlements:
         self._meetings = meetings
         self._moves = {move.id: move for move in store.moves()}
         self._under_way: set[str] = set()
+        self._refused: set[str] = set()
+        """Moves of which it was said that they are not decided before all of them was here."""
         self._tasks: set[asyncio.Task[None]] = set()
         meetings.unsettled = lambda: [move.peer for move in self._moves.values() if not move.addresses]
 
@@ -83,6 +86,8 @@ class Settlements:
 
     def arrived(self, move: Move) -> None:
         """The target's, to be called where it is stored together with the instance."""
+        if move.id in self._refused:
+            raise CancelledError(f"{move.name} is not to be moved here any more")
         self._store.put_move(move)
         self._under_way.add(move.id)
         self._keep(move)
@@ -103,6 +108,19 @@ class Settlements:
         self._keep(decided)
         if instance and move.live:
             await self._living.settle_in(self._table.by_uuid(instance.uuid))
+
+    async def take(self, reference: str) -> None:
+        """Take over what has arrived without waiting for the source, which its user knows to be gone for good."""
+        instance = self._table.get(reference)
+        if instance.phase is not Phase.ARRIVING:
+            raise InvalidError(f"{instance.reference} is not on its way here", "it is here already")
+        move = next((one for one in self._moves.values() if one.instance == instance.uuid and not one.source), None)
+        if move is None:  # what was remembered of it can't be read
+            await self._instances.take_over(instance.uuid, lambda: None)
+        elif move.id in self._under_way:
+            raise BusyError(f"{instance.reference} is being moved here at this moment", "wait for the end of that")
+        else:
+            await self.take_over(move)
 
     def forget(self, move: Move) -> None:
         """Both know."""
@@ -161,6 +179,7 @@ class Settlements:
         """The other host, of this fingerprint, tells what it knows, and is told what is known here: the decision."""
         move = self._moves.get(known_as)
         if move is None or fingerprint_of(move.peer) != peer or move.addresses:
+            self._refuse(known_as)
             return False
         if move.id in self._under_way:
             raise BusyError("it is not decided yet", "ask again")
@@ -172,9 +191,17 @@ class Settlements:
             await self.take_over(move)
         if decided:
             self.forget(move)
-        elif not move.decided:
+        else:
             await self._drop(move)
         return decided
+
+    def _refuse(self, known_as: str) -> None:
+        """Who hears that it is not known here forgets it, so it must not arrive later."""
+        if known_as in self._moves or known_as in self._refused:
+            return
+        if len(self._refused) >= MOST_REFUSED:
+            raise BusyError("too many moves that are not known here", "the daemon forgets them at its next start")
+        self._refused.add(known_as)
 
     async def _drop(self, move: Move) -> None:
         """The source has kept it."""

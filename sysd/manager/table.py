@@ -98,7 +98,7 @@ class Table:
         instance = self.by_uuid(uuid)
         if instance.phase is Phase.ARRIVING:
             why = f"{instance.name} is on its way here, and the other host has yet to say that it has given it up"
-            raise BusyError(why, "that is asked for again and again; bring the other host up")
+            raise BusyError(why, "it is asked again and again; if it is gone for good: syscont move --take")
         if instance.phase is not Phase.READY:
             raise BusyError(f"{instance.name} is {instance.phase}", "it can't be used")
         return instance

@@ -324,6 +324,8 @@ class Transfers:
             raise
         for move in arrived:
             await _to_the_end(self._take_over(talk, move))
+        if not arrived:
+            await _farewell(talk)  # the other side may hang up from here on
 
     async def _take(self, handle: Handle, talk: Talk, wanted: Receive, coming: _Coming) -> None:
         said = read_introduction(await talk.hear("instance"))
@@ -360,22 +362,14 @@ class Transfers:
         if said.live:
             await self._living.receive(handle, talk, said.uuid, said.live)
         talk.say("kept" if said.move else "made")
-        if not said.move:
-            with contextlib.suppress(SyscontError, TimeoutError):
-                async with asyncio.timeout(FAREWELL):
-                    await talk.hear("bye")
 
     async def _take_over(self, talk: Talk, move: Move) -> None:
         await self._settlements.take_over(move, lambda: talk.say("mine"))
-        with contextlib.suppress(SyscontError, TimeoutError):
-            async with asyncio.timeout(FAREWELL):
-                await talk.hear("bye")
+        # A source that has called calls again, and is told by being told nothing.
+        if await _farewell(talk) or not move.addresses:
             self._settlements.forget(move)
-            return
-        if move.addresses:
-            self._settlements.settle(move)
         else:
-            self._settlements.forget(move)  # the source comes, and is told so by being told nothing
+            self._settlements.settle(move)
 
     def _present(self, wanted: Receive, said: Introduction) -> Instance | None:
         """What is to be refreshed, if it is there already."""
@@ -443,6 +437,15 @@ async def _introduce(
     if not isinstance(wanted, list) or not set(map(str, wanted)) <= {each.name for each in taken}:
         raise FailedError("the other host wants snapshots that there are not")
     return [each for each in taken if each.name in wanted]
+
+
+async def _farewell(talk: Talk) -> bool:
+    """Whether the source has heard the last word."""
+    with contextlib.suppress(SyscontError, TimeoutError):
+        async with asyncio.timeout(FAREWELL):
+            await talk.hear("bye")
+        return True
+    return False
 
 
 async def _decision(talk: Talk) -> None:

@@ -26,6 +26,7 @@ class TransferMethods:
         return [
             Method("SendInstance", self.send, manage),
             Method("ReceiveInstance", self.receive, manage),
+            Method("TakeInstance", self.take, manage),
         ]
 
     async def send(self, call: Call) -> None:
@@ -44,6 +45,10 @@ class TransferMethods:
             call.text("pool", DEFAULT_POOL),
         )
         await self._follow(call, *self._manager.transfers.receive(wanted, _way(call), call.caller.uid))
+
+    async def take(self, call: Call) -> None:
+        await self._manager.settlements.take(call.text("name"))
+        call.reply({})
 
     async def _follow(self, call: Call, operation: Operation, offer: Offer | None) -> None:
         """The offer is told to who has asked for it and to nobody else, so it is no part of the operation."""

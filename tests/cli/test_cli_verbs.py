@@ -137,7 +137,8 @@ HANDLERS: dict[str, Handler] = {
         (
             "CreateInstance StartInstance StopInstance RestartInstance PauseInstance ResumeInstance DeleteInstance "
             "CreateSnapshot RestoreSnapshot "
-            "RenameInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias RemoveImageAlias "
+            "RenameInstance TakeInstance ChangeConfig BuildImage ImportImage DeleteImage AddImageAlias "
+            "RemoveImageAlias "
             "CancelOperation UpdateInstance CreateProfile CopyProfile RenameProfile DeleteProfile ChangeProfile "
             "CreateProject ChangeProject RenameProject DeleteProject ChangeDevices ChangeServerConfig "
             "AddDevice ChangeDevice ChangeProfiles AddProfileDevice ChangeProfileDevice "
@@ -191,6 +192,8 @@ CALLS: list[tuple[str, list[tuple[str, dict[str, Any]]]]] = [
     ("profile assign c a,b d --project lab", [("UpdateInstance", {"name": "lab:c", "profiles": ["a", "b", "d"]})]),
     ("profile assign web1", [("UpdateInstance", {"name": "web1", "profiles": []})]),
     ("profile add web1 small", [("ChangeProfiles", {"name": "web1", "add": ["small"]})]),
+    ("move web1 --take", [("TakeInstance", {"name": "web1"})]),
+    ("move web1 --take --project lab", [("TakeInstance", {"name": "lab:web1"})]),
     ("profile remove web1 a b", [("ChangeProfiles", {"name": "web1", "remove": ["a", "b"]})]),
     (
         "profile device add p eth1 nic network=br0",

@@ -18,7 +18,15 @@ from sysd.manager import lines, meetings
 from sysd.manager.lines import Line
 from sysd.manager.meetings import Awaited
 from sysd.manager.talks import talking
-from sysd.model.errors import BusyError, DeniedError, FailedError, InvalidError, SyscontError, UnreachableError
+from sysd.model.errors import (
+    BusyError,
+    CancelledError,
+    DeniedError,
+    FailedError,
+    InvalidError,
+    SyscontError,
+    UnreachableError,
+)
 from sysd.model.transfer import Move, Offer
 from sysd.remote import certificate
 from sysd.remote.certificate import Identity
@@ -285,6 +293,28 @@ def test_a_source_that_has_yet_to_decide(host: Host, other: Host) -> None:
     assert settle(host, other) == {"decided": False}
     host.wait(host.settlements.start())  # as after a crash
     assert rows(host) == []
+
+
+def test_what_is_given_up_does_not_arrive_later(host: Host, other: Host) -> None:
+    """The source has forgotten it when it has heard that it is not known."""
+    offered(host, other)
+    made = Move("a" * 64, False, "u1", "x", pem(other))
+    assert settle(host, other) == {"decided": False}
+    with pytest.raises(CancelledError):
+        host.do(lambda: host.settlements.arrived(made))
+    assert rows(host) == []
+    host.do(lambda: host.settlements.arrived(replace(made, id="b" * 64)))
+    with pytest.raises(BusyError):
+        settle(host, other, "b" * 64)
+
+
+def test_only_so_many_are_remembered(host: Host, other: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysd.manager.settlements.MOST_REFUSED", 2)
+    offered(host, other)
+    for known_as in ("a", "b", "a"):
+        assert settle(host, other, known_as * 64) == {"decided": False}
+    with pytest.raises(BusyError):
+        settle(host, other, "c" * 64)
 
 
 def test_one_who_has_nothing_to_do_with_it(host: Host, other: Host, tmp_path: Path) -> None:
