@@ -95,8 +95,10 @@ class DialledLine(Line):
 
     async def close(self) -> None:
         await super().close()
-        await asyncio.wait([self.lost], timeout=PARTING)
-        self.hang_up()
+        try:
+            await asyncio.wait([self.lost], timeout=PARTING)
+        finally:
+            self.hang_up()
 
     def hang_up(self) -> None:
         asyncio.get_running_loop().remove_reader(self._link.local)

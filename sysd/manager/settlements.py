@@ -81,6 +81,7 @@ class Settlements:
         """The source's decision: from here on the instance is the target's."""
         decided = replace(move, decided=True)
         self._instances.give_away(instance, lambda: self._store.put_move(decided))
+        log.info("%s was moved to another host (%s)", move.name, fingerprint_of(move.peer)[:12])
         self._under_way.discard(move.id)
         self._keep(decided)
 

@@ -22,6 +22,7 @@ from sysd.model.image import Image, Init
 from sysd.model.instance import Instance, Phase
 from sysd.model.network import Network
 from sysd.model.operation import Operation
+from sysd.model.transfer import Move
 from sysd.store.database import MIGRATIONS, Store
 
 WEB1 = Instance(
@@ -278,3 +279,17 @@ def test_what_was_on_disk_survives_a_power_cut(path: Path, tmp_path: Path, monke
             names = {name for (name,) in found.execute("SELECT name FROM instances")}
         assert names == {f"web{number}" for number in range(len(names))}
         assert len(names) >= 10
+
+
+def test_moves_that_are_not_settled(tmp_path: Path) -> None:
+    moves = [Move("a" * 64, True, "u1", "web1", "PEM", ["192.0.2.1:8443"]), Move("b" * 64, False, "u2", "web2", "PEM")]
+    store = Store(tmp_path / "db")
+    for move in moves:
+        store.put_move(move)
+    store.put_move(replace(moves[1], decided=True))
+    store.close()
+    store = Store(tmp_path / "db")
+    assert list(store.moves()) == [moves[0], replace(moves[1], decided=True)]
+    store.delete_move("a" * 64)
+    assert [move.id for move in store.moves()] == ["b" * 64]
+    store.close()
