@@ -17,7 +17,7 @@ import pytest
 from sysd.model.errors import FailedError
 from sysd.runtime.vm import moving
 from sysd.runtime.vm.moving import Arriving, Fits, Leaving, Limits
-from sysd.runtime.vm.qmp import Qmp
+from sysd.runtime.vm.qmp import Broken, Qmp
 from tests.vm.peers import program
 
 MIB = 1 << 20
@@ -33,7 +33,14 @@ class Monitor:
         self.qmp: Qmp
 
     async def connect(self, path: Path) -> Monitor:
-        self.qmp = await Qmp.connect(path, self._happened, lambda: None)
+        for left in reversed(range(100)):
+            try:
+                self.qmp = await Qmp.connect(path, self._happened, lambda: None)
+                break
+            except Broken:  # it has made the socket, and does not listen yet
+                if not left:
+                    raise
+                await asyncio.sleep(0.05)
         return self
 
     def _happened(self, name: str, data: Mapping[str, Any]) -> None:
