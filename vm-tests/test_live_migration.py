@@ -25,9 +25,10 @@ BOOT = 240.0
 HEARTBEATS = 9999
 TINY = ("--vm", "-c", "boot.mode=direct", "-c", "limits.memory=256MiB", "-c", "migration.stateful=true")
 DEBIAN = (*TINY, "-c", "limits.memory=512MiB", "-d", f"eth1,type=nic,nictype=bridged,parent={BRIDGE}")
-# The cable between the hosts leads to a bridge on each, to which guests have access, too.
+# The cable between the hosts leads to a bridge on each, to which guests have access, too. Its address is to stay.
 JOIN = f"""
-ip link add {BRIDGE} type bridge && ip link set {BRIDGE} up && ip link set lan0 master {BRIDGE}
+ip link add {BRIDGE} address $(cat /sys/class/net/lan0/address) type bridge
+ip link set {BRIDGE} up; ip link set lan0 master {BRIDGE}
 ip addr flush dev lan0; ip addr add {{address}}/24 dev {BRIDGE}
 """
 # What runs in the guest: a heartbeat a millisecond, one connection that never ends, and a file that is written anew all
@@ -211,6 +212,7 @@ def test_what_it_is_given_afterwards(near: ContainerHost, far: ContainerHost, gu
     far.run(["systemctl", "kill", "--signal=KILL", "syscontd"])
     until(far, lambda: back(far))
     until(far, lambda: one.state == "running")
+    until(near, lambda: syscont(near, "list", "far:", check=False).returncode == 0)
     syscont(far, "config", "set", "busy", "limits.memory=640MiB")
     until(far, lambda: memory(one) > 520 << 10)
     assert "was given more memory while it ran" in refused(near, "far:busy", "local:")

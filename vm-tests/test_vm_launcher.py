@@ -51,6 +51,7 @@ def spec(**changes: Any) -> dict[str, Any]:
         "uuid": "b6e9a2f4-1111-4222-8333-444455556666", "name": "m1", "state_dir": "/run/syscont/state", "owner": OWNER,
         "waits_for_guest": False, "core_scheduling": False, "pins": [], "program": "/usr/bin/qemu-system-x86_64",
         "arguments": QEMU, "qmp": QMP, "incoming": "", "prepare": [], "nodes": [], "host_links": [],
+        "arrives": False,
         "descriptors": [
             {"fd": 10, "kind": "listen", "path": QMP},
             {"fd": 11, "kind": "stream", "hand": "console"},
