@@ -315,6 +315,7 @@ def one_runs(near: Host, far: Host, name: str, done: bool = False, said: str = "
     """Which of the two has it by now; it runs there, and there alone."""
     for host in (near, far):
         until(host, lambda host=host: back(host))  # type: ignore[misc]
+    until(near, lambda: syscont(near, "list", "far:", check=False).returncode == 0)
     until(near, lambda: (name in names(near)) is not (name in names(far)), patience=90)
     here = far if name in names(far) else near
     assert here is far or not done, said
