@@ -27,7 +27,7 @@ TINY = ("--vm", "-c", "boot.mode=direct", "-c", "limits.memory=256MiB", "-c", "m
 DEBIAN = (*TINY, "-c", "limits.memory=512MiB", "-d", f"eth1,type=nic,nictype=bridged,parent={BRIDGE}")
 # The cable between the hosts leads to a bridge on each, to which guests have access, too. Its address is to stay.
 JOIN = f"""
-ip link add {BRIDGE} address $(cat /sys/class/net/lan0/address) type bridge
+ip link add {BRIDGE} address {{hardware}} type bridge
 ip link set {BRIDGE} up; ip link set lan0 master {BRIDGE}
 ip addr flush dev lan0; ip addr add {{address}}/24 dev {BRIDGE}
 """
@@ -64,8 +64,8 @@ def hosts(base: ContainerHost) -> Iterator[tuple[ContainerHost, ContainerHost]]:
     """near, which knows far, and far; both have bridges on the cable between them, and listen."""
     with ContainerHost(base=base) as far, ContainerHost(base=base) as near:
         far.join(near)
-        for host, address in ((far, FAR), (near, NEAR)):
-            host.sh(JOIN.format(address=address))
+        for number, (host, address) in enumerate(((far, FAR), (near, NEAR)), 1):
+            host.sh(JOIN.format(address=address, hardware=f"02:00:00:00:00:0{number}"))
             syscont(host, "config", "set", f"core.https_address={address}:{PORT}")
         token = syscont(far, "remote", "token", "near").stdout.strip()
         syscont(near, "remote", "add", "far", token)
