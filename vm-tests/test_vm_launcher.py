@@ -255,8 +255,9 @@ def speak():
     for _ in range(100):
         os.write(13, bytes(10) + bytes.fromhex("{frame}"))
         time.sleep(0.2)
-def hear():
-    os.write(14, os.read(13, 2048).hex().encode())
+def hear():  # the host says things of its own there, too
+    while True:
+        os.write(14, os.read(13, 2048).hex().encode() + b" ")
 for work in (speak, hear):
     threading.Thread(target=work, daemon=True).start()
 """
