@@ -270,6 +270,7 @@ def test_what_ties_it_to_its_host(near: ContainerHost, far: ContainerHost, small
 def test_only_what_runs(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
     syscont(near, "pause", small.name)
     assert "only a running machine" in refused(near, small.name, "far:")
+    assert (small.state, state_of_qemu(near, small.name)) == ("frozen", "paused")
     syscont(near, "resume", small.name)
     assert small.state == "running"
 

@@ -77,6 +77,9 @@ class Settlements:
         self._store.put_move(move)
         self._keep(move)
 
+    def has_begun(self, move: Move) -> bool:
+        return move.id in self._moves
+
     def give_away(self, instance: Instance, move: Move) -> None:
         """The source's decision: from here on the instance is the target's."""
         decided = replace(move, decided=True)

@@ -267,8 +267,8 @@ class Transfers:
         """It goes on here; the other host is told, if it might not know."""
         instance = self._table.find_uuid(move.instance)
         kept = instance if instance and instance.phase is Phase.READY else None
-        if kept and move.live:
-            await self._living.stay(kept)
+        if kept and move.live and self._settlements.has_begun(move):
+            await self._living.stay(kept)  # else nobody has touched it, and it may not even run
         if move.addresses:
             self._settlements.settle(move)
         else:
