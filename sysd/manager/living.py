@@ -195,11 +195,14 @@ class Living:
 
     async def settle_in(self, instance: Instance) -> None:
         """After that: it is like any other."""
-        with contextlib.suppress(SyscontError):
+        try:
             machine = self._machines.running(instance)
             machine.notify("STATUS=\nREADY=1")
             await self._machines.has_arrived(instance)
             await Arriving(machine).tidy()
+        except (SyscontError, OSError) as error:
+            # The guest runs; only that systemd by itself would end it without asking it, until it is started anew.
+            log.warning("%s has been moved here, and its unit can't be made anew: %s", instance.reference, error)
 
     def _listening(self) -> socket.socket:
         where = self._listens_at()
