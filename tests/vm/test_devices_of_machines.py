@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sysd.model import cloudinit, kinds
-from sysd.model.devices.check import check_together
+from sysd.model.devices.check import check_device, check_together
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.instance import Instance, Kind
 from sysd.runtime import sysfs
@@ -316,3 +316,25 @@ def test_helpers_see_programs_and_nothing_else_of_the_host(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     assert helpers.hidden(str(tmp_path)) == ["/new", "/srv", "/var"]
     assert {"/etc", "/home", "/root", "/run", "/srv", "/var"} <= set(helpers.hidden())
+
+
+def test_the_order_in_which_firmware_tries() -> None:
+    """Highest first; changing it changes no device, so one that runs keeps what it has."""
+    link = parts.Link("tap0", NIC["hwaddr"], 0)
+    given = parts.Given(UUID, parts.Root("/image", "/overlay"), {"eth0": link})
+    plain = parts.build({"root": ROOT, "eth0": NIC}, given, {})
+    first = parts.build({"root": ROOT, "eth0": {**NIC, "boot.priority": "5"}}, given, {})
+    assert (plain["root"].device["bootindex"], plain["eth0"].device.get("bootindex")) == (1, None)
+    assert (first["root"].device["bootindex"], first["eth0"].device["bootindex"]) == (2, 1)
+    assert all(first[name].same(plain[name]) for name in first)
+
+
+@pytest.mark.parametrize("options", [NIC, ROOT])
+def test_boot_priority_is_for_machines(options: Mapping[str, str]) -> None:
+    checked = check_device("one", {**options, "boot.priority": "7"})
+    kinds.check_device(Kind.VM, "one", checked)
+    with pytest.raises(SyscontError, match="for virtual machines"):
+        kinds.check_device(Kind.CONTAINER, "one", checked)
+    for bad in ("-1", "x", "1.5", "9" * 12):
+        with pytest.raises(InvalidError, match=r"boot\.priority"):
+            check_device("one", {**options, "boot.priority": bad})

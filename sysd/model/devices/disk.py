@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from sysd.model.devices import boot
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key
 from sysd.model.sizes import parse_size
@@ -118,7 +119,7 @@ OPTIONS = (
     ),
     Key("io.bus", _bus, "auto", "How a virtual machine has a folder of the host: virtiofs, which auto means, too."),
     Key("size.state", anything, "", "", refused="it is for virtual machines"),
-    Key("boot.priority", anything, "", "", refused="it is for virtual machines"),
+    boot.PRIORITY,
     Key("ceph.user_name", anything, "", "", refused=_ELSEWHERE),
     Key("ceph.cluster_name", anything, "", "", refused=_ELSEWHERE),
 )

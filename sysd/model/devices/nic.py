@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sysd.model.addresses import Address, Subnet, addresses, link, mac, subnets, words
+from sysd.model.devices import boot
 from sysd.model.errors import InvalidError
 from sysd.model.names import check_interface_name, check_network_name
 from sysd.model.schema import Key
@@ -122,6 +123,7 @@ _TABLE = (
     (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
     (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _BRIDGED),
     (Key("vlan.tagged", _tagged, "", "VLANs that it reaches by their tags, as in 10,20-29."), _BRIDGED),
+    (boot.PRIORITY, _ALL),
     (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _VETH),
     (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _VETH),
     *(
@@ -131,7 +133,6 @@ _TABLE = (
             _EXTERNAL: ("ipv4.routes.external", "ipv6.routes.external"),
             "routes of other tables are not there yet": ("ipv4.host_table", "ipv6.host_table"),
             _MAAS: ("maas.subnet.ipv4", "maas.subnet.ipv6"),
-            "it is for virtual machines": ("boot.priority",),
         }.items()
         for name in names
     ),

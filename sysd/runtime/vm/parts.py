@@ -25,6 +25,7 @@ _TAG = 36
 _SERIAL = 20
 """Bytes that a virtio disk's serial number may have (virtio 1.2, 5.2.6.1)."""
 _NO_ROM = {"romfile": ""}
+"""UEFI has a driver of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +211,7 @@ def _nic(name: str, options: Mapping[str, str], port: int, given: Given) -> Part
     device["mac"] = link.mac
     if link.mtu:
         device["host_mtu"] = link.mtu
-    rom = {} if "boot.priority" in options else _NO_ROM
-    return Part(port, device | rom, netdev=netdev)
+    return Part(port, device | _NO_ROM, netdev=netdev)
 
 
 _MAKERS = {"disk": _disk, "nic": _nic, "pci": _function, "tpm": _tpm, "usb": _usb}

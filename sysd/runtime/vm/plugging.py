@@ -63,7 +63,9 @@ async def plug(machine: MachineGuest, part: Part, open_file: OpenFile, links: Li
             links.ready()
         if part.passed:
             opened |= await _function(machine, part, open_file)
-        await _add(machine, part.place() | opened)
+        device = part.place() | opened
+        device.pop("bootindex", None)  # it counts at the next start, and may be another's until then
+        await _add(machine, device)
     except BaseException:
         for command, arguments in reversed(done):
             with contextlib.suppress(FailedError):
