@@ -57,7 +57,7 @@ rm incus.qcow2
 
 # QEMU without any of the things that managers give it, which is what both of them start.
 BARE = (
-    "qemu-system-x86_64 -machine q35,accel=kvm,usb=off,sata=off -m {memory} -nodefaults -no-user-config -display none"
+    "qemu-system-x86_64 -machine q35,accel=kvm,usb=off,sata=off -m {memory}M -nodefaults -no-user-config -display none"
     f" -S -qmp stdio {QEMU}"
 )
 
@@ -148,7 +148,7 @@ def _launches(host: Host) -> Iterator[Result]:
         print(f"{one.name}: {seconds:.3f} s until the guest runs", flush=True)
         if counts:
             found[one.name].append(seconds)
-            bare.append(float(host.sh(f"python3 -IS /run/bare.py {BARE.format(memory=MEMORY >> 20)}M")))
+            bare.append(float(host.sh(f"python3 -IS /run/bare.py {BARE.format(memory=MEMORY >> 20)}")))
     own = Sample(bare).median
     titles = {"direct": "boot.mode=direct", "uefi": "UEFI, as Incus", "systemctl": "direct, by systemctl start"}
     for name, title in titles.items():
