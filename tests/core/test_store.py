@@ -23,7 +23,8 @@ from sysd.model.instance import Instance, Phase
 from sysd.model.network import Network
 from sysd.model.operation import Operation
 from sysd.model.transfer import Move
-from sysd.store.database import MIGRATIONS, Store
+from sysd.store.database import Store
+from sysd.store.schema import MIGRATIONS
 
 WEB1 = Instance(
     uuid="u1", name="web1", image="f" * 64, id_base=65536, config={"user.a": "x"}, devices={"eth0": {"type": "nic"}}
