@@ -44,6 +44,7 @@ from sysd.model.errors import BusyError, DeniedError, FailedError, SyscontError,
 from sysd.model.instance import RUNS, Instance, Kind, new_uuid
 from sysd.model.sizes import parse_size
 from sysd.runtime.vm import firmware, moving, parts, state, told, unit
+from sysd.runtime.vm.flushing import kept_flushed
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.moving import Arriving, Leaving, Limits
 from sysd.storage import qcow2
@@ -130,7 +131,8 @@ class Living:
                 await asyncio.get_running_loop().sock_sendall(memory, _bytes(ready, "ticket"))
                 await talk.hear("receiving")
                 memory.setblocking(True)  # as QEMU expects it
-                await leaving.send(memory.fileno(), self._limits(instance))
+                async with kept_flushed(_disk_of(instance)):
+                    await leaving.send(memory.fileno(), self._limits(instance))
             handle.progress("switch")
             await leaving.switch()
         try:
@@ -172,9 +174,10 @@ class Living:
             handle.progress("receive")
             with await _admit(memory, ticket) as connection:
                 connection.setblocking(True)  # as QEMU expects it
-                await arriving.receive(connection.fileno())
-            talk.say("receiving")
-            await arriving.arrived()
+                async with kept_flushed(_disk_of(instance)):
+                    await arriving.receive(connection.fileno())
+                    talk.say("receiving")
+                    await arriving.arrived()
 
     async def _start(self, handle: Handle, uuid: str, said: Mapping[str, Any]) -> None:
         handle.progress("start")
@@ -225,6 +228,10 @@ def _tied(part: Part) -> str:
     if part.files and part.device.get("drive") != moving.DISK:
         return "a disk of this host"
     return ""
+
+
+def _disk_of(instance: Instance) -> Path:
+    return unit.folder_of(instance) / unit.DISK
 
 
 def _fill_base(folder: Path, upper: Path) -> None:

@@ -37,6 +37,8 @@ _USER = "qemu"
 # Both ends are ours.
 _PRIORITY = "NORMAL:-VERS-ALL:+VERS-TLS1.3"
 _UNLIMITED = 1 << 50
+_SHORTEST = 5
+"""Milliseconds that the rest of memory may take at first; twice as long from each look on, up to the limit."""
 _LOOK = 1.0
 """Seconds between looks at how far it is; its end is not waited for so."""
 _MOST_CONNECTIONS = 8
@@ -180,6 +182,7 @@ class Leaving:
         self._show = show
         self._coming = contextlib.ExitStack()
         self._mirrored = False
+        self._limits, self._downtime = Limits(), 0
         self.still_since = 0.0
         """By the monotonic clock."""
 
@@ -214,7 +217,8 @@ class Leaving:
     async def send(self, connection: int, limits: Limits) -> None:
         """Memory, until the guest stands still, as no more than it can do without for a moment is left."""
         monitor = self._monitor
-        parameters = {"max-bandwidth": limits.bandwidth or _UNLIMITED, "downtime-limit": limits.downtime}
+        self._downtime, self._limits = min(_SHORTEST, limits.downtime), limits
+        parameters = {"max-bandwidth": limits.bandwidth or _UNLIMITED, "downtime-limit": self._downtime}
         await _set(monitor, parameters, events=True, pause_before_switchover=True, auto_converge=True)
         await monitor.execute("getfd", {"fdname": _MEMORY_SOCKET}, fds=[connection])
         stop, end = monitor.expecting(lambda name, _: name == "STOP"), monitor.expecting(_migration("pre-switchover"))
@@ -241,6 +245,9 @@ class Leaving:
             "pause": int(found.get("expected-downtime", 0)),
         }
         self._show("memory", numbers)
+        if self._downtime < self._limits.downtime:
+            self._downtime = min(2 * self._downtime, self._limits.downtime)
+            await self._monitor.execute("migrate-set-parameters", {"downtime-limit": self._downtime})
 
     async def switch(self) -> None:
         """Send what is left of both. The other has all when this returns, and this one runs no more unless told to."""
