@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeHost
-from hosts import CommandError, ContainerHost, Host, registry
+from hosts import CommandError, ContainerHost, Host, Recipe, VmHost, registry
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +108,22 @@ def test_a_closed_host_leaves_nothing(host_kind: type[Host]) -> None:
     assert not registry.started(pid)
 
 
-def test_two_container_hosts_see_each_other() -> None:
-    with ContainerHost() as one, ContainerHost() as two:
+def see_each_other(kind: type[Host], recipe: Recipe) -> None:
+    with kind(recipe=recipe) as one, kind(recipe=recipe) as two:
         one.join(two)
         one.sh("ping -c1 -W5 198.19.0.2")
         two.reboot()
         two.sh("ping -c1 -W5 198.19.0.1")
+
+
+def test_two_container_hosts_see_each_other() -> None:
+    see_each_other(ContainerHost, Recipe())
+
+
+@pytest.mark.heavy
+@pytest.mark.needs_kvm
+def test_two_vm_hosts_see_each_other() -> None:
+    see_each_other(VmHost, Recipe(variant="vms"))
 
 
 @pytest.mark.needs_controllers

@@ -11,7 +11,7 @@ from typing import ClassVar
 from . import apt, cgroup, network, registry, rootfs
 from .cache import locked
 from .command import HostError, machine
-from .host import Host
+from .host import Host, Wire
 
 _SYSTEM_CALLS = (
     "@system-service @mount @module @raw-io @privileged @obsolete @debug bpf keyctl "
@@ -43,7 +43,6 @@ class ContainerHost(Host):
 
     def _prepare(self) -> None:
         self.prepare(self.recipe)
-        self._wires: list[tuple[ContainerHost, ContainerHost, str, tuple[str, str]]] = []
         self._lowers = [rootfs.tree(self.recipe)]
         for part in ("upper", "work", "root"):
             (self.directory / part).mkdir()
@@ -82,9 +81,9 @@ class ContainerHost(Host):
         network.create(self.name)
         if self.uplink:
             network.add_uplink(self.name, self.record.uplink, registry.runs_dir())
-        for left, right, link, addresses in self._wires:
-            if all(end is self or end.running() for end in (left, right)):
-                network.wire(left.name, right.name, link, addresses)
+        for wire in self.wires:
+            if all(end is self or end.running() for end in (wire.left, wire.right)):
+                self._lay(wire)
         argv = ["sh", "-ec", _LAUNCH, "launch", str(self.directory), *self._nspawn()]
         env = os.environ | {
             "CGROUP": str(cgroup.create(self.name)),
@@ -143,18 +142,8 @@ class ContainerHost(Host):
     def console(self) -> str:
         return (self.directory / "console").read_text(errors="replace")
 
-    def join(
-        self,
-        other: "ContainerHost",
-        *,
-        link: str = "lan0",
-        addresses: tuple[str, str] = ("198.19.0.1/24", "198.19.0.2/24"),
-    ) -> None:
-        """Run a cable to another host. It stays there when either of them boots again."""
-        wire = (self, other, link, addresses)
-        network.wire(self.name, other.name, link, addresses)
-        self._wires.append(wire)
-        other._wires.append(wire)
+    def _lay(self, wire: Wire) -> None:
+        network.wire(wire.left.name, wire.right.name, wire.link, wire.addresses)
 
 
 def _is_init(pid: str) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Self
@@ -21,6 +22,16 @@ Stream = int | IO[str] | None
 
 _PLAIN = Recipe()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A cable between two hosts, the name of the link that it is at both ends, and their addresses."""
+
+    left: "Host"
+    right: "Host"
+    link: str
+    addresses: tuple[str, str]
 
 
 class Host(ABC):
@@ -46,6 +57,7 @@ class Host(ABC):
         self.recipe: Recipe = base.recipe if base else recipe
         self.base = base
         self.uplink = uplink
+        self.wires: list[Wire] = []
         self.record = registry.new_record(self.kind)
         self.name = self.record.name
         try:
@@ -94,7 +106,24 @@ class Host(ABC):
     def console(self) -> str:
         """What the host wrote on its console since it was made."""
 
+    @abstractmethod
+    def _lay(self, wire: Wire) -> None:
+        """Plug in a cable, both ends of which are running hosts of this kind."""
+
     # What all of them do the same way.
+
+    def join(
+        self,
+        other: "Host",
+        *,
+        link: str = "lan0",
+        addresses: tuple[str, str] = ("198.19.0.1/24", "198.19.0.2/24"),
+    ) -> None:
+        """Run a cable to another host. It stays there when either of them boots again."""
+        wire = Wire(self, other, link, addresses)
+        self._lay(wire)
+        self.wires.append(wire)
+        other.wires.append(wire)
 
     def running(self) -> bool:
         """Whether the host has power."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from . import apt, disk, emulator, kernel, qmp, rootfs, ssh
 from .command import HostError
-from .host import Host
+from .host import Host, Wire
 
 # Two threads of one core, for core scheduling; svm, so that the guest has a /dev/kvm that works. What is plugged in
 # while it runs goes to the usb controller, and to port1 where no card is in it.
@@ -26,6 +26,9 @@ _HARDWARE = {
     "device": ["virtio-rng-pci", "pcie-root-port,id=port1"],
 }
 _SRIOV = {"device": ["igb,netdev=spare,bus=port1"]}
+# Where a cable to another host can be plugged in.
+_JOINED = ("vms", "incus-vms")
+_SOCKET = {"netdev": ["hubport,id=socket,hubid=2"], "device": ["virtio-net-pci,netdev=socket,romfile=,mac={mac}"]}
 # USB comes and goes; graphics cards can only be there from the beginning.
 _DRIVEN_BY_DEBIAN = {"device": ["qemu-xhci,id=usb", "bochs-display", "virtio-gpu-pci"]}
 # Whose functions can be lent to machines on them: behind an IOMMU, which tells those on an old bus not apart.
@@ -69,6 +72,7 @@ class VmHost(Host):
     def _prepare(self) -> None:
         self.prepare(self.recipe)
         self._machine_id = uuid.uuid4().hex
+        self._hardware_address = "02:" + uuid.uuid4().bytes[:5].hex(":")
         below = disk.image(self.recipe)
         if self.base:
             if not isinstance(self.base, VmHost) or self.base.running():
@@ -86,6 +90,8 @@ class VmHost(Host):
         self.record.watch(self._process.pid)
         self._connection = ssh.Connection(self.directory, port)
         self._wait_for_ssh(self._connection, time.monotonic() + self.boot_limit)
+        for wire in self.wires:
+            self._plug_in(wire)
 
     def _wait_for_ssh(self, connection: ssh.Connection, deadline: float) -> None:
         while not connection.is_open():
@@ -109,8 +115,13 @@ class VmHost(Host):
             "-kernel", str(boot.kernel), "-append", self._kernel_command_line(),
             *(["-initrd", str(boot.initrd)] if boot.initrd else []),
             "-drive", drive, "-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile=",
+            *self._socket(),
             "-chardev", console, "-serial", "chardev:console", "-qmp", f"unix:{self._qmp},server=on,wait=off",
         ]  # fmt: skip
+
+    def _socket(self) -> list[str]:
+        hardware = _SOCKET if self.recipe.variant in _JOINED else {}
+        return [word.format(mac=self._hardware_address) for word in _options(hardware)]
 
     @property
     def _qmp(self) -> Path:
@@ -127,6 +138,24 @@ class VmHost(Host):
     def unplug(self, name: str) -> None:
         """Pull a device out, and wait until it is gone."""
         self.machine("device_del", id=name, until="DEVICE_DELETED")
+
+    def _lay(self, wire: Wire) -> None:
+        for end in (wire.left, wire.right):
+            if not isinstance(end, VmHost) or end.wires or not end._socket():
+                raise HostError(f"{end.name} can't be joined: it has a cable already, or is no VM host of {_JOINED}")
+            end._plug_in(wire)
+
+    def _plug_in(self, wire: Wire) -> None:
+        """This end of a cable. What is sent while nobody is at the other is lost."""
+        other, address = (wire.right, wire.addresses[0]) if self is wire.left else (wire.left, wire.addresses[1])
+        near, far = ({"type": "unix", "path": str(end.directory / wire.link)} for end in (self, other))
+        self.machine("netdev_add", type="dgram", id=wire.link, local=near, remote=far)
+        self.machine("netdev_add", type="hubport", id="plug", hubid=2, netdev=wire.link)
+        self.sh(
+            f"cd /sys/class/net; grep -l {self._hardware_address} */address | cut -d/ -f1 |"
+            f" xargs -I{{}} ip link set {{}} name {wire.link}; "
+            f"ip address add {address} dev {wire.link}; ip link set {wire.link} up"
+        )
 
     def _kernel_command_line(self) -> str:
         public = base64.b64encode(ssh.public_key().encode()).decode()
