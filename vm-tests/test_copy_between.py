@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import far_host
 import pytest
+from far_host import FAR, NEAR, PORT, names
 from guests import python, syscont, until
 from hosts import ContainerHost, Host
 
-FAR, NEAR = "198.19.0.1", "198.19.0.2"
-PORT = 8443
 MOVES = """
 import sqlite3
 print(sqlite3.connect("/var/lib/syscont/syscont.db").execute("SELECT id FROM moves").fetchall())
@@ -27,34 +27,22 @@ LOOK = (
 
 
 @pytest.fixture(scope="module")
-def base(deb: Path) -> Iterator[ContainerHost]:
-    with ContainerHost() as one:
-        one.install_deb(deb)
-        one.power_off()
-        yield one
+def hosts(deb: Path) -> Iterator[tuple[Host, Host]]:
+    """near knows far, which does not know it; near does not listen for others."""
+    with far_host.installed(ContainerHost, deb) as base, far_host.joined(base) as both:
+        for one in both:
+            syscont(one, "image", "build", "busybox")
+        yield both
 
 
 @pytest.fixture(scope="module")
-def far(base: ContainerHost) -> Iterator[ContainerHost]:
-    with ContainerHost(base=base) as one:
-        syscont(one, "image", "build", "busybox")
-        yield one
+def near(hosts: tuple[Host, Host]) -> Host:
+    return hosts[0]
 
 
 @pytest.fixture(scope="module")
-def near(base: ContainerHost, far: ContainerHost) -> Iterator[ContainerHost]:
-    """It knows far, which does not know it; near does not listen for others."""
-    with ContainerHost(base=base) as one:
-        far.join(one)
-        syscont(far, "config", "set", f"core.https_address={FAR}:{PORT}")
-        token = syscont(far, "remote", "token", "near").stdout.strip()
-        syscont(one, "remote", "add", "far", token)
-        syscont(one, "image", "build", "busybox")
-        yield one
-
-
-def names(host: Host) -> list[str]:
-    return [str(one["name"]) for one in json.loads(syscont(host, "list", "--format", "json").stdout)]
+def far(hosts: tuple[Host, Host]) -> Host:
+    return hosts[1]
 
 
 def seen(host: Host, name: str) -> dict[str, Any]:

@@ -11,19 +11,17 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from far_host import FAR, PORT, names
 from guests import on_terminal, syscont, until
 from hosts import Host
 from test_copy_between import (
     BUS,
-    FAR,
     LOOK,
-    PORT,
-    base,
     far,
+    hosts,
     image_count,
     inside,
     moves_settled,
-    names,
     near,
     prepare,
     settled,
@@ -31,7 +29,7 @@ from test_copy_between import (
 )
 from test_crash import POINTS
 
-__all__ = ["base", "far", "near"]
+__all__ = ["far", "hosts", "near"]
 
 KILL = ["systemctl", "kill", "--signal=KILL", "--kill-whom=main", "syscontd.service"]
 LIMIT = 40.0

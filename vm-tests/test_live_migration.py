@@ -11,89 +11,42 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import busy
 import disks
+import far_host
 import pytest
+from conftest import imported
+from far_host import names
 from guests import Instance, python, syscont, unique, until
-from hosts import ContainerHost, Host, Recipe, images
-from test_copy_between import FAR, PORT, image_count, names, settled
+from hosts import ContainerHost, Host, images
+from test_copy_between import image_count, settled
 from test_crash import POINTS
 
-NEAR = "198.19.0.2"
-BRIDGE = "lan"
-GUEST = "198.19.0.50"
 BOOT = 240.0
-HEARTBEATS = 9999
 TINY = ("--vm", "-c", "boot.mode=direct", "-c", "limits.memory=256MiB", "-c", "migration.stateful=true")
-DEBIAN = (*TINY, "-c", "limits.memory=512MiB", "-d", f"eth1,type=nic,nictype=bridged,parent={BRIDGE}")
-# The cable between the hosts leads to a bridge on each, to which guests have access, too. Its address is to stay.
-JOIN = f"""
-ip link add {BRIDGE} address {{hardware}} type bridge
-ip link set {BRIDGE} up; ip link set lan0 master {BRIDGE}
-ip addr flush dev lan0; ip addr add {{address}}/24 dev {BRIDGE}
-"""
-# What runs in the guest: a heartbeat a millisecond, one connection that never ends, and a file that is written anew all
-# the time, each block of it with its number.
-BEAT = f"""
-use Socket; socket(S, PF_INET, SOCK_DGRAM, 17); my $to = sockaddr_in({HEARTBEATS}, inet_aton("{NEAR}"));
-while (1) {{ send(S, pack("Q", $n++), 0, $to); select(undef, undef, undef, 0.001); }}
-"""
-WRITE = """
-open(F, "+>", "/srv/blocks"); while (1) { seek(F, ($n % 200) * 65536, 0); syswrite(F, pack("Q", $n++) x 8192);
-system("sync") if $n % 50 == 0; select(undef, undef, undef, 0.005); }
-"""
-CHECK = """
-open(F, "<", "/srv/blocks"); while (read(F, $b, 65536)) { my $one = substr($b, 0, 8); die if $b ne $one x 8192;
-$n++; die unless unpack("Q", $one) % 200 == $n - 1; } print "$n whole\\n";
-"""
-# As it is in memory, and on the disk.
-LOOK = """systemctl kill --signal=STOP write; sleep 0.3; perl /root/check.pl; sync; echo 3 >/proc/sys/vm/drop_caches
-perl /root/check.pl; systemctl kill --signal=CONT write"""
+WORKS = ("beat", "talk", "write")
 KILL = "systemctl kill --signal=KILL --kill-whom=main syscontd.service"
 
 
 @pytest.fixture(scope="module")
-def base(deb: Path) -> Iterator[ContainerHost]:
-    with ContainerHost(recipe=Recipe(variant="vms")) as one:
-        one.install_deb(deb)
-        one.power_off()
-        yield one
+def hosts(deb: Path) -> Iterator[tuple[Host, Host]]:
+    with far_host.installed(ContainerHost, deb, "vms") as base, far_host.joined(base, bridged=True) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
-def hosts(base: ContainerHost) -> Iterator[tuple[ContainerHost, ContainerHost]]:
-    """near, which knows far, and far; both have bridges on the cable between them, and listen."""
-    with ContainerHost(base=base) as far, ContainerHost(base=base) as near:
-        far.join(near)
-        for number, (host, address) in enumerate(((far, FAR), (near, NEAR)), 1):
-            host.sh(JOIN.format(address=address, hardware=f"02:00:00:00:00:0{number}"))
-            syscont(host, "config", "set", f"core.https_address={address}:{PORT}")
-        token = syscont(far, "remote", "token", "near").stdout.strip()
-        syscont(near, "remote", "add", "far", token)
-        yield near, far
-
-
-@pytest.fixture(scope="module")
-def near(hosts: tuple[ContainerHost, ContainerHost]) -> ContainerHost:
+def near(hosts: tuple[Host, Host]) -> Host:
     return hosts[0]
 
 
 @pytest.fixture(scope="module")
-def far(hosts: tuple[ContainerHost, ContainerHost]) -> ContainerHost:
+def far(hosts: tuple[Host, Host]) -> Host:
     return hosts[1]
 
 
-def imported(host: Host, alias: str, metadata: Path, rootfs: Path) -> str:
-    paths = ("/var/tmp/metadata.tar", "/var/tmp/rootfs.tar")
-    for path, there in zip((metadata, rootfs), paths, strict=True):
-        host.push(path, there)
-    syscont(host, "image", "import", *paths, "--alias", alias, "--vm")
-    host.run(["rm", *paths])
-    return alias
-
-
 @pytest.fixture(scope="module")
-def tiny(near: ContainerHost) -> str:
-    return imported(near, "tiny", *images.tiny_vm())
+def tiny(near: Host) -> str:
+    return imported(near, "tiny", *images.tiny_vm(), "--vm")
 
 
 def pauses(host: Host) -> list[str]:
@@ -117,91 +70,53 @@ def state_of_qemu(host: Host, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def guest(near: ContainerHost) -> Iterator[Instance]:
+def listener(near: Host) -> Iterator[busy.Listener]:
+    one = busy.Listener(near)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def guest(near: Host, listener: busy.Listener) -> Iterator[Instance]:
     """A Debian that is busy, on near."""
-    imported(near, "debian", *images.debian_vm())
-    syscont(near, "launch", "debian", "busy", *DEBIAN)
-    one = Instance(near, "busy")
-    until(near, lambda: one.state == "running", patience=BOOT)
-    for name, text in (("beat", BEAT), ("write", WRITE), ("check", CHECK)):
-        near.write_text(f"/root/{name}.pl", text)
-        syscont(near, "file", "push", f"/root/{name}.pl", f"busy/root/{name}.pl")
-    # Of the two, the one whose address ends as that of the device that is on the bridge.
-    address = one.seen()["config"]["volatile.eth1.hwaddr"]
-    link = one.sh(f"grep -l {address} /sys/class/net/*/address").split("/")[4]
-    one.sh(f"ip link set {link} up; ip addr add {GUEST}/24 dev {link}; "
-           "for each in beat write; do systemd-run --quiet --unit $each perl /root/$each.pl; done")  # fmt: skip
+    one = busy.launch(near, imported(near, "debian", *images.debian_vm(), "--vm"), "busy", BOOT)
+    busy.begin(one, *WORKS)
     yield one
     for name in ("busy", "far:busy"):
         syscont(near, "delete", "--force", name, check=False)
-
-
-LISTEN = f"""
-import json, socket, struct, sys, time
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    sock.bind(("{NEAR}", {HEARTBEATS}))
-    sock.settimeout(20)
-    found, print_ready = [], print("ready", flush=True)
-    while True:
-        data = sock.recv(8)
-        found.append((time.monotonic(), struct.unpack("Q", data)[0]))
-        if sys.stdin in __import__("select").select([sys.stdin], [], [], 0)[0]:
-            break
-gaps = [after[0] - before[0] for before, after in zip(found, found[1:])]
-numbers = [number for _, number in found]
-missing = max(numbers) - min(numbers) + 1 - len(set(numbers))
-print(json.dumps({{"longest": max(gaps), "missing": missing, "heard": len(numbers)}}))
-"""
-
-
-class Heartbeats:
-    """What near hears for a block."""
-
-    def __init__(self, near: Host) -> None:
-        argv = ["/usr/bin/python3", "-Ic", LISTEN]
-        self._process = near.spawn(argv, stdin=subprocess.PIPE)
-        assert self._process.stdout
-        assert self._process.stdout.readline() == "ready\n"
-
-    def end(self) -> tuple[float, int]:
-        """The longest time without one, in seconds, and how many never came."""
-        out, _ = self._process.communicate("end\n", timeout=60)
-        found = json.loads(out)
-        assert found["heard"] > 100
-        return float(found["longest"]), int(found["missing"])
 
 
 def moved(near: Host, there: bool, name: str = "busy") -> None:
     syscont(near, "move", *((name, "far:") if there else (f"far:{name}", "local:")), timeout=120)
 
 
-def test_a_guest_does_not_notice(near: ContainerHost, far: ContainerHost, guest: Instance) -> None:
+def test_a_guest_does_not_notice(near: Host, far: Host, guest: Instance, listener: busy.Listener) -> None:
     """To and fro."""
     boot = guest.sh("cat /proc/sys/kernel/random/boot_id")
     facts = guest.seen()
     for there in (True, False):
-        heartbeats = Heartbeats(near)
+        listener.since()
         time.sleep(1)
         moved(near, there)
         time.sleep(1)
-        longest, missing = heartbeats.end()
+        heard = listener.since()
         one = Instance(far if there else near, "busy")
         assert names(near) == ([] if there else ["busy"])
         assert one.sh("cat /proc/sys/kernel/random/boot_id") == boot
-        assert one.sh("systemctl is-active beat write") == "active\nactive\n"
-        assert one.sh(LOOK).count("200 whole") == 2
+        busy.check(one, *WORKS)
         assert {key: one.seen()[key] for key in ("uuid", "created", "type")} == {
             key: facts[key] for key in ("uuid", "created", "type")
         }
         assert one.systemd("ActiveState") == "active"
-        assert longest < 5, "emulated, on a machine of which others have a share"
-        assert missing < 1000
+        assert heard.longest < 5, "emulated, on a machine of which others have a share"
+        assert heard.missing < 1000
+        assert heard.stream > 20
+        assert not heard.broken
     assert pauses(near)
     assert "Traceback" not in near.journal(unit="syscontd.service") + far.journal(unit="syscontd.service")
 
 
-def test_what_it_is_given_afterwards(near: ContainerHost, far: ContainerHost, guest: Instance) -> None:
+def test_what_it_is_given_afterwards(near: Host, far: Host, guest: Instance) -> None:
     """It is like any other there: by its spec systemd starts it anew, and it can be changed, moved when it is stopped,
     and started."""
     moved(near, True)
@@ -231,7 +146,7 @@ def memory(one: Instance) -> int:
 
 
 @pytest.fixture
-def small(near: ContainerHost, far: ContainerHost, tiny: str) -> Iterator[Instance]:
+def small(near: Host, far: Host, tiny: str) -> Iterator[Instance]:
     """A tiny machine that runs on near; nothing of it is left on either host afterwards."""
     one = Instance(near, unique("small"))  # its log is its own
     syscont(near, "launch", tiny, one.name, *TINY)
@@ -253,13 +168,13 @@ def refused(near: Host, *argv: str) -> str:
     return done.stderr
 
 
-def test_it_has_to_be_allowed(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_it_has_to_be_allowed(near: Host, far: Host, small: Instance) -> None:
     syscont(near, "config", "set", small.name, "migration.stateful=false")
     assert "migration.stateful=true" in refused(near, small.name, "far:")
     assert small.state == "running"
 
 
-def test_what_ties_it_to_its_host(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_what_ties_it_to_its_host(near: Host, far: Host, small: Instance) -> None:
     near.sh("mkdir -p /srv/served; truncate -s 1M /srv/other")
     syscont(near, "device", "add", small.name, "other", "disk", "source=/srv/other", "path=/mnt")
     assert "device other (a disk of this host)" in refused(near, small.name, "far:")
@@ -267,7 +182,7 @@ def test_what_ties_it_to_its_host(near: ContainerHost, far: ContainerHost, small
     assert small.state == "running"
 
 
-def test_only_what_runs(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_only_what_runs(near: Host, far: Host, small: Instance) -> None:
     syscont(near, "pause", small.name)
     assert "only a running machine" in refused(near, small.name, "far:")
     assert (small.state, state_of_qemu(near, small.name)) == ("frozen", "paused")
@@ -275,8 +190,8 @@ def test_only_what_runs(near: ContainerHost, far: ContainerHost, small: Instance
     assert small.state == "running"
 
 
-def test_the_name_is_taken(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
-    imported(far, "tiny", *images.tiny_vm())
+def test_the_name_is_taken(near: Host, far: Host, small: Instance) -> None:
+    imported(far, "tiny", *images.tiny_vm(), "--vm")
     syscont(far, "create", "tiny", small.name, "--vm")
     try:
         assert "exists already" in refused(near, small.name, "far:")
@@ -286,7 +201,7 @@ def test_the_name_is_taken(near: ContainerHost, far: ContainerHost, small: Insta
     assert small.state == "running"
 
 
-def test_another_configuration_there(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_another_configuration_there(near: Host, far: Host, small: Instance) -> None:
     """What of it the guest would see is named, and nothing of it stays there."""
     said = refused(near, small.name, "far:", "-c", "limits.cpu=2")
     assert "limits.cpu" in said
@@ -331,7 +246,7 @@ def one_runs(near: Host, far: Host, name: str, done: bool = False, said: str = "
 
 
 @pytest.mark.parametrize("at", ["source", "target"])
-def test_either_daemon_is_killed(near: ContainerHost, far: ContainerHost, small: Instance, at: str) -> None:
+def test_either_daemon_is_killed(near: Host, far: Host, small: Instance, at: str) -> None:
     begin = time.monotonic()
     syscont(near, "move", small.name, "far:")
     whole = time.monotonic() - begin
@@ -344,7 +259,7 @@ def test_either_daemon_is_killed(near: ContainerHost, far: ContainerHost, small:
             syscont(near, "move", f"far:{small.name}", "local:")
 
 
-def test_the_target_machine_is_killed(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_the_target_machine_is_killed(near: Host, far: Host, small: Instance) -> None:
     """While memory is on its way: the guest goes on where it is."""
     syscont(near, "config", "set", small.name, "migration.bandwidth=2MiB")
     with near.spawn(["syscont", "move", small.name, "far:"], stdin=subprocess.DEVNULL) as process:
@@ -355,7 +270,7 @@ def test_the_target_machine_is_killed(near: ContainerHost, far: ContainerHost, s
     assert one_runs(near, far, small.name) is near
 
 
-def test_it_is_cancelled(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_it_is_cancelled(near: Host, far: Host, small: Instance) -> None:
     syscont(near, "config", "set", small.name, "migration.bandwidth=2MiB")
     with near.spawn(["syscont", "move", small.name, "far:"], stdin=subprocess.DEVNULL) as process:
         syscont(near, "operation", "cancel", until(near, lambda: sends_memory(near)))
@@ -363,7 +278,7 @@ def test_it_is_cancelled(near: ContainerHost, far: ContainerHost, small: Instanc
     assert one_runs(near, far, small.name) is near
 
 
-def test_the_cable_is_cut(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_the_cable_is_cut(near: Host, far: Host, small: Instance) -> None:
     """While memory is on its way, and for a while."""
     syscont(near, "config", "set", small.name, "migration.bandwidth=2MiB")
     with near.spawn(["syscont", "move", small.name, "far:"], stdin=subprocess.DEVNULL) as process:
@@ -378,7 +293,7 @@ def test_the_cable_is_cut(near: ContainerHost, far: ContainerHost, small: Instan
     assert one_runs(near, far, small.name) is near
 
 
-def test_disks_are_whole(near: ContainerHost, far: ContainerHost, small: Instance) -> None:
+def test_disks_are_whole(near: Host, far: Host, small: Instance) -> None:
     """Also by QEMU's tools, and those of the file system."""
     syscont(near, "move", small.name, "far:")
     one = Instance(far, small.name)

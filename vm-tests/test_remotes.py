@@ -8,45 +8,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import far_host
 import pytest
+from far_host import FAR, PORT, token
 from guests import Done, on_terminal, python, syscont, until
 from hosts import ContainerHost, Host
 
-FAR, NEAR = "198.19.0.1", "198.19.0.2"
-PORT = 8443
 SYSCONTD = "syscontd.service"
 BIG = 100 << 20
 CONFIG = "/root/.config/syscont"
 
 
 @pytest.fixture(scope="module")
-def base(deb: Path) -> Iterator[ContainerHost]:
-    with ContainerHost() as one:
-        one.install_deb(deb)
-        one.power_off()
-        yield one
+def hosts(deb: Path) -> Iterator[tuple[Host, Host]]:
+    """near knows far, and is trusted there as near."""
+    with far_host.installed(ContainerHost, deb) as base, far_host.joined(base) as both:
+        syscont(both[1], "image", "build", "busybox")
+        syscont(both[1], "launch", "busybox", "web1")
+        yield both
 
 
 @pytest.fixture(scope="module")
-def far(base: ContainerHost) -> Iterator[ContainerHost]:
-    with ContainerHost(base=base) as one:
-        syscont(one, "image", "build", "busybox")
-        syscont(one, "launch", "busybox", "web1")
-        yield one
+def near(hosts: tuple[Host, Host]) -> Host:
+    return hosts[0]
 
 
 @pytest.fixture(scope="module")
-def near(base: ContainerHost, far: ContainerHost) -> Iterator[ContainerHost]:
-    """It knows far, and is trusted there as near."""
-    with ContainerHost(base=base) as one:
-        far.join(one)
-        syscont(far, "config", "set", f"core.https_address={FAR}:{PORT}")
-        syscont(one, "remote", "add", "far", token(far, "near"))
-        yield one
-
-
-def token(host: Host, *name: str) -> str:
-    return syscont(host, "remote", "token", *name).stdout.strip()
+def far(hosts: tuple[Host, Host]) -> Host:
+    return hosts[1]
 
 
 def there(near: Host, script: str, **options: Any) -> Done:
