@@ -15,8 +15,8 @@ OPTIONS = (
     "--vm", "-c", "boot.mode=direct", "-c", "migration.stateful=true", "-c", "limits.memory=512MiB",
     "-d", f"eth1,type=nic,nictype=bridged,parent={BRIDGE}",
 )  # fmt: skip
-# A heartbeat each millisecond; numbers by one connection; and a file that is written anew all the time, each block of
-# it with its number.
+# A heartbeat each millisecond; numbers by one connection; a file that is written anew all the time, each block of it
+# with its number; and memory that is.
 _BEAT = f"""
 use Socket; socket(S, PF_INET, SOCK_DGRAM, 17); my $to = sockaddr_in({PORT}, inet_aton("{NEAR}"));
 while (1) {{ send(S, pack("Q<", $n++), 0, $to); select(undef, undef, undef, 0.001); }}
@@ -29,6 +29,9 @@ _WRITE = """
 open(F, "+>", "/srv/blocks"); while (1) { seek(F, ($n % 200) * 65536, 0); syswrite(F, pack("Q", $n++) x 8192);
 system("sync") if $n % 50 == 0; select(undef, undef, undef, 0.005); }
 """
+_DIRTY = """
+my $s = "x" x (64 << 20); while (1) { for (my $i = 0; $i < length $s; $i += 4096) { substr($s, $i, 1) = "y" } }
+"""
 _CHECK = """
 open(F, "<", "/srv/blocks"); while (read(F, $b, 65536)) { my $one = substr($b, 0, 8); die if $b ne $one x 8192;
 $n++; die unless unpack("Q", $one) % 200 == $n - 1; } print "$n whole\\n";
@@ -36,7 +39,7 @@ $n++; die unless unpack("Q", $one) % 200 == $n - 1; } print "$n whole\\n";
 # As it is in memory, and on the disk.
 _LOOK = """systemctl kill --signal=STOP write; sleep 0.3; perl /root/check.pl; sync; echo 3 >/proc/sys/vm/drop_caches
 perl /root/check.pl; systemctl kill --signal=CONT write"""
-_PROGRAMS = {"beat": _BEAT, "talk": _TALK, "write": _WRITE, "check": _CHECK}
+_PROGRAMS = {"beat": _BEAT, "talk": _TALK, "write": _WRITE, "dirty": _DIRTY, "check": _CHECK}
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def launch(near: Host, image: str, name: str, patience: float, *options: str) ->
 
 
 def begin(one: Instance, *works: str) -> None:
-    """Of beat, talk and write."""
+    """Of beat, talk, write and dirty."""
     for each in works:
         one.sh(f"systemd-run --quiet --unit {each} perl /root/{each}.pl")
 

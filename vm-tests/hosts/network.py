@@ -96,7 +96,8 @@ def restore_forwarding(runs: Path) -> None:
 def wire(left: str, right: str, link: str, addresses: tuple[str, str]) -> None:
     """A cable between two hosts, with an address at each end."""
     one, two = namespace(left), namespace(right)
-    machine("ip", "-n", one, "link", "delete", link, check=False)
+    for end in (one, two):  # what goes with a namespace goes some time later
+        machine("ip", "-n", end, "link", "delete", link, check=False)
     machine("ip", "-n", one, "link", "add", link, "type", "veth",
             "peer", "name", link, "netns", two)  # fmt: skip
     for place, address in zip((one, two), addresses, strict=True):
