@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import secrets
 import time
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 KEEP = 60.0
 """Seconds that an operation can still be asked about after its end."""
+_FULL, _MAKE_ROOM = (errno.ENOSPC, errno.EDQUOT), "make room there, and try again"
 MAX_RUNNING = 1024
 MAX_RUNNING_EACH = 128
 """Most operations at once, of all callers and of one user other than root."""
@@ -109,8 +111,10 @@ class Operations:
         except SyscontError as error:
             self._end(operation_id, error)
         except Exception as error:
-            log.exception("%s of %s failed", kind, target)
-            self._end(operation_id, FailedError(f"{kind} of {target} failed: {error}"))
+            full = isinstance(error, OSError) and error.errno in _FULL
+            if not full:
+                log.exception("%s of %s failed", kind, target)
+            self._end(operation_id, FailedError(f"{kind} of {target} failed: {error}", _MAKE_ROOM if full else ""))
         else:
             self._end(operation_id, None)
         finally:
