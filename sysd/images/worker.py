@@ -25,7 +25,7 @@ from sysd.images import bootable, disk, facts, metadata, templates
 from sysd.images.bootable import Disk
 from sysd.images.disk import Format
 from sysd.images.stream import QCOW2, Digest, Input, tar_stream
-from sysd.model.errors import FailedError, InvalidError, SyscontError
+from sysd.model.errors import FailedError, InvalidError, SyscontError, failed
 from sysd.model.image import Init
 from sysd.model.instance import Kind
 from sysd.units.answers import Reporter, emit, emit_error
@@ -304,7 +304,7 @@ def main(argv: Sequence[str], work: Callable[[Sequence[str]], list[dict[str, Any
         return 1
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        emit_error(FailedError(f"unpacking failed: {error}"))
+        emit_error(failed("unpacking failed", error))
         return 1
     return 0
 

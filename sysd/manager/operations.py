@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import secrets
 import time
@@ -12,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from sysd.manager.events import Event, EventBus, Kind
-from sysd.model.errors import ERRORS, BusyError, FailedError, NotFoundError, SyscontError
+from sysd.model.errors import ERRORS, BusyError, NotFoundError, SyscontError, failed, is_full
 from sysd.model.operation import Operation, OperationStatus
 from sysd.store.database import Store
 
@@ -20,7 +19,6 @@ log = logging.getLogger(__name__)
 
 KEEP = 60.0
 """Seconds that an operation can still be asked about after its end."""
-_FULL, _MAKE_ROOM = (errno.ENOSPC, errno.EDQUOT), "make room there, and try again"
 MAX_RUNNING = 1024
 MAX_RUNNING_EACH = 128
 """Most operations at once, of all callers and of one user other than root."""
@@ -111,10 +109,9 @@ class Operations:
         except SyscontError as error:
             self._end(operation_id, error)
         except Exception as error:
-            full = isinstance(error, OSError) and error.errno in _FULL
-            if not full:
+            if not is_full(error):
                 log.exception("%s of %s failed", kind, target)
-            self._end(operation_id, FailedError(f"{kind} of {target} failed: {error}", _MAKE_ROOM if full else ""))
+            self._end(operation_id, failed(f"{kind} of {target} failed", error))
         else:
             self._end(operation_id, None)
         finally:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from sysd.manager.lines import LOST, Line, error_of
-from sysd.model.errors import CancelledError, FailedError, SyscontError
+from sysd.model.errors import CancelledError, FailedError, SyscontError, failed
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class Talk:
             # What goes wrong here because the other one has gone is no news.
             raise (self.trouble.result() if self.trouble.done() else error) from None
         except Exception as error:
-            self._tell(FailedError(f"it failed on the other host: {error}"))
+            self._tell(failed("it failed on the other host", error))
             raise
 
     async def _first(self, work: asyncio.Future[Any]) -> None:

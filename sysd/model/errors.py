@@ -6,6 +6,8 @@ A message says what was wrong and with what; the hint says what to do about it.
 
 from __future__ import annotations
 
+import errno
+
 DBUS_PREFIX = "org.syscont.Error."
 
 
@@ -31,6 +33,17 @@ class SyscontError(Exception):
 
 class FailedError(SyscontError):
     """Something that should have worked did not; the message carries the cause."""
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk or a quota is full, which is nobody's mistake; SQLite has an error of its own for that."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in (errno.ENOSPC, errno.EDQUOT) or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def failed(what: str, error: Exception) -> FailedError:
+    """What is told of work that ended with any error."""
+    return FailedError(f"{what}: {error}", "make room there, and try again" if is_full(error) else "")
 
 
 class NotFoundError(SyscontError):

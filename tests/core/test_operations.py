@@ -4,6 +4,8 @@
 import asyncio
 import errno
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,15 @@ def test_a_full_disk_is_nobody_s_mistake(tmp_path: Path, caplog: pytest.LogCaptu
     assert os.strerror(number) in error.message
     assert "/var/lib/syscont/x" in error.message
     assert "make room" in error.text
+    assert not caplog.records
+
+
+def test_nor_is_a_full_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(sqlite3.connect(":memory:")) as database, pytest.raises(sqlite3.OperationalError) as full:
+        database.execute("PRAGMA max_page_count = 1")
+        database.execute("CREATE TABLE one (two)")
+    error = run(tmp_path, full.value)
+    assert "full (make room" in error.text
     assert not caplog.records
 
 
