@@ -131,7 +131,7 @@ class Living:
                 await asyncio.get_running_loop().sock_sendall(memory, _bytes(ready, "ticket"))
                 await talk.hear("receiving")
                 memory.setblocking(True)  # as QEMU expects it
-                async with kept_flushed(_disk_of(instance)):
+                async with kept_flushed(unit.disk_path(instance)):
                     await leaving.send(memory.fileno(), self._limits(instance))
             handle.progress("switch")
             await leaving.switch()
@@ -174,7 +174,7 @@ class Living:
             handle.progress("receive")
             with await _admit(memory, ticket) as connection:
                 connection.setblocking(True)  # as QEMU expects it
-                async with kept_flushed(_disk_of(instance)):
+                async with kept_flushed(unit.disk_path(instance)):
                     await arriving.receive(connection.fileno())
                     talk.say("receiving")
                     await arriving.arrived()
@@ -228,10 +228,6 @@ def _tied(part: Part) -> str:
     if part.files and part.device.get("drive") != moving.DISK:
         return "a disk of this host"
     return ""
-
-
-def _disk_of(instance: Instance) -> Path:
-    return unit.folder_of(instance) / unit.DISK
 
 
 def _fill_base(folder: Path, upper: Path) -> None:

@@ -245,6 +245,9 @@ class Leaving:
             "pause": int(found.get("expected-downtime", 0)),
         }
         self._show("memory", numbers)
+        await self._allow_more()
+
+    async def _allow_more(self) -> None:
         if self._downtime < self._limits.downtime:
             self._downtime = min(2 * self._downtime, self._limits.downtime)
             await self._monitor.execute("migrate-set-parameters", {"downtime-limit": self._downtime})
