@@ -41,9 +41,10 @@ def test_a_full_disk_is_nobody_s_mistake(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_nor_is_a_full_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with closing(sqlite3.connect(":memory:")) as database, pytest.raises(sqlite3.OperationalError) as full:
+    with closing(sqlite3.connect(":memory:")) as database:
         database.execute("PRAGMA max_page_count = 1")
-        database.execute("CREATE TABLE one (two)")
+        with pytest.raises(sqlite3.OperationalError) as full:
+            database.execute("CREATE TABLE one (two)")
     error = run(tmp_path, full.value)
     assert "full (make room" in error.text
     assert not caplog.records
