@@ -209,10 +209,10 @@ def passing_name(nic: Nic) -> str:
 
 def left_behind(nic: Nic, made: Requests) -> list[Step]:
     """What is to be done when the guest has ended: its own links go with it, the host's link and what the host
-    answers for it on a parent do not."""
+    answers for it on a parent do not. The kernel takes its time over the former, too: with routes, that is too long."""
     if nic.kind == "physical":
         return list(made.unplug)
-    if nic.kind in ("routed", "ipvlan") and nic.parent:
+    if nic.kind in ("routed", "ipvlan") or nic.routes:
         return [step for step in made.unplug if step[0] == HOST]
     return []
 
