@@ -62,7 +62,7 @@ def test_stop_and_start(vm: Instance) -> None:
     assert vm.host.run(["qemu-img", "check", "-q", f"{folder(vm)}/root.qcow2"], check=False).returncode == 0
     vm.do("start", "--wait")
     assert not kept(vm)
-    assert "kept" not in syscont(vm.host, "info", vm.name).stdout
+    assert "memory is kept" not in syscont(vm.host, "info", vm.name).stdout
     assert count(vm) >= before
     assert vm.sh("cat /proc/sys/kernel/random/boot_id") == boot
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,6 +118,18 @@ class Extractor:
                     self.placed = True
                     self._extract(target, member)
             self._set_default_acls()
+
+    def remove(self, parts: Parts) -> None:
+        """Take away what was extracted before, with all that is below it; what is not there is no error."""
+        folder = self._tree.enter(parts[:-1])
+        info = lstat(parts[-1], folder)
+        if info is None:
+            return
+        self._tree.touch()
+        if stat.S_ISDIR(info.st_mode):
+            shutil.rmtree(parts[-1], dir_fd=folder)
+        else:
+            os.unlink(parts[-1], dir_fd=folder)
 
     def _count(self) -> None:
         self._members += 1

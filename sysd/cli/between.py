@@ -126,6 +126,8 @@ def _transfer(source: Side, target: Side, mode: str) -> None:
         say(f"left out, as {target.host} has no use for it: {left}")
     if pause := source.result.get("pause"):
         say(f"its guest stood still for {pause}")
+    if stopped := source.result.get("stopped"):
+        say(f"it was stopped for {stopped}")
 
 
 def _unreachable(source: Side, target: Side, mode: str) -> CliError:

@@ -6,6 +6,9 @@ instance's and those of its snapshots, becomes an image.
     target/0/disk.img    with nvram.fd, kernel and initrd beside it where the backup has them
     target/index.json    what index.yaml says, as maps, lists and texts
 
+A container that was in use when another host began to send it comes in two parts (sysd.storage.pack_rest): the first of
+them is on disk when the stage is "settled".
+
 One result for each image; its property "volume" is the snapshot's name, and missing for the instance.
 """
 
@@ -22,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sysd.archive.extract import Extractor
+from sysd.archive.extract import Extractor, split_name
 from sysd.archive.tape import Member, TarReader
 from sysd.archive.tree import Parts, directory, show
 from sysd.images import facts, metadata, nodes
@@ -30,11 +33,11 @@ from sysd.images.answers import INDEX_FILE, MAX_VOLUMES
 from sysd.images.backup_disks import Machine, made
 from sysd.images.stream import Digest, Input, tar_stream
 from sysd.images.worker import flush, main, read_small
-from sysd.model.backup import LEFT_OUT
+from sysd.model.backup import GONE, LEFT_OUT, REST, SETTLED, SETTLED_STAGE
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.instance import Kind
 from sysd.model.names import check_snapshot_name
-from sysd.units.answers import Reporter
+from sysd.units.answers import Reporter, emit
 
 TOP = b"backup"
 ROOTFS = b"rootfs"
@@ -42,6 +45,10 @@ INSTANCE = b""
 INDEX = (TOP, b"index.yaml")
 OLD_INDEXES = ((TOP, b"container", b"backup.yaml"), (TOP, b"virtual-machine", b"backup.yaml"))
 """Of backups whose index has not yet all that this has."""
+REST_TREE, GONE_LISTS = tuple(REST.encode().split(b"/")), tuple(GONE.encode().split(b"/"))
+SETTLED_MARK = tuple(SETTLED.encode().split(b"/"))
+MAX_GONE = 4 << 20
+"""Bytes of one list of what is gone."""
 MAX_YAML = 4 << 20
 MAX_EVENTS = 200_000
 _OTHERS: dict[Parts, str] = {
@@ -68,9 +75,9 @@ class Unpacking:
         digest = Digest(Reporter("unpack"), os.fstat(archive).st_size)
         with tar_stream(Input(archive, digest), self._target, self._limit) as read:
             self._reader = TarReader(read)
-            extractor = Extractor(self._target, self._reader, self._limit, self._place, depth=2)
-            extractor.unbounded = self._machine.is_disk
-            extractor.run(self._beside)
+            self._extractor = Extractor(self._target, self._reader, self._limit, self._place, depth=2)
+            self._extractor.unbounded = self._machine.is_disk
+            self._extractor.run(self._beside)
         self._check_whole()
         index, architecture = self._read_index()
         results = [
@@ -93,6 +100,8 @@ class Unpacking:
     def _place(self, parts: Parts) -> Parts | None:
         if parts[:3] == (TOP, b"container", ROOTFS):
             return self._tree(INSTANCE) + parts[3:]
+        if parts[:2] == REST_TREE:
+            return self._tree(INSTANCE) + parts[2:]
         if parts[:2] == (TOP, b"snapshots") and parts[3:4] == (ROOTFS,):
             return self._tree(parts[2]) + parts[4:]
         return None
@@ -125,7 +134,20 @@ class Unpacking:
                 raise InvalidError(f"{show(parts[-1])} comes twice in the backup")
             self._indexes[parts] = read_small(self._reader, member, parts[-1].decode(), MAX_YAML)
             return
-        self._machine.take(parts, member, self._reader)
+        if parts == SETTLED_MARK:
+            flush(self._target)
+            emit({"stage": SETTLED_STAGE, "done": 0, "total": 0})
+        elif parts[:2] == GONE_LISTS:
+            self._take_away(read_small(self._reader, member, "what is gone", MAX_GONE))
+        else:
+            self._machine.take(parts, member, self._reader)
+
+    def _take_away(self, listed: bytes) -> None:
+        for path in filter(None, listed.split(b"\0")):
+            parts = split_name(os.fsdecode(path))
+            if not parts:
+                raise InvalidError("the root of a tree can't be gone")
+            self._extractor.remove(self._tree(INSTANCE) + parts)
 
     def _read_index(self) -> tuple[dict[str, Any], str]:
         """What it says, and the architecture that it names, this host's when none."""

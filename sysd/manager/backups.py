@@ -11,10 +11,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sysd.manager import layers, packing
 from sysd.manager.arrivals import Arrival, Arrivals
@@ -66,6 +68,15 @@ class Packed:
     upper: Path
     snapshots: Sequence[Snapshot] = ()
     itself: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Of an instance that was in use when what is packed was copied: what has changed since (nanoseconds of the epoch),
+    to be packed as well when still has returned, and nobody uses its layer any more."""
+
+    since: int
+    still: Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +143,18 @@ class Backups:
 
         return self._operations.begin("export-instance", wanted.reference, work, owner)
 
-    async def write(self, handle: Handle, what: Packed, target: int, compress: str) -> None:
-        """Write a backup to a descriptor, through a program. Raises BusyError when what it was made of has gone."""
+    async def write(
+        self, handle: Handle, what: Packed, target: int, compress: str, rest: Rest | None = None
+    ) -> None:
+        """Write a backup to a descriptor, through a program. Raises BusyError when what it was made of has gone. rest:
+        of a container, in a form that only unpack_backup reads."""
         images = [what.instance.image, *(each.image for each in what.snapshots)]
         with self.holding(images):
             plan = self._plan(what.instance, what.upper, what.snapshots, compress)
-            await self._pack(handle, plan, target)
+            if rest and isinstance(plan, Plan):
+                volume = self._volume(what.instance, what.instance.image, what.upper)
+                plan = packing.with_rest(plan, volume, layers.upper(what.instance), rest.since)
+            await self._pack(handle, plan, target, rest)
         self._check_there(what.instance, [*what.snapshots, *([what.itself] if what.itself else [])])
 
     @contextlib.asynccontextmanager
@@ -145,13 +162,26 @@ class Backups:
         """The instance, and a copy of its layer, for the block; as it has no row it is swept after a crash."""
         async with self._table.lock(uuid):
             current = self._table.ready(uuid)
-            place = layers.snapshots_folder(current) / new_uuid()
-            async with self._layers.draft(place), self._stillness.still(current):
-                await self._layers.clone(layers.upper(current), place / layers.UPPER)
+            place = await self._clone(current)
         try:
             yield current, place / layers.UPPER
         finally:
             await self._layers.remove(place)
+
+    @contextlib.asynccontextmanager
+    async def copy_of(self, current: Instance) -> AsyncIterator[Path]:
+        """The same for who holds the instance's lock."""
+        place = await self._clone(current)
+        try:
+            yield place / layers.UPPER
+        finally:
+            await self._layers.remove(place)
+
+    async def _clone(self, current: Instance) -> Path:
+        place = layers.snapshots_folder(current) / new_uuid()
+        async with self._layers.draft(place), self._stillness.still(current):
+            await self._layers.clone(layers.upper(current), place / layers.UPPER)
+        return place
 
     def _plan(self, instance: Instance, upper: Path, taken: Sequence[Snapshot], compress: str) -> Plan | DiskPlan:
         own = self._volume(instance, instance.image, upper)
@@ -166,19 +196,23 @@ class Backups:
     def _volume(self, instance: Instance, image: str, layer: Path) -> Volume:
         return Volume(self._table.expand(instance), self._images.find(image), layer)
 
-    async def _pack(self, handle: Handle, plan: Plan | DiskPlan, target: int) -> None:
-        stdin = open_plan(plan)
+    async def _pack(self, handle: Handle, plan: Plan | DiskPlan, target: int, rest: Rest | None) -> None:
+        stdin, unit = open_plan(plan), UNIT.format(handle.id)
         try:
-            wanted = packer(UNIT.format(handle.id), "Pack a backup", plan, stdin)
+            wanted = packer(unit, "Pack a backup", plan, stdin)
             running = await helper.start(self._systemd, wanted, stdout=target)
         finally:
             os.close(stdin)
         said = asyncio.create_task(_show_bytes(handle, running))
+        ended = asyncio.ensure_future(running.wait())
         try:
-            if not await running.wait():
+            if rest and await _before(ended, rest.still()):
+                await self._systemd.kill_unit(unit, signal.SIGUSR1, "main")
+            if not await ended:
                 await asyncio.wait([said], timeout=1)
                 raise FailedError(f"the backup could not be written: {_complaint(running)}")
         except BaseException:
+            ended.cancel()
             await running.stop()
             raise
         finally:
@@ -311,6 +345,20 @@ def check_stream(fd: int) -> None:
     mode = os.fstat(fd).st_mode if fd >= 0 else 0
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise InvalidError("a backup goes to, or comes from, a regular file or a pipe")
+
+
+async def _before(ended: asyncio.Future[bool], work: Coroutine[Any, Any, None]) -> bool:
+    """Do work; False when ended comes first, and work is given up."""
+    doing = asyncio.ensure_future(work)
+    try:
+        either: set[asyncio.Future[Any]] = {ended, doing}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+        return doing.done()
+    finally:
+        doing.cancel()
+        await asyncio.wait({doing})
 
 
 async def _show_bytes(handle: Handle, running: helper.RunningHelper) -> None:

@@ -24,6 +24,7 @@ from sysd.manager.events import Kind as Happening
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.uploads import Upload, spool
 from sysd.model import names
+from sysd.model.backup import SETTLED_STAGE
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.image import Image
 from sysd.model.instance import Kind
@@ -220,14 +221,20 @@ class Images:
         handle.set_result("fingerprint", image.fingerprint)
 
     async def unpack_backup(
-        self, handle: Handle, backup: int, hold: Callable[[list[Image]], None], *, fresh: bool = False
+        self,
+        handle: Handle,
+        backup: int,
+        hold: Callable[[list[Image]], None],
+        *,
+        fresh: bool = False,
+        settled: Callable[[], None] = lambda: None,
     ) -> Any:
         """Make an image of each root file system or disk in a backup, and return what its index says (see
         sysd.images.backup). hold is told of the images before they are there. fresh: the instance becomes another
-        one."""
+        one. settled is called when the first part of one in two parts is on disk."""
         async with self._draft(handle) as draft:
             worker = (*BACKUP_WORKER, "--fresh") if fresh else BACKUP_WORKER
-            found = await self._unpack(handle, draft, worker, backup, helper.LONG)
+            found = await self._unpack(handle, draft, worker, backup, helper.LONG, settled)
             index = answers.read_index(draft)
             hold(found)
             for number, image in enumerate(found):
@@ -271,7 +278,13 @@ class Images:
             await helper.see_through(asyncio.to_thread(remove_tree, draft))
 
     async def _unpack(
-        self, handle: Handle, draft: Path, worker: Sequence[str], stdin: int, seconds: int = helper.TIME_LIMIT
+        self,
+        handle: Handle,
+        draft: Path,
+        worker: Sequence[str],
+        stdin: int,
+        seconds: int = helper.TIME_LIMIT,
+        settled: Callable[[], None] = lambda: None,
     ) -> list[Image]:
         """Run a worker; returns the images that it has made in draft, or raises its refusal."""
         disk = os.statvfs(self._directory)
@@ -289,7 +302,7 @@ class Images:
         )
         errors = asyncio.create_task(_log_errors(running))
         try:
-            found = await _follow(handle, running)
+            found = await _follow(handle, running, settled)
             if not await running.wait():
                 raise _worker_error()
         except BaseException:
@@ -407,12 +420,18 @@ def _has_files(folder: Path, image: Image) -> bool:
     return folder.joinpath(wanted).exists()
 
 
-async def _follow(handle: Handle, running: helper.RunningHelper) -> list[Image]:
+async def _follow(
+    handle: Handle, running: helper.RunningHelper, settled: Callable[[], None] = lambda: None
+) -> list[Image]:
     found: list[Image] = []
+    stages: set[str] = set()
     async for line in running.lines():
         match answers.parse(line):
             case Progress(stage, done, total):
                 handle.progress(stage, done, total)
+                if stage == SETTLED_STAGE and stage not in stages:
+                    settled()
+                stages.add(stage)
             case Image() as image:
                 found.append(image)
             case error:

@@ -395,12 +395,10 @@ class Instances:
 
     # between hosts
 
-    def check_movable(self, instance: Instance, *, live: bool = False) -> None:
-        """Raise unless it may be given up to another host; live: also one that runs."""
+    def check_movable(self, instance: Instance) -> None:
+        """Raise unless it may be given up to another host."""
         if get_bool(self._table.expand(instance).config, "security.protection.delete"):
             raise BusyError(f"{instance.name} is protected", "unset security.protection.delete first, or copy it")
-        if not live and self._table.status(instance).state not in STOPPED:
-            raise BusyError(f"{instance.name} is running", "stop it first: it goes to another host when it is stopped")
 
     async def take_over(self, uuid: str, besides: Callable[[], None]) -> None:
         """One that has arrived is ours from now on; besides stores what belongs to that."""

@@ -166,6 +166,11 @@ class Lifecycle:
         self._quotas.check(instance)
         return await self._runtimes[instance.kind].prepare(instance)
 
+    async def check_startable(self, instance: Instance) -> None:
+        """Raise FailedError for what is not here that it needs to start, as far as that is known before."""
+        await self._prepare(instance)
+        await self.forget(instance)
+
     async def load(self, instances: list[Instance]) -> None:
         """Let systemd know the units of stopped instances, so that systemctl can show and start them too."""
         units: dict[str, Properties] = {}

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 from sysd.manager import layers
-from sysd.manager.guests import STOPPED
 from sysd.manager.instances import make_folder
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
@@ -41,7 +40,7 @@ from sysd.manager.table import Table
 from sysd.manager.talks import Talk
 from sysd.model.config import SCHEMA, get_bool, get_int
 from sysd.model.errors import BusyError, DeniedError, FailedError, SyscontError, UnsupportedError
-from sysd.model.instance import RUNS, Instance, Kind, new_uuid
+from sysd.model.instance import RUNS, Instance, new_uuid
 from sysd.model.sizes import parse_size
 from sysd.runtime.vm import firmware, moving, parts, state, told, unit
 from sysd.runtime.vm.flushing import kept_flushed
@@ -77,9 +76,6 @@ class Living:
         self._layers = work
         self._listens_at = listens_at
         self._still_since: dict[str, float] = {}
-
-    def applies(self, instance: Instance) -> bool:
-        return instance.kind is Kind.VM and self._table.status(instance).state not in STOPPED
 
     def check(self, instance: Instance) -> None:
         """Raise unless a machine may go to another host as it is, naming what is in the way."""

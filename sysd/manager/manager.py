@@ -78,7 +78,7 @@ from sysd.units.systemd import Systemd
 log = logging.getLogger(__name__)
 
 STATE_ROOT = Path("/var/lib/syscont")
-STOPS_FOR_A_WHILE = (snapshots.RESTORING, "restart-instance")
+STOPS_FOR_A_WHILE = (snapshots.RESTORING, "restart-instance", "send-instance")
 """Kinds of operations."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

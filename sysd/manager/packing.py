@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysd.manager.images import DISK, INITRD, KERNEL, ROOTFS
@@ -16,7 +16,7 @@ from sysd.model.instance import Instance, Kind
 from sysd.model.snapshot import Snapshot
 from sysd.runtime import container
 from sysd.runtime.vm import firmware, unit
-from sysd.storage.packer import DiskPlan, Plan
+from sysd.storage.packer import DiskPlan, Plan, RestPlan
 
 NVRAM = "qemu.nvram"
 # What LXD and Incus call the variables of firmware, of which qemu.nvram names one.
@@ -40,6 +40,14 @@ def backup(volume: Volume, snapshots: Sequence[Volume], own: Instance, compress:
     if own.kind is Kind.CONTAINER:
         return _trees(volume, snapshots, index, compress)
     return _disks(volume, snapshots, index, compress)
+
+
+def with_rest(plan: Plan, volume: Volume, layer: Path, since: int) -> RestPlan:
+    """Of volume, a copy which is in the plan, also what its own layer has become since (nanoseconds of the epoch)."""
+    return RestPlan(
+        plan.members, plan.first, plan.files, plan.trees, plan.compress,
+        rest=_tree(replace(volume, layer=layer)), copied=_tree(volume), since=since,
+    )  # fmt: skip
 
 
 def image(volume: Volume) -> Plan | DiskPlan:

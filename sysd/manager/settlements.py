@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
 from sysd.manager import lines
 from sysd.manager.instances import Instances
@@ -22,7 +23,7 @@ from sysd.manager.meetings import Meetings, fingerprint_of
 from sysd.manager.table import Table
 from sysd.manager.trust import Trust
 from sysd.model.errors import BusyError, CancelledError, DeniedError, InvalidError, SyscontError
-from sysd.model.instance import Instance, Phase
+from sysd.model.instance import Instance, Phase, State
 from sysd.model.transfer import Move
 from sysd.remote import certificate as certificates
 from sysd.store.database import Store
@@ -30,6 +31,8 @@ from sysd.store.database import Store
 log = logging.getLogger(__name__)
 
 MOST_REFUSED = 1000
+STOP = 30.0
+"""Seconds that a container has to stop by itself before it is killed."""
 AT_FIRST, AT_LAST = 1.0, 60.0
 """Seconds from one attempt to the next."""
 
@@ -64,10 +67,22 @@ class Settlements:
         for move in list(self._moves.values()):
             if move.source and move.live and not move.decided and (kept := self._table.find_uuid(move.instance)):
                 await self._living.stay(kept)
-            if move.source and not move.decided and not move.addresses:
-                self.forget(move)  # who asks is told by this
+            if move.runs and move.source is not move.decided:
+                self._begin(self._go_on(move))
             else:
-                self.settle(move)
+                self._settle_or_forget(move)
+
+    async def _go_on(self, move: Move) -> None:
+        """Remembered until it runs."""
+        async with self._table.lock(move.instance):
+            await self.start_again(move)
+        self._settle_or_forget(move)
+
+    def _settle_or_forget(self, move: Move) -> None:
+        if move.source and not move.decided and not move.addresses:
+            self.forget(move)  # who asks is told by this
+        else:
+            self.settle(move)
 
     # what the work of a move records
 
@@ -107,11 +122,25 @@ class Settlements:
             tell()
         if instance:
             await self._instances.take_over(move.instance, lambda: self._store.put_move(decided))
+            if move.runs:
+                await self.start_again(move)
         if not (instance and move.live):
             tell()
         self._keep(decided)
         if instance and move.live:
             await self._living.settle_in(self._table.by_uuid(instance.uuid))
+
+    async def start_again(self, move: Move) -> None:
+        """One that was stopped, or was about to be, for a move only; where it is now."""
+        instance = self._table.find_uuid(move.instance)
+        if instance is None or instance.phase is not Phase.READY:
+            return
+        try:
+            if await self._lifecycle.refresh(instance) is State.STOPPING:
+                await self._lifecycle.stop(instance, timeout=STOP)
+            await self._lifecycle.start(instance)
+        except (SyscontError, OSError) as error:
+            log.error("%s was stopped to be moved, and can't be started: %s", instance.reference, error)
 
     async def take(self, reference: str) -> None:
         """Take over what has arrived without waiting for the source, which its user knows to be gone for good."""
@@ -137,9 +166,12 @@ class Settlements:
         """The work has ended, and one side may not know yet what the other one does."""
         self._under_way.discard(move.id)
         if move.addresses and move.id in self._moves:
-            task = asyncio.create_task(self._settle(move.id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._settle(move.id))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _keep(self, move: Move) -> None:
         is_new = move.id not in self._moves

@@ -11,7 +11,8 @@
 
 Until the target has all of it there is nothing there but images in use by the operation, which go with it. A move has
 kept, yours and mine in the place of made (see sysd.manager.settlements), and of a virtual machine that runs there is
-more between sent and kept (sysd.manager.living).
+more between sent and kept (sysd.manager.living). A container that runs is sent as a copy; when the target has said
+"settled", it is stopped, and the stream goes on with what has changed since (sysd.storage.pack_rest).
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sysd.manager import layers
 from sysd.manager.arrivals import Arrival, Arrivals
-from sysd.manager.backups import Backups, Packed
+from sysd.manager.backups import Backups, Packed, Rest
 from sysd.manager.catalog import Catalog
 from sysd.manager.copies import DEFAULT_POOL, check_pool
 from sysd.manager.guests import STOPPED
@@ -36,7 +38,7 @@ from sysd.manager.living import Living
 from sysd.manager.meetings import Awaited, Meetings
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.refreshes import Refreshes
-from sysd.manager.settlements import Settlements
+from sysd.manager.settlements import STOP, Settlements
 from sysd.manager.snapshots import Snapshots
 from sysd.manager.states import States
 from sysd.manager.table import Table
@@ -44,10 +46,10 @@ from sysd.manager.talks import Talk, talking
 from sysd.manager.trees import exclusive_layers
 from sysd.model import backup as form
 from sysd.model import names
-from sysd.model.compression import WIRE
+from sysd.model.compression import WIRE, WIRE_IN_PARTS
 from sysd.model.errors import BusyError, FailedError, InvalidError, NotFoundError, SyscontError, UnsupportedError
 from sysd.model.image import Image
-from sysd.model.instance import Instance, Kind, Phase
+from sysd.model.instance import RUNS, Instance, Kind, Phase
 from sysd.model.operation import Operation
 from sysd.model.restrictions import check_allowed
 from sysd.model.snapshot import Snapshot
@@ -55,6 +57,8 @@ from sysd.model.transfer import Introduction, Move, Offer, Taken, read_introduct
 from sysd.runtime.vm.helpers import tpm_folder
 from sysd.units.helper import see_through
 
+CLOCK_STEP = 2_000_000_000
+"""Nanoseconds by which the kernel's and our idea of the time may differ."""
 FAREWELL = 10.0
 """Seconds for the other host to say that it knows."""
 
@@ -115,6 +119,7 @@ class Transfers:
     ) -> None:
         self._refreshes = refreshes
         self._living = living
+        self._stopped_at: dict[str, float] = {}
         self._operations = operations
         self._catalog = catalog
         self._table = table
@@ -135,7 +140,7 @@ class Transfers:
         if wanted.move:
             if itself:
                 raise InvalidError("a snapshot goes where its instance goes", "copy it, as an instance of its own")
-            self._instances.check_movable(instance, live=instance.kind is Kind.VM)
+            self._instances.check_movable(instance)
 
         async def work(handle: Handle, talk: Talk, peer: Peer) -> None:
             await (self._move if wanted.move else self._copy)(handle, talk, peer, wanted)
@@ -208,12 +213,14 @@ class Transfers:
         async with self._backups.copied(instance.uuid) as (current, upper):
             yield Packed(current, upper)
 
-    async def _write(self, handle: Handle, talk: Talk, what: Packed, chosen: Sequence[Snapshot]) -> None:
+    async def _write(
+        self, handle: Handle, talk: Talk, what: Packed, chosen: Sequence[Snapshot], rest: Rest | None = None
+    ) -> None:
         now = {each.uuid: each for each in self._snapshots.of(what.instance)}
         if missing := next((each for each in chosen if each.uuid not in now), None):
             raise BusyError(f"snapshot {missing.name} was deleted meanwhile", "nothing was made")
         whole = replace(what, snapshots=[now[each.uuid] for each in chosen])
-        await self._backups.write(handle, whole, talk.line.give, WIRE)
+        await self._backups.write(handle, whole, talk.line.give, WIRE_IN_PARTS if rest else WIRE, rest)
         talk.line.end_giving()
 
     async def _move(self, handle: Handle, talk: Talk, peer: Peer, wanted: Send) -> None:
@@ -221,13 +228,15 @@ class Transfers:
         instance = self._table.get(wanted.source)
         async with self._table.lock(instance.uuid):
             await self._lifecycle.refresh(instance)
-            live = self._living.applies(instance)
+            runs = self._table.status(instance).state not in STOPPED
+            live = runs and instance.kind is Kind.VM
             move = Move(
                 secrets.token_hex(32), True, instance.uuid, instance.reference, peer.certificate, peer.addresses,
-                live=live,
+                live=live, runs=runs and not live,
             )  # fmt: skip
+            offer = self._offer_living if live else self._offer_running if runs else self._offer
             try:
-                await talk.run((self._offer_living if live else self._offer)(handle, talk, move, wanted))
+                await talk.run(offer(handle, talk, move, wanted))
                 self._settlements.give_away(self._table.by_uuid(move.instance), move)
             except BaseException:
                 await see_through(self._keep(move))
@@ -248,15 +257,43 @@ class Transfers:
         talk.say("sent")
         await talk.hear("kept")
 
+    async def _offer_running(self, handle: Handle, talk: Talk, move: Move, wanted: Send) -> None:
+        """The same of a container that runs: when the other host has a copy, it is stopped, and what it has changed
+        meanwhile follows."""
+        current = self._table.ready(move.instance)
+        self._instances.check_movable(current)
+        if (now := self._table.status(current).state) not in RUNS:
+            raise BusyError(f"{current.reference} is {now}", "it is moved when it runs, or is stopped")
+        taken = [] if wanted.instance_only else self._snapshots.of(current)
+        self._check_whole(current, taken)
+        chosen = await _introduce(talk, current, taken, move.id, runs=True)
+        handle.progress("copy")
+        since = time.time_ns() - CLOCK_STEP
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def still() -> None:
+                await talk.hear("settled")
+                handle.progress("stop")
+                self._settlements.begin(move)
+                self._stopped_at[move.id] = time.monotonic()
+                await self._lifecycle.stop(current, timeout=STOP)
+                await self._lifecycle.forget(current)
+                await stack.enter_async_context(exclusive_layers(current))
+
+            async with self._backups.copy_of(current) as upper:
+                await self._write(handle, talk, Packed(current, upper), chosen, Rest(since, still))
+        talk.say("sent")
+        await talk.hear("kept")
+
     async def _offer_living(self, handle: Handle, talk: Talk, move: Move, wanted: Send) -> None:
         """The same of one that runs, and has to stand still at the end of it."""
         current = self._table.ready(move.instance)
-        self._instances.check_movable(current, live=True)
+        self._instances.check_movable(current)
         self._living.check(current)
         live = await self._living.describe(current)
         taken = [] if wanted.instance_only else self._snapshots.of(current)
         self._check_whole(current, taken, live=True)
-        chosen = await _introduce(talk, current, taken, move.id, live)
+        chosen = await _introduce(talk, current, taken, move.id, live=live)
         async with self._living.base(current) as upper:
             await self._write(handle, talk, Packed(current, upper), chosen)
         self._settlements.begin(move)
@@ -273,7 +310,9 @@ class Transfers:
             self._settlements.settle(move)
         else:
             self._settlements.forget(move)
-        if kept and not move.live:
+        if kept and move.runs:
+            await self._settlements.start_again(move)
+        elif kept and not move.live:
             await self._lifecycle.load([kept])
 
     def _check_whole(self, instance: Instance, taken: Sequence[Snapshot], *, live: bool = False) -> None:
@@ -301,6 +340,8 @@ class Transfers:
         else:
             if move.live:
                 self._living.tell_pause(handle, move.instance)
+            if begin := self._stopped_at.pop(move.id, 0.0):
+                handle.set_result("stopped", f"{time.monotonic() - begin:.1f} s")
             self._settlements.forget(move)
             talk.say("bye")
         if move.live:
@@ -337,7 +378,7 @@ class Transfers:
         if said.move:
             move = Move(
                 said.move, False, said.uuid, arrival.reference, coming.peer.certificate, coming.peer.addresses,
-                live=bool(said.live),
+                live=bool(said.live), runs=said.runs,
             )  # fmt: skip
             arrival = replace(arrival, arriving=lambda: coming.store(self._settlements, move))
         talk.say("wanted", snapshots=[each.name for each in missing])
@@ -348,7 +389,10 @@ class Transfers:
                 found.extend(images)
                 stack.enter_context(self._backups.holding([image.fingerprint for image in images]))
 
-            index = await self._images.unpack_backup(handle, talk.line.take, hold, fresh=not said.move)
+            settled = (lambda: talk.say("settled")) if said.runs else (lambda: None)
+            index = await self._images.unpack_backup(
+                handle, talk.line.take, hold, fresh=not said.move, settled=settled
+            )
             await talk.hear("sent")
             if {image.properties.get("volume", "") for image in found} != {"", *arrival.taken}:
                 raise FailedError("the other host has sent other snapshots than those that it has told of")
@@ -359,6 +403,8 @@ class Transfers:
                 await self._refreshes.refresh(handle, what, present.uuid, said.snapshots)
             else:
                 await self._arrivals.make(handle, arrival, made, found, coming.owner)
+            if said.runs:
+                await self._lifecycle.check_startable(self._table.by_uuid(said.uuid))
         if said.live:
             await self._living.receive(handle, talk, said.uuid, said.live)
         talk.say("kept" if said.move else "made")
@@ -419,7 +465,13 @@ class _Coming:
 
 
 async def _introduce(
-    talk: Talk, instance: Instance, taken: Sequence[Snapshot], move: str = "", live: Mapping[str, Any] | None = None
+    talk: Talk,
+    instance: Instance,
+    taken: Sequence[Snapshot],
+    move: str = "",
+    *,
+    live: Mapping[str, Any] | None = None,
+    runs: bool = False,
 ) -> list[Snapshot]:
     """Say what there is; returns the snapshots that are wanted."""
     said = Introduction(
@@ -431,6 +483,7 @@ async def _introduce(
         instance.profiles,
         [Taken(each.name, each.created, each.expires) for each in taken],
         live or {},
+        runs,
     )
     talk.say("instance", **said.said())
     wanted = (await talk.hear("wanted")).get("snapshots")

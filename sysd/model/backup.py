@@ -24,6 +24,10 @@ LEFT_OUT = "left-out"
 KERNELS = "syscont-kernels"
 """Of index.yaml: whose kernel that came beside a disk is which. And the folder that has these."""
 COMMAND = "command"
+SETTLED, GONE, REST = "backup/settled", "backup/gone", "backup/rest"
+"""Members that only a host sends whose container was in use at first (sysd.storage.pack_rest)."""
+SETTLED_STAGE = "settled"
+"""Of the worker that unpacks: it is at the first of these, and what came before is on disk."""
 Index = dict[str, Any]
 _NEVER = "0001-01-01T00:00:00Z"
 _OURS = frozenset({"boot.kernel_command", "boot.mode", "security.core_scheduling"})

@@ -18,6 +18,8 @@ PROGRAMS = {
 """The program that compresses from its standard input to its output, as tar's --use-compress-program takes it."""
 WIRE = "zstd -q -1 -T0"
 """Between hosts: it keeps up with a fast wire, and fewer bytes to encrypt and to move take less time than it does."""
+WIRE_IN_PARTS = "zstd -q -1 --single-thread"
+"""The same where the other end waits for what has been sent so far: several threads would keep more to themselves."""
 
 
 def check_compression(name: str) -> str:

@@ -15,7 +15,7 @@ from sysd.model import names
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.instance import Kind
 
-VERSION = 1
+VERSION = 2
 """Of what is said. A host that does not know the other's version says so."""
 MOST_SNAPSHOTS = 1000
 MOST_TEXT = 256
@@ -46,8 +46,9 @@ class Taken:
 @dataclass(frozen=True, slots=True)
 class Introduction:
     """What the source has: name is the instance's own. move: what the source's giving it up is known by, empty for a
-    copy; the target goes on with its uuid. profiles: the names of those that it has. live: of one that runs, what its
-    machine is made of, which sysd.runtime.vm.told reads; else empty."""
+    copy; the target goes on with its uuid. profiles: the names of those that it has. live: of a virtual
+    machine that runs, what it is made of, which sysd.runtime.vm.told reads; else empty. runs: a container does, and
+    comes in two parts."""
 
     kind: Kind
     name: str
@@ -57,6 +58,7 @@ class Introduction:
     profiles: list[str] = field(default_factory=list)
     snapshots: list[Taken] = field(default_factory=list)
     live: Mapping[str, Any] = field(default_factory=dict)
+    runs: bool = False
 
     def said(self) -> dict[str, Any]:
         return {"version": VERSION, **asdict(self)}
@@ -95,6 +97,7 @@ def _introduction(said: Mapping[str, Any]) -> Introduction:
         profiles,
         snapshots,
         _object(said, "live"),
+        _flag(said, "runs"),
     )
 
 
@@ -108,6 +111,13 @@ def _list(said: Mapping[str, Any], name: str, most: int) -> list[Any]:
 def _object(said: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = said[name]
     if not isinstance(value, dict):
+        raise TypeError(name)
+    return value
+
+
+def _flag(said: Mapping[str, Any], name: str) -> bool:
+    value = said[name]
+    if not isinstance(value, bool):
         raise TypeError(name)
     return value
 
@@ -130,8 +140,9 @@ def _number(said: Mapping[str, Any], name: str) -> int:
 class Move:
     """What each of the two hosts remembers of an instance that goes from one to the other, until it knows that the
     other one knows what has become of it. instance: its UUID; peer: the other host's certificate (PEM), and addresses
-    where that waits, none if it comes to us. live: it runs meanwhile. decided: of the source, that it has given it
-    up; of the target, that it has taken it over."""
+    where that waits, none if it comes to us. live: it runs meanwhile; runs: it is stopped at the end of it, and is to
+    run again, wherever it is then. decided: of the source, that it has given it up; of the target, that it has taken
+    it over."""
 
     id: str
     source: bool
@@ -141,3 +152,4 @@ class Move:
     addresses: list[str] = field(default_factory=list)
     decided: bool = False
     live: bool = False
+    runs: bool = False

@@ -45,6 +45,21 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class RestPlan(Plan):
+    """See sysd.storage.pack_rest."""
+
+    rest: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    since: int = 0
+
+    def layers(self) -> list[str]:
+        return sorted({layer for layers in (*self.trees.values(), self.rest) for layer in layers})
+
+    def command(self) -> Sequence[str]:
+        return (*_PROGRAM, "sysd.storage.pack_rest")
+
+
+@dataclass(frozen=True, slots=True)
 class DiskPlan:
     """See sysd.storage.pack_disks."""
 
