@@ -182,7 +182,7 @@ def test_a_guest_is_reached_by_a_macvlan(machines: Machines, debian_vm: str) -> 
     reach6 = ["ip", "netns", "exec", "far", "ping", "-c", "3", "-W", "5", f"{address}%far0"]
     assert " 0% packet loss" in one.host.run(reach6, check=False).stdout
     seen = json.loads(syscont(one.host, "info", one.name, "--format", "json").stdout)
-    assert seen["state"]["network"]["lan"]["counters"]["bytes_received"] > 300
+    assert seen["usage"]["interfaces"]["lan"]["receivedBytes"] > 300
     syscont(one.host, "device", "remove", one.name, "lan")
     assert not any(each == MAC for each in links(one))
     assert one.exec("test", "-e", f"/sys/class/net/{name}", check=False).returncode != 0
