@@ -35,13 +35,14 @@ def test_what_is_said_is_what_is_heard() -> None:
 
 
 def test_of_another_version() -> None:
-    for version in (0, 2, "1", None):
+    for version in (0, 1, 3, "2", None):
         with pytest.raises(UnsupportedError):
             read_introduction(said(version=version))
 
 
 SNAPSHOT = {"name": "s", "created": 1, "expires": 0}
 BAD: dict[str, Any] = {
+    "runs": ["", 1, None, "true"],
     "kind": ["", "volume", None, 1, []],
     "name": ["", "../x", "a/b", "a b", "x" * 64, None, 7, "localhost"],
     "uuid": ["", "x", "../../etc", UUID + "0", None, {}],

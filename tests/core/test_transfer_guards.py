@@ -46,7 +46,10 @@ def transfers(*volumes: str) -> Transfers:
     """Where what is unpacked has these volumes."""
     made: Any = Transfers(*(MagicMock() for _ in range(14)))
 
-    async def unpack(handle: object, fd: int, hold: Callable[[list[Image]], None], *, fresh: bool) -> object:
+    async def unpack(
+        handle: object, fd: int, hold: Callable[[list[Image]], None], *, fresh: bool, settled: Callable[[], None]
+    ) -> object:
+        settled()
         hold([image(volume) for volume in volumes])
         return {"type": "container"}
 
@@ -77,6 +80,15 @@ def test_one_that_comes() -> None:
     arrival = made._arrivals.make.call_args.args[1]
     assert (arrival.reference, arrival.uuid, arrival.created, arrival.arriving) == ("web1", "", 0, None)
     assert arrival.taken["s1"].created == 3
+
+
+def test_only_one_that_runs_is_waited_for() -> None:
+    for runs in (False, True):
+        made: Any = transfers("", "s1", "s2")
+        made._lifecycle.check_startable = AsyncMock()
+        words = take(made, replace(SAID, runs=runs), Receive("default:"), SENT, BYE)
+        assert (("settled",) in [call.args for call in words.say.call_args_list]) is runs
+        assert made._lifecycle.check_startable.called is runs
 
 
 @pytest.mark.parametrize("volumes", [("",), ("", "s1"), ("", "s1", "s2", "s3"), ("s1", "s2"), ("", "s1", "s3")])
