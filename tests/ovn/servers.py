@@ -97,14 +97,20 @@ class Northd:
         self._process = subprocess.Popen(command, env={"PATH": "/usr/sbin:/usr/bin", "OVN_RUNDIR": str(folder)})
         until(lambda: north.rows("NB_Global", "nb_cfg"))
 
-    def chassis(self, name: str) -> None:
-        self._south("chassis-add", name, "geneve", "127.0.0.1")
+    def chassis(self, name: str, address: str = "127.0.0.1") -> None:
+        self._south("chassis-add", name, "geneve", address)
 
     def bind(self, port: str, chassis: str) -> None:
         self._south("lsp-bind", port, chassis)
 
     def _south(self, *command: str) -> None:
         subprocess.run(["ovn-sbctl", f"--db={self.south.remote}", *command], check=True, capture_output=True)
+
+    def neighbour(self, port: str, address: str, mac: str) -> None:
+        """As if a router had learned it."""
+        (binding,) = [row for row in self.south.rows("Port_Binding") if row["logical_port"] == port]
+        row = {"logical_port": port, "ip": address, "mac": mac, "datapath": binding["datapath"]}
+        self.south.transact({"op": "insert", "table": "MAC_Binding", "row": row})
 
     def trace(self, datapath: str, flow: str, *options: str) -> str:
         """What becomes of a packet."""

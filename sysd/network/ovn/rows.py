@@ -36,6 +36,7 @@ class Ref:
 
 
 Value = str | int | bool | tuple[str, ...] | Mapping[str, str] | Ref
+Columns = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,10 @@ def mark_of(external_ids: Mapping[str, str]) -> tuple[Owner | None, str]:
     network = external_ids.get(NETWORK, "")
     return (Owner(network, part), key) if network and colon else (None, "")
 
+HOLDING = {"Logical_Router_Port": "ha_chassis_group"}
+"""What must not be there any more when what it refers to goes: the server looks at that before it collects what nobody
+refers to. Rows that only sets keep alive are not deleted but collected."""
+
 
 class View:
     """A database as it is, and as it will be when the transaction is through; without one it can only be read."""
@@ -130,6 +135,9 @@ class View:
         """By table and key; what is there twice comes in the same order each time."""
         found = self._replica.owned.get(owner, {})
         return {(table, key): self.rows(table, uuids) for (table, key), uuids in found.items()}
+
+    def networks(self) -> list[str]:
+        return sorted(self._replica.parts)
 
     def parts(self, network: str) -> list[Owner]:
         return sorted(self._replica.parts.get(network, ()), key=lambda owner: owner.part)
@@ -257,4 +265,8 @@ def _drop(view: View, network: str, table: str, row: Any) -> None:
         for container in view.of_network(network, kind):
             if view.has(container, column, row):
                 view.take(container, column, row)
-    row.delete()
+    held = HOLDING.get(table)
+    if held and getattr(row, held):
+        setattr(row, held, [])
+    else:
+        row.delete()
