@@ -213,9 +213,9 @@ def _check_name(view: View, row: Row, own: Any) -> None:
 
 def _write(view: View, owner: Owner, row: Row, there: Any) -> None:
     for column in MANAGED[row.table]:
-        _set(there, column, _meant(view, owner.network, row.columns.get(column)))
+        set_column(there, column, _meant(view, owner.network, row.columns.get(column)))
     marks = {NETWORK: owner.network, ROW: f"{owner.part}:{row.key}", **row.also}
-    _set(there, "external_ids", dict(getattr(there, "external_ids", {})) | marks)
+    set_column(there, "external_ids", dict(getattr(there, "external_ids", {})) | marks)
 
 
 def _meant(view: View, network: str, value: Value | None) -> Any:
@@ -226,7 +226,8 @@ def _meant(view: View, network: str, value: Value | None) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _set(row: Any, column: str, value: Any) -> None:
+def set_column(row: Any, column: str, value: Any) -> None:
+    """If it differs; None is the default."""
     kind = row._table.columns[column].type
     if kind.is_map():
         wanted: Any = value or {}
@@ -238,7 +239,7 @@ def _set(row: Any, column: str, value: Any) -> None:
         return
     setattr(row, column, wanted)
     if not _same(getattr(row, column, None), wanted):
-        raise FailedError(f"OVN's northbound database does not take {wanted!r} as {row._table.name}.{column}")
+        raise FailedError(f"{row._table.name}.{column} can't be {wanted!r} in a database of OVSDB's")
 
 
 def _same(one: Any, other: Any) -> bool:
