@@ -11,10 +11,14 @@ expressions, ``_`` stands for ``-``.
     sc-ID-gw        hosts that the router's uplink may be at
     sc-ID-fw-...    forwards              sc-ID-lr-peer-OTHER                  the router's port to another network's
     sc-ID-nic-...   ports of guests: this is the iface-id that the local Open vSwitch says of an interface
-    sc_ID_guests    port group of all guests' ports; sc_ID_acl_NAME of those that an ACL holds for
+    sc_ID_guests    port group of all guests' ports; sc_ID_acl of those that any ACL holds for, sc_ID_acl_HASH of those
+                    that one holds for, sc_ID_nic_HASH of a port with defaults of its own
+    sc-ID-log       meter of what ACLs log
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from sysd.network.ovn.database import PATIENCE, Database, Identity, Schema
 from sysd.network.ovn.rows import MANAGED, SETS
@@ -50,6 +54,11 @@ def short(network: str) -> str:
 def name(network: str, *parts: str) -> str:
     """Of a row that is no word in expressions."""
     return "-".join(("sc", short(network), *parts))
+
+
+def digest(text: str) -> str:
+    """Where any text has to be a word."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def word(network: str, *parts: str) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 
 from sysd.model.addresses import Address
 from sysd.model.errors import FailedError
-from sysd.network.ovn.northbound import Northbound, name
+from sysd.network.ovn.acls import OWN_FIRST, RESTRICTED, acl_group, default_rules
+from sysd.network.ovn.northbound import Northbound, digest, name, word
 from sysd.network.ovn.rows import ROW, Columns, Owner, Ref, Row, View, settle
 from sysd.network.ovn.topology import DHCP, GUESTS, INSIDE, NAMES, ROUTER, has_dhcp
 from sysd.network.ovn.values import OvnNetwork, OvnPort, check_port, text
 
 PART = "port/"
+_NIC = "nic"
 _RECORDS = "syscont-records"
 """In external_ids of a port: what of the network's names is because of it."""
 _LOOK = 0.05
@@ -39,10 +41,6 @@ def iface_id(network: str, port: str) -> str:
     return name(network, "nic", port)
 
 
-def acl_group(acl: str) -> Ref:
-    return Ref("Port_Group", f"acl/{acl}", "acls")
-
-
 async def add_port(north: Northbound, network: OvnNetwork, port: OvnPort, *, settled: bool = False) -> bool:
     """Let OVN have the port as it is said, also if it has it otherwise; whether anything had to change."""
     return await add_ports(north, network, [port], settled=settled)
@@ -60,7 +58,7 @@ async def add_ports(
         gone, new = {}, {}
         for owner, rows in wanted:
             gone.update(_records(view, owner))
-            new.update(_read(rows[0].also[_RECORDS]))
+            new.update(_read(next(row.also[_RECORDS] for row in rows if row.key == _NIC)))
             settle(view, owner, rows)
         _rename(view.resolve(network.uuid, NAMES), gone, new)
 
@@ -117,9 +115,15 @@ def _rows(network: OvnNetwork, port: OvnPort) -> Iterator[Row]:
     for version in (4, 6):
         if has_dhcp(network, version):
             columns[f"dhcpv{version}_options"] = DHCP[version]
-    groups = [acl_group(acl) for acl in port.acls]
+    groups = [acl_group(acl) for acl in port.acls] + ([RESTRICTED] if port.acls else [])
+    defaults = Ref("Port_Group", "defaults", PART + port.id)
+    if port.acls and port.defaults:
+        group = word(network.uuid, "nic", digest(port.id))
+        yield Row(defaults.table, defaults.key, {"name": group})
+        yield from default_rules(network, defaults, group, port.defaults, OWN_FIRST)
+        groups.append(defaults)
     said = json.dumps(_names(network, port, own), sort_keys=True)
-    yield Row("Logical_Switch_Port", "nic", columns, (INSIDE, GUESTS, *groups), {_RECORDS: said})
+    yield Row("Logical_Switch_Port", _NIC, columns, (INSIDE, GUESTS, *groups), {_RECORDS: said})
     yield from _ways(network, port, own)
 
 
@@ -166,7 +170,7 @@ def _read(said: str) -> dict[str, str]:
 
 
 def _records(view: View, owner: Owner) -> dict[str, str]:
-    row = view.find(owner, "Logical_Switch_Port", "nic")
+    row = view.find(owner, "Logical_Switch_Port", _NIC)
     return _read(row.external_ids.get(_RECORDS, "")) if row else {}
 
 
@@ -197,7 +201,7 @@ def _told(row: Any) -> list[str]:
 
 
 def _given(view: View, owner: Owner) -> tuple[Address, ...]:
-    row = view.find(owner, "Logical_Switch_Port", "nic")
+    row = view.find(owner, "Logical_Switch_Port", _NIC)
     if row is None:
         raise FailedError(f"OVN has no port {owner.part.removeprefix(PART)} in network {owner.network}")
     return _state(row).addresses

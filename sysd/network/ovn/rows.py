@@ -15,7 +15,8 @@ from typing import Any
 from sysd.model.errors import FailedError
 
 NETWORK, ROW = "syscont-network", "syscont-row"
-TOPOLOGY = "topology"
+TOPOLOGY, PEER = "topology", "peer/"
+"""Parts: the network itself, and, with the other's UUID behind it, a peering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Ref:
     part: str = TOPOLOGY
 
 
-Value = str | int | bool | tuple[str, ...] | Mapping[str, str] | Ref
+Value = str | int | bool | tuple[str, ...] | tuple[Ref, ...] | Mapping[str, str] | Ref
 Columns = dict[str, Value]
 
 
@@ -70,7 +71,8 @@ MANAGED: dict[str, tuple[str, ...]] = {
     "HA_Chassis": ("chassis_name", "priority"),
     "Port_Group": ("name",),
     "ACL": ("name", "priority", "direction", "match", "action", "log", "severity", "meter"),
-    "Address_Set": ("name", "addresses"),
+    "Meter": ("name", "unit", "bands", "fair"),
+    "Meter_Band": ("action", "rate", "burst_size"),
 }  # fmt: skip
 """What of a row of ours is as we say, whoever says otherwise. All of it is in OVN 23.03, and still in 25.03."""
 
@@ -193,10 +195,12 @@ def settle(view: View, owner: Owner, wanted: Sequence[Row]) -> None:
         _place(view, owner.network, row, rows[row.table, row.key])
 
 
-def remove(view: View, network: str, part: str = "") -> None:
-    """All that a network has, or one part of it."""
-    for owner in [Owner(network, part)] if part else view.parts(network):
+def remove(view: View, network: str) -> None:
+    """All that a network has, and what others have because of it."""
+    for owner in view.parts(network):
         settle(view, owner, ())
+    for other in view.networks():
+        settle(view, Owner(other, f"{PEER}{network}"), ())
 
 
 def _check_name(view: View, row: Row, own: Any) -> None:
@@ -223,7 +227,9 @@ def _meant(view: View, network: str, value: Value | None) -> Any:
         return view.resolve(network, value)
     if isinstance(value, Mapping):
         return dict(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [view.resolve(network, each) if isinstance(each, Ref) else each for each in value]
+    return value
 
 
 def set_column(row: Any, column: str, value: Any) -> None:

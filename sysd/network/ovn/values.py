@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from sysd.model import addresses
+from sysd.model.acls import INGRESS
 from sysd.model.addresses import Address, Interface, Subnet
 from sysd.model.errors import InvalidError
 from sysd.model.forwards import Forward
@@ -69,10 +70,24 @@ class OvnNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Defaults:
+    """What becomes of what no rule of an ACL is about: an action for each direction, and whether it is logged."""
+
+    ingress: str = "reject"
+    egress: str = "reject"
+    ingress_logged: bool = False
+    egress_logged: bool = False
+
+    def of(self, direction: str) -> tuple[str, bool]:
+        return (self.ingress, self.ingress_logged) if direction == INGRESS else (self.egress, self.egress_logged)
+
+
+@dataclass(frozen=True, slots=True)
 class OvnPort:
     """Of a guest's interface. addresses: its own; with no IPv4 address where the network has IPv4, OVN gives it some,
     and known are those that it gave. routes: subnets behind the guest; published: those that the uplink is to send
-    here without having a route. acls: names of those that hold for it. privacy: the guest may have any IPv6 address of
+    here without having a route. acls: names of those that hold for it, the network's as its own. defaults: if they are
+    others than the network's. privacy: the guest may have any IPv6 address of
     the network, as RFC 8981 would have it; else those here alone."""
 
     id: str
@@ -83,6 +98,7 @@ class OvnPort:
     routes: tuple[Subnet, ...] = ()
     published: tuple[Subnet, ...] = ()
     acls: tuple[str, ...] = ()
+    defaults: Defaults | None = None
     secured: bool = True
     privacy: bool = False
     enabled: bool = True
