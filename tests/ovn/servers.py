@@ -37,6 +37,7 @@ class Server:
         self.start()
 
     def start(self, *options: str) -> None:
+        """options: of ovsdb-server(1), besides."""
         command = [
             "ovsdb-server", str(self._file), f"--remote=punix:{self.socket}", "--no-chdir", "-vconsole:off",
             "-vsyslog:off", f"--unixctl={self._folder / (self.name + '.ctl')}", *options,

@@ -8,10 +8,12 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +307,54 @@ def test_remotes(good: str) -> None:
 def test_no_remotes(bad: str) -> None:
     with pytest.raises(InvalidError):
         check_remotes(bad)
+
+
+@dataclass(frozen=True)
+class Party:
+    key: Path
+    certificate: Path
+
+    def __init__(self, folder: Path, name: str) -> None:
+        object.__setattr__(self, "key", folder / f"{name}.key")
+        object.__setattr__(self, "certificate", folder / f"{name}.pem")
+        command = [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+            "-subj", f"/CN={name}", "-keyout", str(self.key), "-out", str(self.certificate),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.mark.filterwarnings("ignore:ssl:DeprecationWarning")
+def test_tls(tmp_path: Path, north: Server) -> None:
+    server, client, stranger = (Party(tmp_path, name) for name in ("server", "client", "stranger"))
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    north.stop()
+    north.start(
+        f"--remote=pssl:{port}:127.0.0.1", f"--private-key={server.key}", f"--certificate={server.certificate}",
+        f"--ca-cert={client.certificate}",
+    )  # fmt: skip
+
+    async def use(identity: Identity) -> list[str]:
+        database = Northbound(f"ssl:127.0.0.1:{port}", identity, patience=1)
+        try:
+            await database.change(make)
+            return await database.read(names)
+        finally:
+            await database.close()
+
+    good = Identity(client.key, client.certificate, server.certificate)
+    with leaving_nothing():
+        assert asyncio.run(use(good)) == ["one"]
+        for bad in (replace(good, authority=stranger.certificate), replace(good, key=stranger.key),
+                    replace(good, key=stranger.key, certificate=stranger.certificate),
+                    replace(good, authority=client.key)):  # fmt: skip
+            begun = time.monotonic()
+            with pytest.raises(FailedError, match="OVN's northbound database at ssl:"):
+                asyncio.run(use(bad))
+            assert time.monotonic() - begun < 2.5
+        assert asyncio.run(use(good)) == ["one"]
 
 
 def test_tls_needs_files(tmp_path: Path) -> None:

@@ -11,17 +11,20 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sysd.model.errors import FailedError, InvalidError
 from sysd.network.ovn.northbound import Northbound
 from sysd.network.ovn.ports import add_port, add_ports, iface_id, ports_of, remove_port
-from sysd.network.ovn.rows import MANAGED
+from sysd.network.ovn.rows import MANAGED, View
 from sysd.network.ovn.topology import ensure, networks, remove, topology
 from sysd.network.ovn.values import OvnPort
 from tests.ovn.servers import Server
 from tests.ovn.worlds import BLUE, MAIL, RED, WEB, address, subnet, use
 
-TABLES = [table for table in MANAGED if table not in ("ACL", "Address_Set", "Logical_Router_Policy")]
+OF_OTHER_PARTS = ("ACL", "Logical_Router_Policy", "Meter", "Meter_Band")
+TABLES = [table for table in MANAGED if table not in OF_OTHER_PARTS]
 PUBLIC = replace(WEB, published=(subnet("198.51.100.0/30"),), routes=(subnet("10.9.0.0/24"), subnet("fd09::/64")))
 
 
@@ -84,6 +87,18 @@ def test_gone_and_others_stay(north: Server) -> None:
     assert use(north, lambda n: remove(n, RED.uuid), lambda n: remove(n, BLUE.uuid)) == [True, True]
     assert north.dump() == before
     assert use(north, lambda n: remove(n, RED.uuid)) == [False]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_order_in_which_rows_go_does_not_matter(
+    north: Server, monkeypatch: pytest.MonkeyPatch, backwards: bool
+) -> None:
+    before = north.dump()
+    everything(north)
+    ordered = View.owned
+    monkeypatch.setattr(View, "owned", lambda *a: dict(sorted(ordered(*a).items(), reverse=backwards)))
+    use(north, lambda n: remove(n, RED.uuid), lambda n: remove(n, BLUE.uuid))
+    assert north.dump() == before
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -297,11 +312,18 @@ def test_five_hundred_ports(north: Server) -> None:
     assert use(north, all_of_them)[0] < 0.02
 
 
-def test_marks_of_nonsense(north: Server) -> None:
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    records=st.sampled_from(["{]", "[1]", '{"a": {}}']) | st.text(st.characters(codec="ascii"), max_size=9),
+    own=st.lists(st.sampled_from(["dynamic", "unknown", "", " ", "1.2.3.4", "x y", "1 fe80::1%0"]), max_size=3),
+)  # fmt: skip
+def test_nonsense_in_rows_of_ours(north: Server, records: str, own: list[str]) -> None:
     """Whoever may write to the database may write anything."""
-    marks = ["map", [["syscont-network", RED.uuid], ["syscont-row", "port/x:nic"], ["syscont-records", "{]"]]]
-    north.transact(
-        {"op": "insert", "table": "Logical_Switch", "row": {"name": "t", "ports": ["named-uuid", "x"]}},
-        {"op": "insert", "table": "Logical_Switch_Port", "row": {"name": "t", "external_ids": marks}, "uuid-name": "x"},
-    )
-    use(north, lambda n: ensure(n, RED), lambda n: remove_port(n, RED.uuid, "x"))
+    use(north, lambda n: ensure(n, RED), lambda n: add_port(n, RED, WEB))
+    ids = ["map", [["syscont-network", RED.uuid], ["syscont-row", f"port/{WEB.id}:nic"], ["syscont-records", records]]]
+    row = {"external_ids": ids, "addresses": ["set", sorted(set(own))]}
+    where = [["name", "==", iface_id(RED.uuid, WEB.id)]]
+    north.transact({"op": "update", "table": "Logical_Switch_Port", "where": where, "row": row})
+    assert [each.id for each in use(north, lambda n: ports_of(n, RED.uuid))[0]] == [WEB.id]
+    assert use(north, lambda n: add_port(n, RED, WEB), lambda n: add_port(n, RED, WEB)) == [True, False]
+    assert use(north, lambda n: remove_port(n, RED.uuid, WEB.id)) == [True]

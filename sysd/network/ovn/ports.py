@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import time
@@ -190,14 +191,16 @@ def _is_guest(row: Any) -> bool:
 
 
 def _state(row: Any) -> PortState:
-    mac, *own = _told(row)
+    words = " ".join(row.dynamic_addresses or row.addresses).split()
     port = str(row.external_ids[ROW]).partition(":")[0].removeprefix(PART)
-    return PortState(port, str(row.name), mac, tuple(map(ipaddress.ip_address, own)), row.up == [True])
+    return PortState(port, str(row.name), words[0] if words else "", tuple(_addresses(words[1:])), row.up == [True])
 
 
-def _told(row: Any) -> list[str]:
-    said = row.dynamic_addresses or [each for each in row.addresses if not each.endswith("dynamic")] or row.addresses
-    return [each for each in " ".join(said).split() if each != "dynamic"] or [""]
+def _addresses(words: list[str]) -> Iterator[Address]:
+    """Those among them: whoever may write to the database may have said anything."""
+    for each in words:
+        with contextlib.suppress(ValueError):
+            yield ipaddress.ip_address(each)
 
 
 def _given(view: View, owner: Owner) -> tuple[Address, ...]:

@@ -272,8 +272,8 @@ def _drop(view: View, network: str, table: str, row: Any) -> None:
         for container in view.of_network(network, kind):
             if view.has(container, column, row):
                 view.take(container, column, row)
-    held = HOLDING.get(table)
-    if held and getattr(row, held):
+    if held := HOLDING.get(table):
+        # Not only if there is something: of what is gone already in this transaction nothing is seen here.
         setattr(row, held, [])
     else:
         row.delete()
