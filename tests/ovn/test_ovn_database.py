@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -46,6 +47,7 @@ def run(remote: str, use: Callable[[Northbound], Coroutine[Any, Any, Any]], pati
 def leaving_nothing() -> Iterator[None]:
     before = descriptors()
     yield
+    gc.collect()  # what errors hold on to
     assert not [each for each in threading.enumerate() if each.name.startswith("syscont-")]
     assert descriptors() == before
 
@@ -220,7 +222,7 @@ def test_nonsense(tmp_path: Path, answer: bytes) -> None:
         assert time.monotonic() - begun < 2
 
     async def all_of_it(remote: str) -> None:
-        database = Northbound(remote, patience=0.5)
+        database = Northbound(remote, patience=0.3)
         await use(database)
         await database.close()
 

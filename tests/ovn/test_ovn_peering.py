@@ -41,6 +41,20 @@ def test_rows(north: Server) -> None:
     ways = {(row["ip_prefix"], row["nexthop"]) for row in north.rows("Logical_Router_Static_Route")}
     assert ways >= {("10.2.0.0/24", "10.2.0.1"), ("fd02::/64", "fd02::1"), ("10.1.0.0/24", "10.1.0.1"),
                     ("10.9.0.0/24", "10.1.0.1")}  # fmt: skip
+    red, blue = "sc-aaaaaaaaaaaa-lr", "sc-bbbbbbbbbbbb-lr"
+    assert {row["match"] for row in north.rows("Logical_Router_Policy") if row["action"] == "drop"} == {
+        f'inport == "{red}-peer-bbbbbbbbbbbb" && ip4.src != {{10.2.0.0/24}}',
+        f'inport == "{red}-peer-bbbbbbbbbbbb" && ip6.src != {{fd02::/64}}',
+        f'outport == "{red}-peer-bbbbbbbbbbbb" && ip4.src != {{10.1.0.0/24, 10.9.0.0/24}}',
+        f'outport == "{red}-peer-bbbbbbbbbbbb" && ip6.src != {{fd01::/64}}',
+        f'inport == "{red}-ext" && ip4.src == {{10.2.0.0/24}}', f'inport == "{red}-ext" && ip6.src == {{fd02::/64}}',
+        f'inport == "{blue}-peer-aaaaaaaaaaaa" && ip4.src != {{10.1.0.0/24, 10.9.0.0/24}}',
+        f'inport == "{blue}-peer-aaaaaaaaaaaa" && ip6.src != {{fd01::/64}}',
+        f'outport == "{blue}-peer-aaaaaaaaaaaa" && ip4.src != {{10.2.0.0/24}}',
+        f'outport == "{blue}-peer-aaaaaaaaaaaa" && ip6.src != {{fd02::/64}}',
+        f'inport == "{blue}-ext" && ip4.src == {{10.1.0.0/24, 10.9.0.0/24}}',
+        f'inport == "{blue}-ext" && ip6.src == {{fd01::/64}}',
+    }  # fmt: skip
     north.transact({"op": "update", "table": "Logical_Router", "where": [], "row": {"policies": ["set", []]}})
     assert use(north, lambda n: ensure_peering(n, *pair)) == [True]
     assert use(north, lambda n: remove_peering(n, BLUE.uuid, RED.uuid)) == [True]

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sysd.model.errors import FailedError, InvalidError
+from sysd.model.forwards import Forward
 from sysd.network.ovn.northbound import Northbound
 from sysd.network.ovn.ports import add_port, add_ports, iface_id, ports_of, remove_port
-from sysd.network.ovn.rows import MANAGED, View
+from sysd.network.ovn.rows import MANAGED, SETS, TOPOLOGY, Owner, View, settle
 from sysd.network.ovn.topology import ensure, networks, remove, topology
 from sysd.network.ovn.values import OvnPort
 from tests.ovn.servers import Server
@@ -230,6 +231,15 @@ def test_smaller_networks(north: Server) -> None:
     assert len(north.rows("Logical_Switch")) == 1
 
 
+def test_too_many_ports_in_a_forward() -> None:
+    port = {"protocol": "tcp", "listen": "1-2000", "address": "10.1.0.20"}
+    (balancer,) = [row for row in topology(replace(RED, forwards=(Forward("192.0.2.100", ports=[port]),)))
+                   if row.table == "Load_Balancer"]  # fmt: skip
+    assert len(dict(balancer.columns["vips"])) == 2000  # type: ignore[arg-type]
+    with pytest.raises(InvalidError, match="more than 2000 tcp ports"):
+        topology(replace(RED, forwards=(Forward("192.0.2.100", ports=[port | {"listen": "1-2001"}]),)))
+
+
 def test_two_hosts_at_once(north: Server) -> None:
     async def both() -> None:
         hosts = [Northbound(north.remote) for _ in range(4)]
@@ -242,6 +252,35 @@ def test_two_hosts_at_once(north: Server) -> None:
     asyncio.run(both())
     assert len(north.rows("Logical_Router")) == 1
     assert use(north, lambda n: ensure(n, RED), lambda n: add_ports(n, RED, [WEB, MAIL])) == [False, False]
+
+
+@pytest.mark.parametrize("table", ["NAT", "Logical_Router_Static_Route", "HA_Chassis"])
+def test_another_host_comes_first(north: Server, table: str) -> None:
+    """It puts back the same between our look and our change."""
+    everything(north)
+    (place, column) = SETS[table][0]
+    north.transact({"op": "update", "table": place, "where": [], "row": {column: ["set", []]}})
+    assert not north.rows(table)
+    looks = []
+
+    def work(view: View) -> None:
+        settle(view, Owner(RED.uuid, TOPOLOGY), topology(RED))
+        looks.append(1)
+        if len(looks) == 1:
+            use(north, lambda n: ensure(n, RED))
+
+    assert use(north, lambda n: n.change(work)) == [False]
+    assert len(looks) == 2
+    assert len(north.rows(table)) == 2
+
+
+def test_two_guests_of_one_name(north: Server) -> None:
+    twin = replace(MAIL, hostname="web")
+    use(north, lambda n: ensure(n, RED), lambda n: add_port(n, RED, WEB), lambda n: add_port(n, RED, twin))
+    use(north, lambda n: remove_port(n, RED.uuid, WEB.id))
+    records = dict(north.rows("DNS", "records")[0]["records"][1])
+    assert records["web.red.example"] == "10.1.0.21 fd01::73:63ff:fe00:102"
+    assert "20.0.1.10.in-addr.arpa" not in records
 
 
 def test_a_port_of_no_network(north: Server) -> None:

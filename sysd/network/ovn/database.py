@@ -213,7 +213,7 @@ class _Worker(threading.Thread):
             if not self._replica.is_whole:
                 self._drop()
 
-    def _wait(self, deadline: float | None, add: Callable[[Any], None] | None = None) -> None:
+    def _wait(self, deadline: float | None, add: Callable[[Any], object] | None = None) -> None:
         """Until the server says something, or another use comes. Raises TimeoutError and _Closed."""
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError

@@ -22,7 +22,7 @@ from ovsdbapp.backend.ovs_idl import connection, idlutils
 
 from sysd.network.ovn.rows import Owner, mark_of
 
-Wait = Callable[[Callable[[Any], None]], None]
+Wait = Callable[[Callable[[Any], object]], None]
 """Until something happens; what is to be waited for is put into a poller."""
 Transaction = idl.Transaction
 
@@ -141,20 +141,19 @@ def _fetch_schema(remote: str, schema: str, wait: Wait) -> dict[str, Any]:
 
 def _open(remote: str, wait: Wait) -> Any:
     error, stream = ovs.stream.Stream.open(remote)
-    while not error:
-        if not (error := stream.connect()):
-            return stream
-        if error == errno.EAGAIN:
-            error = 0
+    if error:
+        raise Away(os.strerror(error))
+    try:
+        while error := stream.connect():
+            if error != errno.EAGAIN:
+                raise Away(os.strerror(error) if error > 0 else "it hung up")
             stream.run()
-            try:
-                wait(lambda poll: (stream.run_wait(poll), stream.connect_wait(poll))[0])
-            except BaseException:
-                stream.close()
-                raise
-    if stream:
+            wait(lambda poll: (stream.run_wait(poll), stream.connect_wait(poll)))
+    except BaseException:
+        # Also what the library raises where certificates are not as they should be.
         stream.close()
-    raise Away(os.strerror(error) if error > 0 else "it hung up")
+        raise
+    return stream
 
 
 def _messages(rpc: Any, wait: Wait) -> Iterator[Any]:
@@ -168,7 +167,7 @@ def _messages(rpc: Any, wait: Wait) -> Iterator[Any]:
         elif error != errno.EAGAIN:
             return
         else:
-            wait(lambda poll: (rpc.wait(poll), rpc.recv_wait(poll))[0])
+            wait(lambda poll: (rpc.wait(poll), rpc.recv_wait(poll)))
 
 
 def _copy_of(said: dict[str, Any], schema: str, tables: Mapping[str, tuple[str, ...]], remotes: str) -> Replica:

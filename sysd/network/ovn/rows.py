@@ -108,7 +108,9 @@ class View:
         self._replica = replica
         self.transaction = transaction
         self._inserted: dict[tuple[Owner, str, str], Any] = {}
+        self._new: set[Any] = set()
         self._members: dict[tuple[Any, str], set[Any]] = {}
+        self._put: set[tuple[Any, str, Any]] = set()
 
     def table(self, name: str) -> Any:
         return self._replica.tables[name]
@@ -153,21 +155,27 @@ class View:
     def insert(self, owner: Owner, row: Row) -> Any:
         made = self.transaction.insert(self.table(row.table))
         self._inserted[owner, row.table, row.key] = made
+        self._new.add(made.uuid)
         return made
 
     def has(self, container: Any, column: str, member: Any) -> bool:
-        return member.uuid in self._content(container, column)
+        if (container.uuid, column, member.uuid) in self._put:
+            return True
+        # Where a row of this transaction is, it was put by it: a port that comes costs no look at all others.
+        return member.uuid not in self._new and member.uuid in self._content(container, column)
 
     def put(self, container: Any, column: str, member: Any) -> None:
         if column != "ports":
             # Who puts the same there at the same time comes second. Of ports the server itself allows no name twice.
             container.verify(column)
         container.addvalue(column, member)
-        self._content(container, column).add(member.uuid)
+        self._put.add((container.uuid, column, member.uuid))
 
     def take(self, container: Any, column: str, member: Any) -> None:
         container.delvalue(column, member)
-        self._content(container, column).discard(member.uuid)
+        self._put.discard((container.uuid, column, member.uuid))
+        if (container.uuid, column) in self._members:
+            self._members[container.uuid, column].discard(member.uuid)
 
     def _content(self, container: Any, column: str) -> set[Any]:
         """The set is large, and asked about again and again."""

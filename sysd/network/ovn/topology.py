@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sysd.model.addresses import SLAAC_LENGTH, Address, Interface
+from sysd.model.errors import InvalidError
 from sysd.model.forwards import PROTOCOLS, Forward
 from sysd.network.ovn import rows
 from sysd.network.ovn.northbound import Northbound, name, word
@@ -23,6 +24,8 @@ GATEWAYS = Ref("HA_Chassis_Group", "gateways")
 GUESTS = Ref("Port_Group", "guests")
 NAMES = Ref("DNS", "names")
 DHCP = {4: Ref("DHCP_Options", "dhcp4"), 6: Ref("DHCP_Options", "dhcp6")}
+MAX_PORTS = 2000
+"""In a forward, for each protocol: OVN has a rule for every one of them."""
 ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -188,6 +191,9 @@ def _forward(network: OvnNetwork, forward: Forward) -> Iterator[Row]:
             for ranges, target in port.pairs if port.protocol == protocol else ():
                 for number in (number for first, last in ranges for number in range(first, last + 1)):
                     vips[_end(forward.listen, number)] = _end(port.address, target or number)
+        if len(vips) > MAX_PORTS:
+            hint = "say a target for all of it instead"
+            raise InvalidError(f"the forward of {forward.listen}: more than {MAX_PORTS} {protocol} ports in OVN", hint)
         if vips:
             yield _balancer(network, forward, protocol, vips)
     if forward.target:
