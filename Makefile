@@ -60,9 +60,11 @@ sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/l
 	@$(PYTHON) sysd/_cext/build.py
 
 # Bindings and tools come from Debian, as they do on a user's host; only checkers come from elsewhere.
-BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-pyroute2 python3-seccomp python3-systemd python3-yaml
+BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-ovsdbapp python3-pyroute2 python3-seccomp \
+    python3-systemd python3-yaml
 TOOLS = busybox-static bzip2 dnsmasq-base dosfstools e2fsprogs fdisk fish groff-base lz4 mmdebstrap mtools nftables \
-    openssh-client qemu-guest-agent qemu-system-x86 qemu-utils squashfs-tools squashfs-tools-ng tar xz-utils zsh zstd
+    openssh-client openvswitch-switch ovn-central qemu-guest-agent qemu-system-x86 qemu-utils squashfs-tools \
+    squashfs-tools-ng tar xz-utils zsh zstd
 VENV = .venv
 PYTEST = $(VENV)/bin/python -m pytest
 # Made last: an interrupted set-up starts anew.

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports, bridges and mappings in the local Open vSwitch, and others' that stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from sysd.model.errors import FailedError
+from sysd.network.ovn import chassis as driver
+from sysd.network.ovn.chassis import Attached, Chassis, Facts
+from tests.ovn.servers import Server
+
+NETWORK = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+
+
+@pytest.fixture
+def host(vswitch: Server) -> Server:
+    """With an integration bridge, a port of someone else in it, and what OVN is told of the host."""
+    ids = [["system-id", "host1"], ["ovn-encap-ip", "192.0.2.1"], ["ovn-bridge-mappings", "theirs:br-theirs"]]
+    inside = {"name": "theirs0", "interfaces": ["named-uuid", "i"]}
+    vswitch.transact(
+        {"op": "insert", "table": "Interface", "uuid-name": "i", "row": {"name": "theirs0"}},
+        {"op": "insert", "table": "Port", "uuid-name": "p", "row": inside},
+        {"op": "insert", "table": "Bridge", "uuid-name": "b", "row": {"name": "br-int", "ports": ["named-uuid", "p"]}},
+        {"op": "insert", "table": "Bridge", "uuid-name": "c", "row": {"name": "br-ex"}},
+        {"op": "insert", "table": "Open_vSwitch",
+         "row": {"bridges": ["set", [["named-uuid", "b"], ["named-uuid", "c"]]], "external_ids": ["map", ids],
+                 "other_config": ["map", [["hw-offload", "true"]]]}},
+    )  # fmt: skip
+    return vswitch
+
+
+def use(server: Server, *steps: Callable[[Chassis], Coroutine[Any, Any, Any]]) -> list[Any]:
+    async def all_of_them() -> list[Any]:
+        chassis = Chassis(server.remote)
+        try:
+            return [await step(chassis) for step in steps]
+        finally:
+            await chassis.close()
+
+    return asyncio.run(all_of_them())
+
+
+def attach(link: str, iface_id: str = "", bridge: str = "br-int") -> Callable[[Chassis], Coroutine[Any, Any, bool]]:
+    return lambda chassis: driver.attach(chassis, link, network=NETWORK, iface_id=iface_id, bridge=bridge)
+
+
+def iface_ids(server: Server) -> dict[str, str]:
+    rows = server.rows("Interface", "name", "external_ids")
+    return {row["name"]: dict(row["external_ids"][1]).get("iface-id", "") for row in rows}
+
+
+def test_attach_and_detach(host: Server) -> None:
+    before = host.dump()
+    assert use(host, attach("vethsc1", "sc-x-nic-1")) == [True]
+    once = host.dump()
+    assert use(host, attach("vethsc1", "sc-x-nic-1"), driver.attached) == [
+        False, [Attached("vethsc1", "br-int", NETWORK, "sc-x-nic-1", "")]
+    ]  # fmt: skip
+    assert host.dump() == once
+    assert iface_ids(host) == {"theirs0": "", "vethsc1": "sc-x-nic-1"}
+    assert use(host, lambda c: driver.detach(c, "vethsc1"), lambda c: driver.detach(c, "vethsc1")) == [True, False]
+    after = host.dump()
+    assert len(after) == len(before)
+    assert iface_ids(host) == {"theirs0": ""}
+
+
+def test_what_others_changed_is_put_back(host: Server) -> None:
+    use(host, attach("vethsc1", "sc-x-nic-1"))
+    empty = ["map", [["iface-id", "else"]]]
+    where = [["name", "==", "vethsc1"]]
+    host.transact({"op": "mutate", "table": "Interface", "where": where,
+                   "mutations": [["external_ids", "delete", ["set", ["iface-id"]]],
+                                 ["external_ids", "insert", empty]]})  # fmt: skip
+    assert use(host, attach("vethsc1", "sc-x-nic-1")) == [True]
+    assert iface_ids(host)["vethsc1"] == "sc-x-nic-1"
+    use(host, attach("vethsc1", "sc-x-nic-1", "br-ex"))
+    assert use(host, driver.attached)[0][0].bridge == "br-ex"
+    use(host, attach("vethsc1", "sc-x-nic-1"))
+    assert use(host, driver.attached)[0][0].bridge == "br-int"
+
+
+def test_a_name_is_one_links(host: Server) -> None:
+    use(host, attach("vethsc1", "one"), attach("vethsc2", "one"))
+    assert iface_ids(host) == {"theirs0": "", "vethsc1": "", "vethsc2": "one"}
+
+
+def test_ports_of_others(host: Server) -> None:
+    before = host.dump()
+    with pytest.raises(FailedError, match="theirs0 that is not ours"):
+        use(host, attach("theirs0", "x"))
+    assert use(host, lambda c: driver.detach(c, "theirs0"), driver.attached) == [False, []]
+    assert host.dump() == before
+
+
+def test_no_bridge(host: Server) -> None:
+    with pytest.raises(FailedError, match="no bridge br-none"):
+        use(host, attach("vethsc1", "x", "br-none"))
+
+
+def test_not_set_up(vswitch: Server) -> None:
+    with pytest.raises(FailedError, match="not set up"):
+        use(vswitch, driver.facts)
+    with pytest.raises(FailedError, match="no bridge") as caught:
+        use(vswitch, attach("vethsc1", "x"))
+    assert "ovn-host" in caught.value.hint
+
+
+def test_bridges(host: Server) -> None:
+    ensure: Any = lambda c: driver.ensure_bridge(c, "br-sc1", network=NETWORK)  # noqa: E731
+    assert use(host, ensure, ensure) == [True, False]
+    assert {row["name"]: row["type"] for row in host.rows("Interface")} == {"theirs0": "", "br-sc1": "internal"}
+    use(host, attach("vethsc1", bridge="br-sc1"))
+    assert use(host, driver.attached)[0] == [Attached("vethsc1", "br-sc1", NETWORK, "", "")]
+    assert use(host, lambda c: driver.remove_bridge(c, "br-sc1")) == [True]
+    assert [row["name"] for row in host.rows("Interface")] == ["theirs0"]
+    with pytest.raises(FailedError, match="bridge br-ex that is not ours"):
+        use(host, lambda c: driver.ensure_bridge(c, "br-ex", network=NETWORK))
+    assert use(host, lambda c: driver.remove_bridge(c, "br-ex")) == [False]
+    assert len(host.rows("Bridge")) == 2
+
+
+def test_mappings(host: Server) -> None:
+    found = use(
+        host, lambda c: driver.map_uplink(c, "sc1", "br-sc1"), lambda c: driver.map_uplink(c, "sc1", "br-sc1"),
+        lambda c: driver.map_uplink(c, "sc2", "br-sc2"), lambda c: driver.map_uplink(c, "sc2", "br-sc3"), driver.facts,
+    )  # fmt: skip
+    assert found[:4] == [True, False, True, True]
+    mappings = {"theirs": "br-theirs", "sc1": "br-sc1", "sc2": "br-sc3"}
+    assert found[4] == Facts("host1", "192.0.2.1", True, ("br-ex", "br-int"), mappings)
+    with pytest.raises(FailedError, match="maps theirs to br-theirs"):
+        use(host, lambda c: driver.map_uplink(c, "theirs", "br-sc1"))
+    assert use(
+        host, lambda c: driver.unmap_uplink(c, "sc1"), lambda c: driver.unmap_uplink(c, "theirs"),
+        lambda c: driver.unmap_uplink(c, "sc2"),
+    ) == [True, False, True]  # fmt: skip
+    ids = dict(host.rows("Open_vSwitch")[0]["external_ids"][1])
+    assert ids == {"system-id": "host1", "ovn-encap-ip": "192.0.2.1", "ovn-bridge-mappings": "theirs:br-theirs"}
+
+
+def test_two_at_once_map_both(host: Server) -> None:
+    async def both() -> None:
+        hosts = [Chassis(host.remote) for _ in range(5)]
+        for each in hosts:
+            await driver.facts(each)
+        await asyncio.gather(*(driver.map_uplink(each, f"sc{n}", f"br{n}") for n, each in enumerate(hosts)))
+        await asyncio.gather(*(each.close() for each in hosts))
+
+    asyncio.run(both())
+    assert len(use(host, driver.facts)[0].mappings) == 6
