@@ -22,6 +22,7 @@ NEEDS = {
     "needs_quotas": "a kernel whose file systems count by projects",
     "needs_hardware": "hardware that is plugged in and out, and Debian's kernel with all its drivers",
     "needs_iommu": "an IOMMU, and PCI functions that the host can do without",
+    "needs_ovn": "Open vSwitch and OVN, and a kernel that has all that they use",
     "needs_power_cut": "a power cut that loses what was not synced (any host can be cut off)",
 }
 

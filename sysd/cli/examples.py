@@ -214,6 +214,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "network attach": (("syscont network attach lab0 web1 eth1 eth1", "device and interface named eth1"),),
     "network detach": (("syscont network detach lab0 web1", ""),),
     "network list-leases": (("syscont network list-leases syscontbr0", ""),),
+    "network peer list": (("syscont network peer list blue", ""),),
+    "network peer show": (("syscont network peer show blue to-red", ""),),
+    "network peer create": (
+        ("syscont network peer create blue to-red red", "pending until the next one"),
+        ("syscont network peer create red to-blue blue", ""),
+    ),
+    "network peer delete": (("syscont network peer delete blue to-red", ""),),
     "network forward list": (("syscont network forward list syscontbr0", ""),),
     "network forward show": (("syscont network forward show lab0 192.0.2.7", ""),),
     "network forward create": (

@@ -119,7 +119,7 @@ _ATTRIBUTES = (
 )
 _FILE_PUSH = (_RECURSIVE, _CREATE_DIRS, *_ATTRIBUTES)
 
-_TYPE = Option("type", "Type of the network.", "t", VALUE, "TYPE", ("bridge", "macvlan", "physical"))
+_TYPE = Option("type", "Type of the network.", "t", VALUE, "TYPE", ("bridge", "macvlan", "ovn", "physical"))
 _CONFIG_OF_NETWORK = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
                             complete="network-key")  # fmt: skip
 _CONFIG_OF_ZONE = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
@@ -169,6 +169,7 @@ SECTIONS = (
     ("Network forwards", ("network forward list", "network forward show", "network forward create",
                           "network forward set", "network forward delete", "network forward port add",
                           "network forward port remove")),
+    ("Network peers", ("network peer list", "network peer show", "network peer create", "network peer delete")),
     ("Network ACLs", ("network acl list", "network acl show", "network acl create", "network acl rename",
                       "network acl delete", "network acl edit", "network acl get", "network acl set",
                       "network acl unset", "network acl rule add", "network acl rule remove")),
@@ -195,9 +196,10 @@ GROUPS = {
     "image": "Build, import and look after images.",
     "image alias": "Names that stand for images.",
     "snapshot": "Keep what instances are at a moment, and go back to it.",
-    "network": "Bridges with addresses, DNS and NAT, and links of the host, that instances are in.",
+    "network": "Bridges with addresses, DNS and NAT, networks of OVN, and links of the host, that instances are in.",
     "network forward": "What comes for addresses of the host's, sent on to guests of a network.",
     "network forward port": "Which ports go where.",
+    "network peer": "Networks of OVN that reach each other.",
     "network acl": "What goes between guests of networks and the world.",
     "network acl rule": "Rules of ACLs.",
     "network zone": "DNS zones in which instances have names, served to DNS servers and clients of yours.",
@@ -384,6 +386,12 @@ _VERBS = (
          "NETWORK ADDRESS PROTOCOL PORTS TARGET [PORTS]", 5, 6, (_DESCRIPTION,), ("network", "")),
     Verb("network forward port remove", "forward:port_remove", "Send ports of a forward on no more",
          "NETWORK ADDRESS PROTOCOL PORTS", 4, 4, (), ("network", "")),
+    Verb("network peer list", "peer:list_all", "List a network's peers", "NETWORK", 1, 1, _LIST, ("network",)),
+    Verb("network peer show", "peer:show_one", "Show a peer", "NETWORK PEER", 2, 2, (_DATA,), ("network", "")),
+    Verb("network peer create", "peer:create", "Let two networks of OVN reach each other, if the other one agrees",
+         "NETWORK PEER OTHER-NETWORK", 3, 3, (_DESCRIPTION,), ("network", "", "network")),
+    Verb("network peer delete", "peer:delete", "Let two networks reach each other no more", "NETWORK PEER...", 2, -1,
+         (), ("network", "")),
     Verb("network acl list", "acl:list_all", "List ACLs", "", 0, 0, _LIST),
     Verb("network acl show", "acl:show_one", "Show an ACL", "ACL", 1, 1, (_DATA,), ("acl",)),
     Verb("network acl create", "acl:create", "Make an ACL, without rules yet", "ACL [KEY=VALUE...]", 1, -1,

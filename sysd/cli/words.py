@@ -162,6 +162,7 @@ DETAILS = {
         "Kept (static) and leased (dynamic) addresses, also of instances that are stopped, those that guests made up "
         "for themselves, and the network's own (gateway)."
     ),
+    "network peer create": "Nothing goes between them until the other network has this one as a peer, too.",
     "network forward create": (
         "ADDRESS is one of the host's, outside the network, or one that is routed to the host. What comes for it goes "
         "to the guest that has target_address, but for ports that have targets of their own; without, only those. A "

@@ -8,6 +8,7 @@ from typing import Any
 from sysd.dbus.forwards import ForwardMethods
 from sysd.dbus.interface import Call, Interface, Method, Options, Property
 from sysd.dbus.operation import OPTIONS
+from sysd.dbus.peers import PeerMethods
 from sysd.dbus.service import Kind
 from sysd.manager.actions import Action
 from sysd.manager.manager import Manager
@@ -31,6 +32,7 @@ class NetworkObjects:
         self._manager = manager
         self._networks = manager.networks
         self._forwards = ForwardMethods(manager)
+        self._peers = PeerMethods(manager)
 
     def kind(self) -> Kind:
         return Kind(
@@ -61,6 +63,7 @@ class NetworkObjects:
                 Method("GetState", [], [("s", "state"), ("s", "hwaddr"), ("u", "mtu"), ("as", "addresses"),
                                         ("as", "ports"), ("a{st}", "counters")], self._get_state),
                 *self._forwards.methods(),
+                *self._peers.methods(),
                 Method("Rename", [("s", "new_name")], [], self._rename, manage),
                 Method("Delete", [], [], self._delete, manage),
             ],
@@ -73,6 +76,7 @@ class NetworkObjects:
                 Property("IPv6", "s", lambda name: find(name).ipv6),
                 Property("Domain", "s", lambda name: find(name).domain),
                 self._forwards.property(),
+                self._peers.property(),
             ],
         )  # fmt: skip
 

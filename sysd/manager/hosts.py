@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sysd.manager import subnets
 from sysd.manager.table import Table
 from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap
-from sysd.model.devices.nic import OF_BRIDGES, routes
+from sysd.model.devices.nic import OF_BRIDGES, OF_OVN, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
@@ -97,8 +97,11 @@ def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look) -> None:
             hint = "'syscont network list' shows what there is"
             raise NotFoundError(f"device {name}: no network {options['network']!r}", hint)
         for key in OF_BRIDGES:
-            if key in options and not network.is_bridge:
+            if key in options and not network.is_bridge and not (network.is_ovn and key in OF_OVN):
                 raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
+        if network.is_ovn and network.address(4) and "ipv6.address" in options and "ipv4.address" not in options:
+            hint = "OVN gives the others of an interface to which it gives one"
+            raise InvalidError(f"device {name}: ipv6.address needs ipv4.address, too", hint)
 
 
 def check_kept(network: Network, instances: Iterable[Instance], others: Iterable[Instance] = ()) -> None:

@@ -150,7 +150,7 @@ def sources(instance: Instance) -> list[Source]:
 async def _uplink(name: str, options: Mapping[str, str], find_uplink: FindUplink) -> Uplink:
     if network := options.get("network"):
         found = await find_uplink(network)
-        if not found.index and found.kind != "physical":
+        if not found.index and found.kind not in ("physical", "ovn"):
             raise FailedError(f"device {name}: the host has no link {found.link}", f"network {network} is made of it")
         return found
     kind, parent = model.nictype(options), options.get("parent", "")

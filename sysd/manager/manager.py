@@ -37,6 +37,7 @@ from sysd.manager.machines import Machines
 from sysd.manager.meetings import Meetings
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.overlays import Overlays
 from sysd.manager.profiles import Profiles
 from sysd.manager.projects import Projects
 from sysd.manager.proxies import Proxies
@@ -106,7 +107,8 @@ class Manager:
             self._users_of_image,
             lambda: proxies(self.catalog.server_config),
         )
-        self.uplinks = Uplinks(self.catalog, self.systemd, Resolved(bus), ports_of(self.table))
+        there = ports_of(self.table)
+        self.uplinks = Uplinks(self.catalog, self.systemd, Resolved(bus), there, Overlays(self.catalog, there))
         self.guests = Guests(self.table, self.systemd, Machined(bus))
         self.proxies = Proxies(self.table, self.systemd)
         self.guests.on_start(self.proxies.started)

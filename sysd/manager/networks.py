@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysd.manager import leases, subnets
+from sysd.manager import leases, outside, subnets
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.hosts import check_kept, check_networks_apart, ports, without_chosen
@@ -18,7 +18,7 @@ from sysd.manager.leases import Lease
 from sysd.manager.operations import Handle, Operations
 from sysd.manager.table import Table
 from sysd.manager.uplinks import Uplinks
-from sysd.model import forwards, names
+from sysd.model import forwards, names, peers
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import Instance, Phase
 from sysd.model.network import BRIDGE, DEFAULT_NETWORK, SCHEMAS, ZONE_KEYS, Network, check_network, check_type
@@ -36,6 +36,7 @@ _PROPERTIES = {
     "config": ("Config", "IPv4", "IPv6", "Domain"),
     "description": ("Description",),
     "forwards": ("Forwards",),
+    "peers": ("Peers",),
 }
 
 AfterChange = Callable[[list[Instance]], Awaitable[None]]
@@ -120,7 +121,8 @@ class Networks:
             if network.phase is not Phase.READY:
                 log.warning("removing network %s, left %s", network.name, network.phase)
                 await self._at_start(network, self._remove(network))
-        for network in self.all():
+        # Uplinks before what is linked to them.
+        for network in sorted(self.all(), key=lambda one: one.is_ovn):
             await self._at_start(network, self._uplinks.bring_up(network))
         if not self._store.get_meta(MADE_DEFAULT):
             await self._make_default()
@@ -145,7 +147,7 @@ class Networks:
     # making
 
     async def create(self, name: str, kind: str, wanted: NetworkUpdate, owner: int) -> Network:
-        """Make a network of a type: bridge, macvlan or physical."""
+        """Make a network of a type: bridge, macvlan, ovn or physical."""
 
         async def work(handle: Handle) -> None:
             async with self.changing:
@@ -195,14 +197,20 @@ class Networks:
 
     async def _configured(self, network: Network, config: dict[str, str], *, new: bool = False) -> Network:
         """With config in place of what it is configured by."""
-        if network.is_bridge:
-            others = [other for other in self._catalog.networks() if other.name != network.name]
+        everyone = self._catalog.networks()
+        if network.has_subnets:
+            others = [other for other in everyone if other.name != network.name]
             config = await asyncio.to_thread(subnets.fill, config, others, new=new)
+        if network.is_ovn:
+            SCHEMAS[network.type].check(config)
+            network = replace(network, config=outside.kept(network, config, everyone))
         return replace(network, config=check_network(network, config))
 
     async def _check(self, network: Network) -> None:
         """Raise InvalidError unless a network goes together with all that there is."""
-        if not network.is_bridge:
+        everyone = self._catalog.networks()
+        outside.check_uplink(network, everyone)
+        if not network.has_subnets:
             return
         for acl in network.acls:
             if not self._catalog.has_acl(acl):
@@ -211,15 +219,20 @@ class Networks:
             for zone in network.zones_of(key):
                 if not self._catalog.has_zone(zone):
                     raise NotFoundError(f"{key}: no zone {zone!r}", "make it first: syscont network zone create")
+        others = [other for other in everyone if other.name != network.name]
+        check_networks_apart([network], map(self._table.expanded, self._table.all()))
+        forwards.check(network, others)
+        if network.is_ovn:
+            outside.check_forwards(network, everyone)
+            peers.check(network, everyone)
+            subnets.check(network, others, ())
+            return
         if network.address(6) and not links.has_ipv6():
             raise InvalidError("ipv6.address: the host has no IPv6", "set ipv6.address=none")
         index = links.interface_index(network.name)
         host = await asyncio.to_thread(links.own_addresses)
         elsewhere = [address for where, address in host if where != index]
-        others = [other for other in self._catalog.networks() if other.name != network.name]
-        forwards.check(network, others)
         subnets.check(network, others, [one for one in elsewhere if not _is_of(one.ip, others)])
-        check_networks_apart([network], map(self._table.expanded, self._table.all()))
         await dnsmasq.check(network)
 
     # changing
@@ -246,11 +259,25 @@ class Networks:
         """change: one of sysd.model.forwards', with all but the network."""
 
         async def work(network: Network) -> Network:
-            if not network.is_bridge:
+            if not network.has_subnets:
                 raise InvalidError(f"network {name}: networks of type {network.type} have no forwards")
             return replace(network, forwards=change(network))
 
         await self._change(name, work, owner)
+
+    async def change_peers(self, name: str, change: Callable[[Network], list[dict[str, Any]]], owner: int) -> None:
+        """change: one of sysd.model.peers', with all but the network."""
+
+        async def work(network: Network) -> Network:
+            if not network.is_ovn:
+                raise InvalidError(f"network {name}: networks of type {network.type} have no peers")
+            return replace(network, peers=change(network))
+
+        targets = {each.target for each in self._catalog.network(name).peered}
+        await self._change(name, work, owner)
+        targets |= {each.target for each in self._catalog.network(name).peered}
+        for other in filter(None, map(self._catalog.find_network, targets)):
+            self._publish(Kind.NETWORK_CHANGED, other, "Peers")
 
     async def _change(self, name: str, change: Callable[[Network], Awaitable[Network]], owner: int) -> None:
         """Change a network, and the host with it, or leave both as they were. A change that a crash cuts off is
@@ -261,7 +288,7 @@ class Networks:
                 before = self._catalog.network(name)
                 after = await change(before)
                 parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(after, part)]
-                if "config" in parts or "forwards" in parts:
+                if set(parts) - {"description"}:
                     await self._check_change(before, after)
                     await self._put_in_force(before, after)
                 elif parts:
@@ -279,7 +306,7 @@ class Networks:
         await self._check(after)
         members = self._members(after.name)
         check_kept(after, map(without_chosen, members))
-        if not after.is_bridge and before.link != after.link and members:
+        if not after.has_subnets and before.link != after.link and members:
             raise BusyError(f"network {after.name} is in use by {_some([one.reference for one in members])}",
                             "its link can be changed when it is not")  # fmt: skip
 
@@ -358,7 +385,10 @@ class Networks:
 
     def _check_unused(self, network: Network, what: str) -> None:
         users = self.users(network.name)
-        if found := [*users.instances, *(f"profile {name}" for name in users.profiles)]:
+        everyone = self._catalog.networks()
+        tied = [*outside.linked_to(network.name, everyone), *peers.mutual(network, everyone)]
+        linked = [f"network {one.name}" for one in tied]
+        if found := [*users.instances, *(f"profile {name}" for name in users.profiles), *linked]:
             raise BusyError(f"network {network.name} is in use by {_some(found)}", f"it can be {what} when it is not")
 
     def _publish(self, kind: Kind, network: Network, *changed: str) -> None:

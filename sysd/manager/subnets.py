@@ -16,7 +16,7 @@ from sysd.network import links
 
 
 def fill(config: dict[str, str], networks: Iterable[Network], *, new: bool) -> dict[str, str]:
-    """config of a bridge with addresses in place of ``auto``, which is what a new one has unless told otherwise;
+    """config of a network with addresses in place of ``auto``, which is what a new one has unless told otherwise;
     made-up ones come with NAT. Blocks for a millisecond."""
     filled = dict(config)
     for version in (4, 6) if links.has_ipv6() else (4,):
@@ -46,9 +46,9 @@ def check(network: Network, others: Iterable[Network], host: Iterable[Interface]
 
 def of(network: Network) -> list[Subnet]:
     """Its own and those behind it."""
-    if not network.is_bridge:
-        return []
     own = [subnet for subnet in (network.subnet(4), network.subnet(6)) if subnet]
+    if not network.is_bridge:
+        return own
     behind = [one for version in (4, 6) for one in addresses.subnets(version)(network.text(f"ipv{version}.routes"))]
     return [*own, *behind]
 

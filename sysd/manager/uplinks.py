@@ -13,11 +13,13 @@ from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from sysd.manager import outside
 from sysd.manager.background import Background
 from sysd.manager.bridged import behind_of, bridge_of, check_external, external, own_routes, put_back
 from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, hosts
 from sysd.manager.interfaces import Uplink
+from sysd.manager.overlays import Overlays
 from sysd.model import bridge
 from sysd.model.errors import FailedError, SyscontError
 from sysd.model.network import MADE_LINK, PHYSICAL, Network
@@ -39,8 +41,11 @@ PortsOf = Callable[[str], list[Port]]
 
 
 class Uplinks:
-    def __init__(self, catalog: Catalog, systemd: Systemd, resolved: Resolved, ports_of: PortsOf) -> None:
+    def __init__(
+        self, catalog: Catalog, systemd: Systemd, resolved: Resolved, ports_of: PortsOf, overlays: Overlays
+    ) -> None:
         self._catalog = catalog
+        self._overlays = overlays
         self._systemd = systemd
         self._resolved = resolved
         self._ports_of = ports_of
@@ -60,6 +65,9 @@ class Uplinks:
     async def uplink(self, name: str) -> Uplink:
         """What interfaces in a network are made of, which is up then. Raises FailedError when it can't be."""
         network = self._catalog.network(name)
+        if network.is_ovn:
+            await self._overlays.ready(network)
+            return Uplink("ovn", "", 0, network.mtu)
         if not network.is_bridge:
             await self.bring_up(network)
             return Uplink(network.type, network.link, links.interface_index(network.link), network.mtu)
@@ -102,7 +110,10 @@ class Uplinks:
         return network.name in self._rules and firewall.in_place(network.name, self._rules[network.name])
 
     async def apply_rules(self, network: Network) -> None:
-        """Let the firewall be what a network and its ACLs say, at once and as a whole."""
+        """Let the firewall be what a network and its ACLs say, at once and as a whole; for one of OVN, that."""
+        if network.is_ovn:
+            await self._overlays.bring_up(network)
+            return
         async with self._lock:
             await self._apply_rules(network)
 
@@ -116,6 +127,9 @@ class Uplinks:
 
     async def bring_up(self, network: Network) -> int:
         """Let the host be what a network says, whatever it was; the index of its link. Raises FailedError."""
+        if network.is_ovn:
+            await self._overlays.bring_up(network)
+            return 0
         async with self._lock:
             try:
                 return await (self._bring_up_bridge(network) if network.is_bridge else self._bring_up_link(network))
@@ -163,6 +177,9 @@ class Uplinks:
 
     async def change(self, before: Network, after: Network) -> None:
         """From one to the other. Guests run on; those whose network has other addresses now are made to ask for one."""
+        if after.is_ovn:
+            await self._overlays.change(before, after)
+            return
         if before.is_bridge:
             index = links.interface_index(before.name)
             for port in set(external(before)) - set(external(after)):
@@ -170,11 +187,16 @@ class Uplinks:
         elif before.link != after.link:
             await self.take_down(before)
         index = await self.bring_up(after)
+        for linked in outside.linked_to(after.name, self._catalog.networks()):
+            await self._overlays.bring_up(linked)
         if after.is_bridge and any(before.subnet(version) != after.subnet(version) for version in (4, 6)):
             await asyncio.to_thread(bridges.bounce, index, external(after))
 
     async def take_down(self, network: Network) -> None:
         """Leave nothing of a network on the host; what is gone already is no error."""
+        if network.is_ovn:
+            await self._overlays.take_down(network)
+            return
         async with self._lock:
             self._up.pop(network.name, None)
             self._rules.pop(network.name, None)
@@ -196,7 +218,7 @@ class Uplinks:
         if network.config.get(MADE_LINK) != "true" or "vlan" not in network.config:
             return
         everyone = self._catalog.networks()
-        others = [other for other in everyone if other.name != network.name and not other.is_bridge]
+        others = [other for other in everyone if other.name != network.name and not other.has_subnets]
         heir = next((other for other in others if other.link == network.link), None)
         if heir:
             self._catalog.remember(replace(heir, config=heir.config | {MADE_LINK: "true"}))
@@ -251,7 +273,8 @@ class Uplinks:
     # names
 
     def hosts_changed(self) -> None:
-        """Instances came, went or changed names: let dnsmasq know, once for many changes."""
+        """Instances came, went or changed names: let dnsmasq know, and OVN, once for many changes."""
+        self._overlays.hosts_changed()
         if self._refresh is None:
             self._refresh = asyncio.get_running_loop().call_later(0.01, self._start_refresh)
 

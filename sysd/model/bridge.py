@@ -87,8 +87,25 @@ def _family(version: int) -> Iterator[Key]:
     yield Key(f"{ip}.routes", addresses.subnets(version), "", "More networks that are behind the bridge, with commas "
               "between.", live=True)  # fmt: skip
     yield Key(f"{ip}.dhcp.expiry", lease_time, "1h", "How long leases hold.", live=True)
+    yield ovn_ranges(version)
     yield Key(f"{ip}.dhcp.ranges", addresses.ranges(version), "", "What addresses are leased, FIRST-LAST with commas "
               "between; all when it is not set.", live=True)  # fmt: skip
+
+
+def ovn_ranges(version: int) -> Key:
+    """Of networks that those of OVN may be linked to."""
+    return Key(f"ipv{version}.ovn.ranges", addresses.ranges(version), "", "Addresses that routers of OVN networks may "
+               "have, FIRST-LAST with commas between; none of them is leased.", live=True)  # fmt: skip
+
+
+def check_ovn_ranges(config: Mapping[str, str], own: Interface) -> None:
+    """own: the address and subnet of who routes there. Raises InvalidError."""
+    key = f"ipv{own.version}.ovn.ranges"
+    for first, last in addresses.ranges(own.version)(config.get(key, "")):
+        if first not in own.network or last not in own.network:
+            raise InvalidError(f"{key}: {first}-{last} is not in {own.network}")
+        if int(first) <= int(own.ip) <= int(last):
+            raise InvalidError(f"{key}: {first}-{last} has {own.ip}", "that is the way out itself")
 
 
 def _defaults(direction: str) -> Iterator[Key]:
@@ -97,12 +114,10 @@ def _defaults(direction: str) -> Iterator[Key]:
     yield Key(f"{key}.logged", boolean, "false", f"Whether the kernel's log has {about}.", live=True)
 
 
-_OVN = "it is for OVN networks, which there are not yet"
 _FAN = "fan networks need Ubuntu's kernels"
 REFUSED = {
     "no BGP is spoken": ("bgp.peers.*", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"),
     _FAN: ("fan.overlay_subnet", "fan.type", "fan.underlay_subnet"),
-    _OVN: ("ipv4.ovn.ranges", "ipv6.ovn.ranges"),
     "MAAS is not spoken to": ("maas.subnet.ipv4", "maas.subnet.ipv6"),
 }  # fmt: skip
 USER = Key("user.*", anything, "", "Free for users; may span lines. Everybody on the host can read it.", multiline=True)
@@ -150,6 +165,10 @@ def check(config: Mapping[str, str]) -> None:
         own = own_address(config, version)
         if own:
             _check_inside(config, own)
+            check_ovn_ranges(config, own)
+            _check_not_leased(config, version)
+        elif f"ipv{version}.ovn.ranges" in config:
+            raise InvalidError(f"ipv{version}.ovn.ranges: the network has no IPv{version}")
     own = own_address(config, 6)
     if own and mtu(config) < IPV6_MIN_MTU:
         raise InvalidError("bridge.mtu: too small for IPv6", f"at least {IPV6_MIN_MTU}, or set ipv6.address=none")
@@ -192,3 +211,20 @@ def _check_inside(config: Mapping[str, str], own: Interface) -> None:
         if found not in own.network:
             why = f"that is the network of ipv{own.version}.address"
             raise InvalidError(f"{key}: {found} is not in {own.network}", why)
+
+
+def _check_not_leased(config: Mapping[str, str], version: int) -> None:
+    apart, leased = (f"ipv{version}.{name}.ranges" for name in ("ovn", "dhcp"))
+    is_leased = boolean(config.get(f"ipv{version}.dhcp", "true")) and not (version == 6 and guests_choose(config))
+    if apart not in config or not is_leased:
+        return
+    if leased not in config:
+        raise InvalidError(f"{apart}: all addresses are leased", f"set {leased}, with others than these")
+    for one, other in ((a, b) for a in _ends(config, apart) for b in _ends(config, leased)):
+        if max(one[0], other[0]) <= min(one[1], other[1]):
+            raise InvalidError(f"{apart}: some of these are leased", f"{leased} is to have others")
+
+
+def _ends(config: Mapping[str, str], key: str) -> list[tuple[int, int]]:
+    version = int(key[3])
+    return [(int(first), int(last)) for first, last in addresses.ranges(version)(config[key])]

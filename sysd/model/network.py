@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sysd.model import acls, addresses, bridge
+from sysd.model import acls, addresses, bridge, ovn
 from sysd.model.addresses import Interface, Subnet
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.forwards import Forward
 from sysd.model.instance import Phase
+from sysd.model.peers import Peer
 from sysd.model.schema import Key, Schema
 from sysd.model.values import anything, boolean, integer
 
 DEFAULT_NETWORK = "syscontbr0"
-BRIDGE, MACVLAN, PHYSICAL = "bridge", "macvlan", "physical"
+BRIDGE, MACVLAN, OVN, PHYSICAL = "bridge", "macvlan", "ovn", "physical"
 ZONE_KEYS = ("dns.zone.forward", "dns.zone.reverse.ipv4", "dns.zone.reverse.ipv6")
 MADE_LINK = "volatile.link.created"
 """Whether the link with the VLAN's tag is of our own making."""
 
-_OVN = "it is for OVN networks, which there are not yet"
+_OVN = "OVN networks can do without it, or have not got it yet"
 _PARENT = (
     Key("parent", addresses.link, "", "Link of the host that interfaces are made of; has to be set."),
     Key("mtu", integer(68, 65535), "", "Largest packet of instances' interfaces, in bytes; the parent's when not set."),
@@ -32,15 +33,21 @@ _PARENT = (
     Key(MADE_LINK, boolean, "false", "Whether the link with the VLAN's tag was made by syscontd.", internal=True),
     bridge.USER,
 )
-_UPLINK = tuple(
-    Key(name, anything, "", "", refused=_OVN)
-    for name in (
-        "ipv4.gateway", "ipv6.gateway", "ipv4.ovn.ranges", "ipv6.ovn.ranges", "ipv4.routes", "ipv6.routes",
-        "ipv4.routes.anycast", "ipv6.routes.anycast", "dns.nameservers", "ovn.ingress_mode", "bgp.peers.*",
-    )
+_UPLINK = (
+    *(Key(f"ipv{version}.gateway", addresses.interface(version), "", "Router by which OVN networks reach the world, "
+          "with the length of the subnet's prefix.", live=True) for version in (4, 6)),
+    *map(bridge.ovn_ranges, (4, 6)),
+    Key("dns.nameservers", addresses.addresses, "", "Whom guests in OVN networks ask for names, with commas between.",
+        live=True),
+    *(
+        Key(name, anything, "", "", refused=_OVN)
+        for name in (
+            "ipv4.routes", "ipv6.routes", "ipv4.routes.anycast", "ipv6.routes.anycast", "ovn.ingress_mode",
+            "bgp.peers.*",
+        )
+    ),
 )  # fmt: skip
 REFUSED_TYPES = {
-    "ovn": "OVN is not spoken yet",
     "sriov": "virtual functions of SR-IOV are not managed yet",
 }
 
@@ -52,6 +59,15 @@ def _check_parent(config: Mapping[str, str]) -> None:
         addresses.link(vlan_link(config))
     elif "gvrp" in config:
         raise InvalidError("gvrp: it is about a vlan", "set vlan")
+
+
+def _check_physical(config: Mapping[str, str]) -> None:
+    _check_parent(config)
+    for version in (4, 6):
+        if text := config.get(f"ipv{version}.gateway"):
+            bridge.check_ovn_ranges(config, addresses.interface(version)(text))
+        elif f"ipv{version}.ovn.ranges" in config:
+            raise InvalidError(f"ipv{version}.ovn.ranges: whose subnet is it?", f"set ipv{version}.gateway")
 
 
 def vlan_link(config: Mapping[str, str]) -> str:
@@ -70,7 +86,8 @@ class Type:
 TYPES = {
     BRIDGE: Type(bridge.KEYS, bridge.check),
     MACVLAN: Type(_PARENT, _check_parent),
-    PHYSICAL: Type((*_PARENT[:-1], *_UPLINK, _PARENT[-1]), _check_parent),
+    OVN: Type(ovn.KEYS, ovn.check),
+    PHYSICAL: Type((*_PARENT[:-1], *_UPLINK, _PARENT[-1]), _check_physical),
 }
 _HINT = "see 'syscont network keys'"
 SCHEMAS = {name: Schema(kind.keys, f"{name} network", _HINT) for name, kind in TYPES.items()}
@@ -89,14 +106,28 @@ class Network:
     config: dict[str, str] = field(default_factory=dict)
     phase: Phase = Phase.READY
     forwards: list[dict[str, Any]] = field(default_factory=list)
+    peers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def forwarded(self) -> list[Forward]:
         return [Forward(**each) for each in self.forwards]
 
     @property
+    def peered(self) -> list[Peer]:
+        return [Peer(**each) for each in self.peers]
+
+    @property
     def is_bridge(self) -> bool:
         return self.type == BRIDGE
+
+    @property
+    def is_ovn(self) -> bool:
+        return self.type == OVN
+
+    @property
+    def has_subnets(self) -> bool:
+        """Whether it is a network of its own, of ours: others are only ways to one."""
+        return self.type in (BRIDGE, OVN)
 
     def text(self, key: str) -> str:
         """The value of a key, its default when it is not set."""
@@ -106,8 +137,8 @@ class Network:
         return boolean(self.text(key))
 
     def address(self, version: int) -> Interface | None:
-        """The bridge's own, with the length of the subnet's prefix."""
-        return bridge.own_address(self.config, version) if self.is_bridge else None
+        """That of its bridge or router, with the length of the subnet's prefix."""
+        return bridge.own_address(self.config, version) if self.has_subnets else None
 
     def subnet(self, version: int) -> Subnet | None:
         own = self.address(version)
@@ -124,16 +155,23 @@ class Network:
     @property
     def domain(self) -> str:
         """In which instances have names; empty where they have none."""
-        return self.text("dns.domain") if self.is_bridge and self.text("dns.mode") != "none" else ""
+        if self.is_bridge and self.text("dns.mode") == "none":
+            return ""
+        return self.text("dns.domain") if self.has_subnets else ""
+
+    @property
+    def searched(self) -> list[str]:
+        """More domains in which guests look for names."""
+        return addresses.domains(self.text("dns.search")) if self.has_subnets else []
 
     @property
     def acls(self) -> list[str]:
         """Names of those that hold in it."""
-        return acls.names(self.text("security.acls")) if self.is_bridge else []
+        return acls.names(self.text("security.acls")) if self.has_subnets else []
 
     def zones_of(self, key: str) -> list[str]:
         """Names of the zones that a key names, as these are remembered."""
-        return addresses.domains(self.text(key)) if self.is_bridge else []
+        return addresses.domains(self.text(key)) if self.has_subnets else []
 
     @property
     def zones(self) -> set[str]:
@@ -142,13 +180,15 @@ class Network:
     @property
     def link(self) -> str:
         """The link of the host's that interfaces are ports of, or made of."""
-        if self.is_bridge:
+        if self.has_subnets:
             return self.name
         return vlan_link(self.config) if "vlan" in self.config else self.config["parent"]
 
     @property
     def mtu(self) -> int:
         """Of instances' interfaces; 0 for that of the link."""
+        if self.is_ovn:
+            return int(self.text("bridge.mtu"))
         if not self.is_bridge:
             return int(self.config.get("mtu", "0"))
         own = bridge.mtu(self.config)

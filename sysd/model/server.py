@@ -8,8 +8,9 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
+from sysd.model.addresses import link
 from sysd.model.config import find_key
-from sysd.model.errors import InvalidError
+from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.schema import Key, Schema
 from sysd.model.snapshot import check_expiry
 from sysd.model.values import anything
@@ -19,6 +20,7 @@ DNS_ADDRESS = "core.dns_address"
 DNS_PORT = 53
 HTTPS_ADDRESS = "core.https_address"
 HTTPS_PORT = 8443
+OVN_NORTHBOUND, OVN_BRIDGE = "network.ovn.northbound_connection", "network.ovn.integration_bridge"
 TOKEN_EXPIRY = "core.remote_token_expiry"
 _PROXY = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+/?", re.ASCII)
 _IGNORED = re.compile(r"[A-Za-z0-9.:*_-]+(,[A-Za-z0-9.:*_-]+)*", re.ASCII)
@@ -68,6 +70,17 @@ def _address(text: str, default: int) -> tuple[str, int]:
         hint = f"such as 192.0.2.1, 192.0.2.1:{default}, [2001:db8::1]:{default} or :{default}"
         raise InvalidError(f"not an address to serve at: {text[:80]!r}", hint)
     return ("" if parsed is None or parsed.is_unspecified else str(parsed)), port
+
+
+def _ovsdb(text: str) -> str:
+    for word in text.split(","):
+        host, _, port = word.removeprefix("tcp:").rpartition(":")
+        if word.startswith("ssl:"):
+            raise UnsupportedError("TLS to OVN's databases is not there yet", "unix: or tcp:")
+        is_path = word.startswith("unix:/") and word.isprintable()
+        if not is_path and not (word.startswith("tcp:") and host and _address(f"{host}:{port}", 0)[1]):
+            raise InvalidError(f"not a connection to OVSDB: {word[:80]!r}", "unix:/PATH or tcp:ADDRESS:PORT")
+    return text
 
 
 def _expiry(text: str) -> str:
@@ -137,7 +150,11 @@ KEYS = (
     *_refused("interfaces of the host's have random names, or those that host_name gives", "instances.nic.host_name"),
     *_refused("it is chosen for each export", "backups.compression_algorithm"),
     *_refused(_NO_VOLUMES, "storage.backups_volume", "storage.images_volume"),
-    *_refused("it comes with OVN networks", "network.ovn.*"),
+    Key(OVN_NORTHBOUND, _ovsdb, "unix:/run/ovn/ovnnb_db.sock", "Where OVN's northbound database is: unix:PATH or "
+        "tcp:ADDRESS:PORT, of a cluster all with commas between.", live=True),
+    Key(OVN_BRIDGE, link, "br-int", "The bridge of Open vSwitch in which ports of OVN networks are.", live=True),
+    *_refused("TLS to OVN's databases is not there yet", "network.ovn.ca_cert", "network.ovn.client_cert",
+              "network.ovn.client_key"),
     *_refused("LXD itself has given it up; polkit says who may do what", "candid.*", "rbac.*"),
     *_refused("LXD itself has given it up", "maas.*"),
     Key("user.*", anything, "", "Free for users; may span lines.", live=True, multiline=True),

@@ -158,6 +158,12 @@ def accept_no_router(link: str) -> None:
         _write(_SYSCTL / "ipv6/conf" / link / "accept_ra", "0")
 
 
+def make_no_address(link: str) -> None:
+    """Not even the one that IPv6 makes up for a link that comes up."""
+    if has_ipv6():
+        _write(_SYSCTL / "ipv6/conf" / link / "addr_gen_mode", "1")
+
+
 def enable_forwarding(version: int) -> None:
     """Let the host route; links that learn their address by router advertisement keep doing so (accept_ra=2)."""
     if version == 4:

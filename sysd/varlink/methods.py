@@ -24,6 +24,7 @@ from sysd.varlink.follow import follow
 from sysd.varlink.forwards import ForwardMethods
 from sysd.varlink.meetings import MeetingMethods
 from sysd.varlink.networks import NetworkMethods
+from sysd.varlink.peers import PeerMethods
 from sysd.varlink.service import Call, Method
 from sysd.varlink.snapshots import SnapshotMethods
 from sysd.varlink.transfers import TransferMethods
@@ -78,6 +79,7 @@ class Methods:
             Method("RemoveImageAlias", self.remove_image_alias, images),
             *NetworkMethods(self._manager).table(),
             *ForwardMethods(self._manager).table(),
+            *PeerMethods(self._manager).table(),
             *AclMethods(self._manager).table(),
             *ZoneMethods(self._manager).table(),
             *CatalogMethods(self._manager).table(),

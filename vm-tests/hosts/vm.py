@@ -53,7 +53,7 @@ class VmHost(Host):
     serves: ClassVar[frozenset[str]] = frozenset(
         (
             "needs_apparmor needs_controllers needs_kvm needs_smt needs_sriov needs_quotas needs_hardware"
-            " needs_power_cut needs_iommu"
+            " needs_power_cut needs_iommu needs_ovn"
         ).split()
     )
     slowness: ClassVar[float] = 10.0

@@ -143,6 +143,8 @@ NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name")
 """What is beyond the network that an interface is in, and is not for who may use managed networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
 """What an interface has in networks of type bridge, and not in those of other types."""
+OF_OVN = ("ipv4.address", "ipv6.address", "host_name")
+"""Of these, what it has in networks of OVN, too."""
 
 
 def nictype(options: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ ovn-controller(8).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,10 @@ _BRIDGE, _LINK = "bridge:", "link:"
 class Chassis(Database):
     """A host as OVN sees it."""
 
-    def __init__(self, remote: str = DEFAULT_REMOTE, *, patience: float = PATIENCE) -> None:
-        super().__init__(remote, _TABLES, patience=patience)
+    def __init__(
+        self, remote: str = DEFAULT_REMOTE, *, patience: float = PATIENCE, news: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(remote, _TABLES, patience=patience, news=news)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,11 +88,19 @@ def _check_address(word: str, address: str, port: int) -> None:
 
 
 class Database:
-    """remotes as check_remotes() takes them. Made and used in one event loop."""
+    """remotes as check_remotes() takes them. Made and used in one event loop, in which news is called when the copy has
+    changed, or was lost, while nothing was asked of it."""
 
     def __init__(
-        self, remotes: str, schema: Schema, identity: Identity | None = None, *, patience: float = PATIENCE
+        self,
+        remotes: str,
+        schema: Schema,
+        identity: Identity | None = None,
+        *,
+        patience: float = PATIENCE,
+        news: Callable[[], None] = lambda: None,
     ) -> None:
+        self.news = news
         self.remotes = check_remotes(remotes)
         self.schema = schema
         self.identity = identity
@@ -113,7 +121,7 @@ class Database:
 
     async def _ask(self, work: Callable[[View], Any], changes: bool, settled: bool) -> Any:
         if self._worker is None:
-            self._worker = _Worker(self)
+            self._worker = _Worker(self, asyncio.get_running_loop())
         future: Future[Any] = Future()
         self._worker.put(_Job(work, changes, settled, future))
         return await asyncio.wrap_future(future)
@@ -129,9 +137,10 @@ class Database:
 
 
 class _Worker(threading.Thread):
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name=f"syscont-{database.schema.name}", daemon=True)
         self._database = database
+        self._loop = loop
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._closing = False
@@ -197,6 +206,7 @@ class _Worker(threading.Thread):
         if self._library is None:
             select.select([self._wake], [], [])  # there is nobody else who could say something
             return
+        seen = self._state()
         while self._jobs.empty():
             try:
                 self._wait(None)
@@ -205,6 +215,13 @@ class _Worker(threading.Thread):
                 raise
             except Exception:
                 self._drop()
+            if seen != (seen := self._state()):
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(self._database.news)
+
+    def _state(self) -> int:
+        """Another one whenever the copy is."""
+        return int(self._replica.change_seqno) if self._replica else -1
 
     def _take_in(self) -> None:
         """Raises what the library raises, and lets go of a copy that is no longer one."""

@@ -19,6 +19,7 @@ expressions, ``_`` stands for ``-``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from sysd.network.ovn.database import PATIENCE, Database, Identity, Schema
 from sysd.network.ovn.rows import MANAGED, SETS
@@ -43,8 +44,15 @@ TABLES = Schema(SCHEMA, "OVN's northbound database", _tables())
 class Northbound(Database):
     """remotes: as in ``network.ovn.northbound_connection``."""
 
-    def __init__(self, remotes: str, identity: Identity | None = None, *, patience: float = PATIENCE) -> None:
-        super().__init__(remotes, TABLES, identity, patience=patience)
+    def __init__(
+        self,
+        remotes: str,
+        identity: Identity | None = None,
+        *,
+        patience: float = PATIENCE,
+        news: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(remotes, TABLES, identity, patience=patience, news=news)
 
 
 def short(network: str) -> str:
