@@ -278,6 +278,7 @@ NOBODY = b"00000000-0000-0000-0000-000000000000"
         b"nonsense", b"[]", UPDATE % (NOBODY, b"7"), UPDATE % (NOBODY, b'{"DNS":{"x":{}}}'),
         UPDATE % (NOBODY, b'{"DNS":{"%s":{"modify":7}}}' % NOBODY), b'{"id":1,"result":7,"error":null}',
         UPDATE % (NOBODY, b'{"DNS":{"%s":{"insert":{"records":7}}}}' % NOBODY),
+        UPDATE % (NOBODY, b'{"DNS":{"%s":{"insert":7}}}' % NOBODY),
     ],
 )  # fmt: skip
 def test_nonsense_later(tmp_path: Path, north: Server, words: bytes) -> None:
