@@ -148,7 +148,7 @@ def test_dies_and_comes_back(north: Server) -> None:
         assert not await database.change(make)
         assert await database.read(names) == ["one"]
 
-    run(north.remote, use, 1)
+    run(north.remote, use, 2)
 
 
 def test_falls_silent(north: Server) -> None:
@@ -230,6 +230,97 @@ def test_nonsense(tmp_path: Path, answer: bytes) -> None:
         asyncio.run(all_of_it(remote))
 
 
+class Between:
+    """Between us and a real server: what it says instead of the server's words from some moment on."""
+
+    def __init__(self, path: Path, server: Path) -> None:
+        self.instead = b""
+        self._server = server
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._threads = [threading.Thread(target=self._serve, daemon=True)]
+        self._open: list[socket.socket] = []
+        self._threads[0].start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(str(self._server))
+                self._open += [peer, server]
+                for ends in ((peer, server, False), (server, peer, True)):
+                    self._threads.append(threading.Thread(target=self._pass_on, args=ends, daemon=True))
+                    self._threads[-1].start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(self.instead if self.instead and answers else data)
+
+    def close(self) -> None:
+        for each in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for each in (self._listener, *self._open):
+            each.close()
+
+
+UPDATE = b'{"id":null,"method":"update3","params":[null,"%s",%s]}'
+NOBODY = b"00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    "words", [
+        b"nonsense", b"[]", UPDATE % (NOBODY, b"7"), UPDATE % (NOBODY, b'{"DNS":{"x":{}}}'),
+        UPDATE % (NOBODY, b'{"DNS":{"%s":{"modify":7}}}' % NOBODY), b'{"id":1,"result":7,"error":null}',
+        UPDATE % (NOBODY, b'{"DNS":{"%s":{"insert":{"records":7}}}}' % NOBODY),
+        UPDATE % (NOBODY, b'{"DNS":{"%s":{"insert":7}}}' % NOBODY),
+    ],
+)  # fmt: skip
+def test_nonsense_later(tmp_path: Path, north: Server, words: bytes) -> None:
+    async def use(database: Northbound) -> None:
+        assert await database.change(make)
+        between.instead = words
+        begun = time.monotonic()
+        with pytest.raises(FailedError):
+            await database.change(lambda view: settle(view, OWNER, ()))
+        assert time.monotonic() - begun < 4
+        between.instead = b""
+        await database.change(lambda view: settle(view, OWNER, ()))
+        assert await database.read(names) == []
+
+    async def all_of_it() -> None:
+        database = Northbound(f"unix:{tmp_path / 'between'}", patience=1)
+        await use(database)
+        await database.close()
+
+    with leaving_nothing():
+        between = Between(tmp_path / "between", north.socket)
+        asyncio.run(all_of_it())
+        between.close()
+
+
+def test_idle_costs_nothing(north: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(database: Northbound) -> None:
+        for _ in range(2):
+            with contextlib.suppress(FailedError):
+                await database.read(names)
+            await asyncio.sleep(0.1)
+            begun = time.process_time()
+            await asyncio.sleep(0.5)
+            assert time.process_time() - begun < 0.1
+            north.stop()
+
+    run(north.remote, use, 0.3)
+    monkeypatch.setitem(sys.modules, "ovsdbapp.backend.ovs_idl", None)
+    monkeypatch.delitem(sys.modules, "sysd.network.ovn.replica")
+    run(north.remote, use, 0.3)
+
+
 def test_another_database(tmp_path: Path) -> None:
     async def use(database: Northbound) -> None:
         with pytest.raises(FailedError, match="it has no database OVN_Northbound"):
@@ -278,7 +369,7 @@ def test_settled_waits_for_northd(north: Server, northd: Northd) -> None:
         with pytest.raises(FailedError, match="ovn-northd"):
             await database.change(lambda view: settle(view, OWNER, ()), settled=True)
 
-    run(north.remote, use, 2)
+    run(north.remote, use, 3)
 
 
 def test_no_library(north: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_out_by_the_routers_address(red: Northd) -> None:
     assert arrived(out) == [WORLD]
     assert f"check_pkt_larger({RED.mtu + 14})" in out
     (told,) = [row for row in red.south.rows("Port_Binding") if row["logical_port"] == name(RED.uuid, "ext-lr")]
-    assert "192.0.2.10" in str(told["nat_addresses"])
+    assert "192.0.2.100" in str(told["nat_addresses"])
     use(red.north, lambda north: ensure(north, replace(RED, nat=()), settled=True))
     out = sent(red, WEB, OUT + "ip4.src==10.1.0.20 && ip4.dst==203.0.113.1 && tcp.dst==80")
     assert "ct_snat" not in out

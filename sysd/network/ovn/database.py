@@ -205,16 +205,13 @@ class _Worker(threading.Thread):
         """Until there is something to do; what the server tells is taken in meanwhile."""
         if self._library is None:
             select.select([self._wake], [], [])  # there is nobody else who could say something
+            self._awoken()
             return
         seen = self._state()
         while self._jobs.empty():
-            try:
-                self._wait(None)
+            self._wait(None)
+            with contextlib.suppress(FailedError):
                 self._take_in()
-            except _Closed:
-                raise
-            except Exception:
-                self._drop()
             if seen != (seen := self._state()):
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     self._loop.call_soon_threadsafe(self._database.news)
@@ -224,11 +221,26 @@ class _Worker(threading.Thread):
         return int(self._replica.change_seqno) if self._replica else -1
 
     def _take_in(self) -> None:
-        """Raises what the library raises, and lets go of a copy that is no longer one."""
+        """Let go of a copy that is no longer one. Raises FailedError."""
         if self._replica:
-            self._replica.run()
+            self._listen()
             if not self._replica.is_whole:
                 self._drop()
+
+    def _listen(self) -> None:
+        """To what the server says. The library raises one thing or another where that makes no sense."""
+        try:
+            self._replica.run()
+        except Exception as error:
+            self._drop()
+            raise self._useless(error) from None
+
+    def _useless(self, error: Exception) -> FailedError:
+        return self._database.fail(f"no use can be made of it: {error or type(error).__name__}")
+
+    def _awoken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
 
     def _wait(self, deadline: float | None, add: Callable[[Any], object] | None = None) -> None:
         """Until the server says something, or another use comes. Raises TimeoutError and _Closed."""
@@ -243,8 +255,7 @@ class _Worker(threading.Thread):
         if deadline is not None:
             poll.timer_wait(max(1, int((deadline - time.monotonic()) * 1000)))
         poll.block()
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+        self._awoken()
         if self._closing:
             raise _Closed
 
@@ -266,11 +277,10 @@ class _Worker(threading.Thread):
 
     def _connect(self, deadline: float) -> None:
         """Have a whole copy, of a moment ago at most. Raises FailedError and _Closed."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(FailedError):
             self._take_in()
-            if self._replica:
-                return
-        self._drop()
+        if self._replica:
+            return
         self._load()
         while True:
             try:
@@ -288,7 +298,7 @@ class _Worker(threading.Thread):
             except Exception as error:
                 # Nonsense, and what the library raises of others, mostly where it verifies certificates.
                 self._drop()
-                raise self._database.fail(f"no use can be made of it: {error}") from None
+                raise self._useless(error) from None
 
     def _copy(self, deadline: float) -> None:
         database = self._database
@@ -344,7 +354,7 @@ class _Worker(threading.Thread):
         status = transaction.commit()
         try:
             while status == self._library.Transaction.INCOMPLETE:
-                self._replica.run()
+                self._listen()
                 status = transaction.commit()
                 if status == self._library.Transaction.INCOMPLETE:
                     if not self._replica.is_whole:

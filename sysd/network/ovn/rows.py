@@ -131,7 +131,7 @@ class View:
         if row is None:
             raise FailedError(
                 f"OVN's northbound database lacks the {ref.table} {ref.key!r} of network {network}",
-                "'syscont network reconcile' puts it back",
+                "it is put back within a minute",
             )
         return row
 
