@@ -92,6 +92,29 @@ def test_what_others_change_is_seen(north: Server) -> None:
     run(north.remote, use)
 
 
+def test_what_others_change_is_news(north: Server) -> None:
+    """And so is that the server has gone; what was done here is none."""
+
+    async def use() -> None:
+        heard = asyncio.Event()
+        here, other = Northbound(north.remote, news=heard.set), Northbound(north.remote)
+        try:
+            assert await here.change(make)
+            await asyncio.sleep(0.3)
+            assert not heard.is_set()
+            await other.change(lambda view: settle(view, OWNER, ()))
+            await asyncio.wait_for(heard.wait(), 5)
+            heard.clear()
+            await asyncio.to_thread(north.stop)
+            await asyncio.wait_for(heard.wait(), 5)
+        finally:
+            await here.close()
+            await other.close()
+
+    with leaving_nothing():
+        asyncio.run(use())
+
+
 def test_the_loop_goes_on_meanwhile(north: Server) -> None:
     async def use(database: Northbound) -> None:
         going = asyncio.create_task(database.read(lambda view: time.sleep(0.3)))
