@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysd.model.errors import FailedError
-from sysd.runtime.vm.agent import SENTINEL, Agent, AgentError, Outcome, global_addresses, read_outcome
+from sysd.runtime.vm.agent import SENTINEL, Agent, AgentError, Nonsense, Outcome, global_addresses, read_outcome
 from sysd.runtime.vm.wire import Broken, Unresponsive
 from tests.vm.peers import Serve, line, real_agent, serving, synchronise
 
@@ -109,6 +109,30 @@ def test_what_was_said_before(tmp_path: Path) -> None:
     async def talk(path: Path) -> None:
         agent = await Agent.connect(path)
         assert await agent.call("guest-test") == "right"
+        agent.close()
+
+    _run(tmp_path, serve, talk)
+
+
+def test_what_is_behind_nonsense_is_no_answer(tmp_path: Path) -> None:
+    """One that has talked without an end, and does so no more, is understood again."""
+
+    async def serve(reader: Reader, writer: Writer) -> None:
+        await synchronise(reader, writer)
+        await reader.readline()
+        writer.write(line({"return": {}}))
+        await reader.readline()
+        writer.write(line({"return": {}}) * 500)
+        await synchronise(reader, writer)
+        await reader.readline()
+        writer.write(line({"return": {"pid": 7}}))
+        await reader.read()
+
+    async def talk(path: Path) -> None:
+        agent = await Agent.connect(path)
+        with pytest.raises(Nonsense):
+            await agent.begin(["true"])
+        assert await agent.begin(["true"]) == 7
         agent.close()
 
     _run(tmp_path, serve, talk)

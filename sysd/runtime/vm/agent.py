@@ -12,15 +12,17 @@ import base64
 import binascii
 import ipaddress
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sysd.model.errors import FailedError
 from sysd.runtime.addresses import MAX_ADDRESSES
 from sysd.runtime.vm.wire import Lines, Unresponsive, parse
 from sysd.units.answers import clean
+
+T = TypeVar("T")
 
 MAX_LINE = 4 << 20
 MAX_READ = 2 * MAX_LINE
@@ -152,6 +154,15 @@ class Agent:
         """The guest's global addresses, IPv4 first."""
         return global_addresses(await self.call("guest-network-get-interfaces", timeout=timeout))
 
+    def _read(self, reader: Callable[[Any], T], answer: Any) -> T:
+        """What an answer says. Behind one that says nothing there may be more, which are not to be taken for answers to
+        what is asked next."""
+        try:
+            return reader(answer)
+        except Nonsense:
+            self._in_step = False
+            raise
+
     async def execute(
         self,
         argv: Sequence[str],
@@ -185,17 +196,13 @@ class Agent:
             arguments["env"] = [f"{key}={value}" for key, value in environment.items()]
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
-        found = await self.call("guest-exec", arguments, EXEC_LIMIT)
-        number = found.get("pid") if isinstance(found, dict) else None
-        if type(number) is not int or number <= 0:
-            raise Nonsense("the guest's agent gave a wrong answer: no process")
-        return number
+        return self._read(_read_process, await self.call("guest-exec", arguments, EXEC_LIMIT))
 
     async def ended(self, number: int) -> Outcome:
         """Wait for the end of what begin() began, for as long as it takes."""
         pause = FIRST_LOOK
         while True:
-            if outcome := read_outcome(await self.call("guest-exec-status", {"pid": number}, EXEC_LIMIT)):
+            if outcome := self._read(read_outcome, await self.call("guest-exec-status", {"pid": number}, EXEC_LIMIT)):
                 return outcome
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_LOOK)
@@ -206,6 +213,14 @@ def _refusal(command: str, error: Any) -> FailedError:
         case {"class": str(kind), "desc": str(description)}:
             return AgentError(command, clean(kind), clean(description))
     return Nonsense("the guest's agent gave a wrong answer: neither a result nor an error")
+
+
+def _read_process(found: Any) -> int:
+    """Of guest-exec."""
+    number = found.get("pid") if isinstance(found, dict) else None
+    if type(number) is not int or number <= 0:
+        raise Nonsense("the guest's agent gave a wrong answer: no process")
+    return number
 
 
 def read_outcome(found: Any) -> Outcome | None:
