@@ -12,8 +12,11 @@ from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.networks import Networks
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.table import Table
 from sysd.manager.uplinks import Uplinks
+from sysd.model import acls
 from sysd.model.acls import EGRESS, INGRESS, MAX_ACLS, SCHEMA, Acl, check_name, check_rules
+from sysd.model.devices.nic import ACLS
 from sysd.model.errors import BusyError, ExistsError, SyscontError
 from sysd.model.network import Network
 from sysd.model.values import check_description
@@ -35,17 +38,33 @@ class AclUpdate:
 
 class Acls:
     def __init__(
-        self, catalog: Catalog, events: EventBus, operations: Operations, networks: Networks, uplinks: Uplinks
+        self,
+        catalog: Catalog,
+        events: EventBus,
+        operations: Operations,
+        table: Table,
+        networks: Networks,
+        uplinks: Uplinks,
     ) -> None:
         self._catalog = catalog
+        self._table = table
         self._events = events
         self._operations = operations
         self._networks = networks
         self._uplinks = uplinks
 
     def users(self, name: str) -> list[str]:
-        """The networks in which an ACL holds."""
-        return [network.name for network in self._catalog.networks() if name in network.acls]
+        """What names an ACL: networks, instances by their references, and profiles."""
+        found = [network.name for network in self._catalog.networks() if name in network.acls]
+        found += [one.reference for one in self._table.all() if _names(one.devices, name)]
+        return [*found, *(one.reference for one in self._catalog.profiles() if _names(one.devices, name))]
+
+    def _networks_of(self, name: str) -> list[Network]:
+        """Those in which it holds, be it for some interfaces."""
+        devices = [device for one in self._table.all() for device in self._table.expanded(one).devices.values()]
+        by_interfaces = {each.get("network") for each in devices if name in acls.names(each.get(ACLS, ""))}
+        everyone = [one for one in self._catalog.networks() if self._catalog.has_network(one.name)]
+        return [network for network in everyone if name in network.acls or network.name in by_interfaces]
 
     async def create(self, name: str, wanted: AclUpdate) -> Acl:
         acl = _updated(Acl(check_name(name)), wanted)
@@ -100,7 +119,7 @@ class Acls:
         self._catalog.remember(after)
         if (before.ingress, before.egress) == (after.ingress, after.egress):
             return
-        there = [self._catalog.network(name) for name in self.users(after.name) if self._catalog.has_network(name)]
+        there = self._networks_of(after.name)
         try:
             for network in there:
                 await self._uplinks.apply_rules(network)
@@ -142,11 +161,15 @@ class Acls:
         acl = self._catalog.acl(name)
         if users := self.users(name):
             where = ", ".join(users[:3])
-            raise BusyError(f"ACL {name} is in use by network {where}", f"it can be {what} when it is not")
+            raise BusyError(f"ACL {name} is in use by {where}", f"it can be {what} when it is not")
         return acl
 
     def _publish(self, kind: Kind, acl: Acl, *changed: str) -> None:
         self._events.publish(Event(kind, acl.name, "", changed))
+
+
+def _names(devices: Mapping[str, Mapping[str, str]], acl: str) -> bool:
+    return any(acl in acls.names(options.get(ACLS, "")) for options in devices.values())
 
 
 def _updated(acl: Acl, wanted: AclUpdate) -> Acl:

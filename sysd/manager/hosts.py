@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from sysd.manager import subnets
 from sysd.manager.table import Table
+from sysd.model import acls
 from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap
-from sysd.model.devices.nic import OF_BRIDGES, OF_OVN, routes
+from sysd.model.devices.nic import ACLS, OF_BRIDGES, OF_OVN, OVN_ONLY, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
@@ -87,7 +88,9 @@ def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:
     }
 
 
-def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look) -> None:
+def check_devices(
+    devices: Mapping[str, Mapping[str, str]], look: Look, has_acl: Callable[[str], bool] = lambda name: True
+) -> None:
     """Raise NotFoundError or InvalidError unless all interfaces are what the networks that they name can have."""
     for name, options in devices.items():
         if options.get("type") != "nic" or "network" not in options:
@@ -97,8 +100,12 @@ def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look) -> None:
             hint = "'syscont network list' shows what there is"
             raise NotFoundError(f"device {name}: no network {options['network']!r}", hint)
         for key in OF_BRIDGES:
-            if key in options and not network.is_bridge and not (network.is_ovn and key in OF_OVN):
+            fits = network.is_ovn if key in OVN_ONLY else network.is_bridge or (network.is_ovn and key in OF_OVN)
+            if key in options and not fits:
                 raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
+        for acl in acls.names(options.get(ACLS, "")):
+            if not has_acl(acl):
+                raise NotFoundError(f"device {name}: no ACL {acl!r}", "make it first: syscont network acl create")
         if network.is_ovn and network.address(4) and "ipv6.address" in options and "ipv4.address" not in options:
             hint = "OVN gives the others of an interface to which it gives one"
             raise InvalidError(f"device {name}: ipv6.address needs ipv4.address, too", hint)

@@ -108,7 +108,8 @@ class Manager:
             lambda: proxies(self.catalog.server_config),
         )
         there = ports_of(self.table)
-        self.uplinks = Uplinks(self.catalog, self.systemd, Resolved(bus), there, Overlays(self.catalog, there))
+        overlays = Overlays(store, self.catalog, there)
+        self.uplinks = Uplinks(self.catalog, self.systemd, Resolved(bus), there, overlays)
         self.guests = Guests(self.table, self.systemd, Machined(bus))
         self.proxies = Proxies(self.table, self.systemd)
         self.guests.on_start(self.proxies.started)
@@ -144,7 +145,9 @@ class Manager:
         )
         self.lending = machines.lending
         self.guests.on_start(self.lending.started)
-        self.acls = Acls(self.catalog, self.events, self.operations, self.networks, self.uplinks)
+        self.acls = Acls(
+            self.catalog, self.events, self.operations, self.table, self.networks, self.uplinks
+        )
         self.hardware = Hardware(self.table, self.lifecycle, self.systemd)
         self.guests.on_start(self.hardware.started)
         self.instances = Instances(
@@ -179,6 +182,7 @@ class Manager:
             self.lifecycle,
         )
         self.server.before_change(self.zones.check_server_config)
+        self.server.before_change(overlays.check_server_config)
         self.trust = Trust(store, self.catalog, self.events, STATE_ROOT)
         self.projects = Projects(store, self.catalog, self.events, self.table, self.rules)
         self.sessions = Sessions(self.table, self.lifecycle, self.systemd)

@@ -100,8 +100,10 @@ class Networks:
         return leases.known(self._catalog.network(name), self._table)
 
     async def state(self, name: str) -> LinkState:
-        """Of its link, now. Raises FailedError when it has none at the moment."""
+        """Of its link, now, or of what OVN has of it. Raises FailedError when it has none at the moment."""
         network = self._catalog.network(name)
+        if network.is_ovn:
+            return await self._uplinks.state(network)
         found = await asyncio.to_thread(links.describe, network.link)
         if found is None:
             raise FailedError(f"network {name}: the host has no link {network.link}")

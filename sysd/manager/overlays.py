@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -19,17 +20,21 @@ from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, named_once
 from sysd.manager.outside import Outside
 from sysd.model import ovn, peers, server
-from sysd.model.acls import Acl
+from sysd.model.acls import Acl, names
 from sysd.model.addresses import Address
-from sysd.model.errors import FailedError, SyscontError
-from sysd.model.instance import Phase
+from sysd.model.devices.nic import ACLS, OVN_ONLY
+from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.network import Network
+from sysd.model.values import boolean
 from sysd.network import links, pairs
+from sysd.network.links import LinkState
 from sysd.network.ovn import acls, chassis, peering, ports, topology
 from sysd.network.ovn.chassis import Chassis
+from sysd.network.ovn.database import Identity
 from sysd.network.ovn.northbound import Northbound
 from sysd.network.ovn.peering import Peer
 from sysd.network.ovn.values import Defaults, OvnNetwork, OvnPort, OvnUplink
+from sysd.store.database import Store
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +43,16 @@ PRIORITY = 1
 NEWS, RETRY, AGAIN = 0.5, 5.0, 60.0
 """Seconds after which it is looked whether all is as it should be: after news, of which more may come; after a failure;
 and in any case."""
+PROVIDER, BRIDGE, PLUG, FAR_END = "sc-", "scovs", "vethscu", "vethscx"
+"""What OVN calls an uplink, and the host the bridge that leads to it and the cable there; the rest is of its name."""
+GONE = "ovn_gone"
+"""Of the store's meta values."""
 PortsOf = Callable[[str], list[Port]]
 
 
 class Overlays:
-    def __init__(self, catalog: Catalog, ports_of: PortsOf) -> None:
+    def __init__(self, store: Store, catalog: Catalog, ports_of: PortsOf) -> None:
+        self._store = store
         self._catalog = catalog
         self._ports_of = ports_of
         self._lock = asyncio.Lock()
@@ -57,52 +67,111 @@ class Overlays:
         self._background = Background()
         self._look: asyncio.TimerHandle | None = None
 
+    def check_server_config(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Raise InvalidError for TLS without all that it takes. What changed is looked at soon."""
+        keys = (server.OVN_NORTHBOUND, server.OVN_BRIDGE, *server.OVN_FILES)
+        if [before.get(key) for key in keys] == [after.get(key) for key in keys]:
+            return
+        missing = next((key for key in server.OVN_FILES if key not in after), "")
+        if missing and "ssl:" in after.get(server.OVN_NORTHBOUND, ""):
+            raise InvalidError(f"{server.OVN_NORTHBOUND}: ssl: needs {missing}, too", "set all of them at once")
+        self.hosts_changed()
+
     # what is asked for
 
     async def bring_up(self, network: Network) -> None:
         """Let OVN have a network, and all its ports. Raises FailedError."""
         async with self._lock:
-            self._has.pop(network.config[ovn.UUID], None)
-            found = outside.outside(network, self._catalog.networks())
-            if found:
-                await self._join(found)
-            described, north = await self._described(network, found), await self._database()
-            await topology.ensure(north, described)
-            rules, before = self._catalog.acls_of(network), self._acls.get(described.uuid, [])
-            known = {acl.name for acl in rules}
-            defaults = _defaults(network)
-            # Guests are never in a group that is not there yet, or not any more.
-            await acls.ensure_acls(north, described, [*rules, *(a for a in before if a.name not in known)], defaults)
-            await self._set_ports(network, described)
-            await acls.ensure_acls(north, described, rules, defaults)
-            self._acls[described.uuid] = rules
-            await self._set_peers(network, described)
+            await self._bring_up(network)
+
+    async def _bring_up(self, network: Network) -> None:
+        self._has.pop(network.config[ovn.UUID], None)
+        found = outside.outside(network, self._catalog.networks())
+        if found:
+            await self._join(found)
+        described, north = await self._described(network, found), await self._database()
+        await topology.ensure(north, described)
+        rules, before = self._rules(network), self._acls.get(described.uuid, [])
+        known = {acl.name for acl in rules}
+        defaults = _defaults(network, {})
+        # Guests are never in a group that is not there yet, or not any more.
+        await acls.ensure_acls(north, described, [*rules, *(a for a in before if a.name not in known)], defaults)
+        await self._set_ports(network, described)
+        await acls.ensure_acls(north, described, rules, defaults)
+        self._acls[described.uuid] = rules
+        await self._set_peers(network, described)
 
     async def change(self, before: Network, after: Network) -> None:
         """From one to the other."""
-        await self.bring_up(after)
         async with self._lock:
-            await self._part(before, self._catalog.networks())
+            await self._bring_up(after)
+            if before.config["network"] != after.config["network"]:
+                await self._part()
 
     async def ready(self, network: Network) -> None:
-        """Let it have the ports that there are now. Raises FailedError."""
-        async with self._lock:
-            if network.config[ovn.UUID] in self._has:
-                found = outside.outside(network, self._catalog.networks())
-                await self._set_ports(network, await self._described(network, found))
-                return
-        await self.bring_up(network)
-
-    async def take_down(self, network: Network) -> None:
-        """Leave nothing of it anywhere. Raises FailedError when OVN is not there to be told."""
+        """Let it have the ports that there are now, of which it is not asked when it is known to have them: so guests
+        can be started also when it is away. Raises FailedError."""
         async with self._lock:
             uuid = network.config[ovn.UUID]
-            self._has.pop(uuid, None)
-            await topology.remove(await self._database(), uuid)
-            for port in await chassis.attached(self._switch):
-                if port.network == uuid:
-                    await chassis.detach(self._switch, port.link)
-            await self._part(network, [each for each in self._catalog.networks() if each.name != network.name])
+            has, rules = self._has.get(uuid), self._rules(network)
+            if has is None or rules != self._acls.get(uuid):
+                await self._bring_up(network)
+            elif has != _by_id(self._ports(network, {each.id: each.known for each in has.values()})):
+                found = outside.outside(network, self._catalog.networks())
+                await self._set_ports(network, await self._described(network, found))
+
+    async def take_down(self, network: Network) -> None:
+        """Leave nothing of it anywhere: at once, or when OVN is there again to be told."""
+        async with self._lock:
+            self._has.pop(network.config[ovn.UUID], None)
+            self._acls.pop(network.config[ovn.UUID], None)
+            self._remember_gone({*self._gone(), network.config[ovn.UUID]})
+            await self._clear(but=network.name)
+
+    def _gone(self) -> set[str]:
+        """UUIDs of networks that are no more, and of which OVN may still have something."""
+        return set((self._store.get_meta(GONE) or "").split())
+
+    def _remember_gone(self, uuids: set[str]) -> None:
+        self._store.set_meta(GONE, " ".join(sorted(uuids)))
+
+    async def _clear(self, *, but: str = "") -> bool:
+        """Take away what is left of networks that are no more, one of that name among them; False when it must be tried
+        again."""
+        kept = {each.config[ovn.UUID] for each in self._networks() if each.name != but}
+        try:
+            for uuid in self._gone():
+                if uuid not in kept:
+                    await topology.remove(await self._database(), uuid)
+                    for port in await chassis.attached(self._switch):
+                        if port.network == uuid:
+                            await chassis.detach(self._switch, port.link)
+                self._remember_gone(self._gone() - {uuid})
+            await self._part(but=but)
+        except (SyscontError, OSError) as error:
+            log.warning("of networks that are no more something is left in OVN for now: %s", error)
+            self._look_in(RETRY)
+            return False
+        return True
+
+    def _networks(self) -> list[Network]:
+        return [each for each in self._catalog.networks() if each.is_ovn]
+
+    async def state(self, network: Network) -> LinkState:
+        """What OVN has of it. addresses: its router's, inside and in the uplink; ports: the hosts' ends of interfaces
+        that are in use. Nobody counts what goes through it as a whole. Raises FailedError."""
+        north, uuid = await self._database(), network.config[ovn.UUID]
+        there = {each.id for each in await ports.ports_of(north, uuid) if each.up}
+        found = outside.outside(network, self._catalog.networks())
+        own = [each for each in (network.address(4), network.address(6)) if each]
+        return LinkState(
+            "up" if uuid in await topology.networks(north) else "down",
+            network.text("bridge.hwaddr") or network.config[ovn.HWADDR],
+            network.mtu,
+            tuple(str(each) for each in (*own, *(found.addresses if found else ()))),
+            tuple(sorted(port.host_name for port in self._ports_of(network.name) if _id(port) in there)),
+            {},
+        )
 
     def hosts_changed(self) -> None:
         """Instances came, went or changed, or something in OVN did: see to it, once for many changes."""
@@ -122,24 +191,34 @@ class Overlays:
 
     async def _look_at_all(self) -> None:
         """And again after a while, as a database that is away tells nothing."""
-        there = [each for each in self._catalog.networks() if each.is_ovn and each.phase is Phase.READY]
-        for network in there:
-            try:
-                await self.bring_up(network)
-                self._failed.discard(network.name)
-            except (SyscontError, OSError) as error:
-                if network.name not in self._failed:
-                    log.warning("network %s can't be put right: %s", network.name, error)
-                self._failed.add(network.name)
+        if self._gone():
+            async with self._lock:
+                await self._clear()
+        there = [each.name for each in self._networks()]
+        failed = {name for name in there if not await self._put_right(name)}
+        self._failed = failed
         if there:
-            self._look_in(RETRY if self._failed else AGAIN)
+            self._look_in(RETRY if failed else AGAIN)
+
+    async def _put_right(self, name: str) -> bool:
+        async with self._lock:
+            # As it is now: somebody may just have changed or deleted it.
+            network = self._catalog.find_network(name)
+            try:
+                if network:
+                    await self._bring_up(network)
+            except (SyscontError, OSError) as error:
+                if name not in self._failed:
+                    log.warning("network %s can't be put right: %s", name, error)
+                return False
+        return True
 
     # ports
 
     async def _set_ports(self, network: Network, described: OvnNetwork) -> None:
         north, uuid = await self._database(), described.uuid
         there = {each.id: each for each in await ports.ports_of(north, uuid)}
-        wanted = {each.id: each for each in self._ports(network, {name: one.addresses for name, one in there.items()})}
+        wanted = _by_id(self._ports(network, {name: one.addresses for name, one in there.items()}))
         has = self._has.get(uuid, {})
         for gone in there.keys() - wanted.keys():
             await ports.remove_port(north, uuid, gone)
@@ -151,19 +230,26 @@ class Overlays:
 
     def _ports(self, network: Network, known: dict[str, tuple[Address, ...]]) -> list[OvnPort]:
         there = self._ports_of(network.name)
-        names = named_once({port.hwaddr: port.instance for port in there})
+        hostnames = named_once({port.hwaddr: port.instance for port in there})
         return [
             OvnPort(
                 _id(port),
                 port.hwaddr,
                 port.kept,
                 known.get(_id(port), ()),
-                hostname=names[port.hwaddr] if network.domain else "",
-                acls=tuple(network.acls),
+                hostname=hostnames[port.hwaddr] if network.domain else "",
+                acls=tuple(dict.fromkeys((*network.acls, *names(port.options.get(ACLS, ""))))),
+                defaults=_defaults(network, port.options) if OVN_ONLY & port.options.keys() else None,
                 privacy=True,
             )
             for port in there
         ]
+
+    def _rules(self, network: Network) -> list[Acl]:
+        """All ACLs that hold for some guest. Raises NotFoundError: without one, it would be open where it is not to
+        be."""
+        own = [name for port in self._ports_of(network.name) for name in names(port.options.get(ACLS, ""))]
+        return [self._catalog.acl(name) for name in dict.fromkeys((*network.acls, *own))]
 
     async def _plug(self, network: Network, uuid: str) -> None:
         """Have Open vSwitch take the hosts' ends of guests' interfaces, when they are there."""
@@ -195,28 +281,27 @@ class Overlays:
         index = links.interface_index(uplink.link)
         if not index:
             raise FailedError(f"network {uplink.name} has no link {uplink.link}", "it is the uplink")
-        port = uplink.link
+        port, short = uplink.link, _short(uplink.name)
         try:
             if uplink.is_bridge:
-                port = _far_end(uplink)
-                await asyncio.to_thread(pairs.ensure, _plug(uplink), index, port, uplink.mtu or ETHERNET)
+                port = FAR_END + short
+                await asyncio.to_thread(pairs.ensure, PLUG + short, index, port, uplink.mtu or ETHERNET)
         except (OSError, NetlinkError) as error:
             raise FailedError(f"network {uplink.name} can't be the uplink: {error}") from error
-        provider, bridge = _provider(uplink), _bridge(uplink)
+        provider, bridge = PROVIDER + short, BRIDGE + short
         await chassis.ensure_bridge(self._switch, bridge, network=provider)
         await chassis.attach(self._switch, port, network=provider, bridge=bridge)
         await chassis.map_uplink(self._switch, provider, bridge)
 
-    async def _part(self, network: Network, others: list[Network]) -> None:
-        """Take the switch of its uplink away, unless others are linked to that."""
-        name = network.config["network"]
-        uplink = next((each for each in self._catalog.networks() if each.name == name), None)
-        if uplink is None or outside.linked_to(name, others):
-            return
-        await chassis.unmap_uplink(self._switch, _provider(uplink))
-        await chassis.remove_bridge(self._switch, _bridge(uplink))
-        if uplink.is_bridge:
-            await asyncio.to_thread(links.delete_link, _plug(uplink))
+    async def _part(self, *, but: str = "") -> None:
+        """Take the switches of uplinks away that no network is linked to; one of that name does not count."""
+        used = {_short(each.config["network"]) for each in self._networks() if each.name != but}
+        for provider, bridge in (await chassis.facts(self._switch)).mappings.items():
+            short = provider.removeprefix(PROVIDER)
+            if bridge == BRIDGE + short and short not in used:
+                await chassis.unmap_uplink(self._switch, provider)
+                await chassis.remove_bridge(self._switch, bridge)
+                await asyncio.to_thread(links.delete_link, PLUG + short)
 
     async def _described(self, network: Network, found: Outside | None) -> OvnNetwork:
         uplink = None
@@ -224,7 +309,8 @@ class Overlays:
             here = await chassis.facts(self._switch)
             if not here.system_id:
                 raise FailedError("the local Open vSwitch has no system-id", "'ovs-vsctl get open . external_ids'")
-            uplink = OvnUplink(_provider(found.uplink), found.addresses, found.gateways, ((here.system_id, PRIORITY),))
+            provider = PROVIDER + _short(found.uplink.name)
+            uplink = OvnUplink(provider, found.addresses, found.gateways, ((here.system_id, PRIORITY),))
         own = tuple(each for each in (network.address(4), network.address(6)) if each)
         return OvnNetwork(
             network.config[ovn.UUID],
@@ -248,42 +334,39 @@ class Overlays:
     async def _database(self) -> Northbound:
         """Of where it is now."""
         where = server.SCHEMA.text(self._catalog.server_config, server.OVN_NORTHBOUND)
-        if self._north and ",".join(self._north.remotes) != where:
+        if self._north and (",".join(self._north.remotes), self._north.identity) != (where, self._identity()):
             await self._north.close()
             self._north = None
         if self._north is None:
-            self._north = Northbound(where, news=self.hosts_changed)
+            self._north = Northbound(where, self._identity(), news=self.hosts_changed)
         return self._north
 
 
-def _defaults(network: Network) -> Defaults:
-    key = "security.acls.default"
+    def _identity(self) -> Identity | None:
+        """For TLS, if all of it is said."""
+        files = [self._catalog.server_config.get(key) for key in server.OVN_FILES]
+        key, certificate, authority = (Path(each) if each else None for each in files)
+        return Identity(key, certificate, authority) if key and certificate and authority else None
+
+
+def _defaults(network: Network, options: Mapping[str, str]) -> Defaults:
+    """options: of an interface, which come first."""
+
+    def said(what: str) -> str:
+        return options.get(f"{ACLS}.default.{what}") or network.text(f"{ACLS}.default.{what}")
+
     return Defaults(
-        network.text(f"{key}.ingress.action"), network.text(f"{key}.egress.action"),
-        network.flag(f"{key}.ingress.logged"), network.flag(f"{key}.egress.logged"),
-    )  # fmt: skip
+        said("ingress.action"), said("egress.action"), boolean(said("ingress.logged")), boolean(said("egress.logged"))
+    )
+
+
+def _by_id(found: list[OvnPort]) -> dict[str, OvnPort]:
+    return {each.id: each for each in found}
 
 
 def _id(port: Port) -> str:
     return f"{port.instance.uuid}.{zlib.crc32(port.device.encode()):08x}"
 
 
-def _short(uplink: Network) -> str:
-    return f"{zlib.crc32(uplink.name.encode()):08x}"
-
-
-def _provider(uplink: Network) -> str:
-    """What OVN calls the uplink."""
-    return f"sc-{_short(uplink)}"
-
-
-def _bridge(uplink: Network) -> str:
-    return f"scovs{_short(uplink)}"
-
-
-def _plug(uplink: Network) -> str:
-    return f"vethscu{_short(uplink)}"
-
-
-def _far_end(uplink: Network) -> str:
-    return f"vethscx{_short(uplink)}"
+def _short(uplink: str) -> str:
+    return f"{zlib.crc32(uplink.encode()):08x}"

@@ -42,7 +42,7 @@ class Rules:
             for instance in merged:
                 self._ids.check(instance)
                 self._quotas.check(instance)
-                check_devices(instance.devices, self._catalog.find_network)
+                check_devices(instance.devices, self._catalog.find_network, self._catalog.has_acl)
                 check_restrictions(project, instance)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])

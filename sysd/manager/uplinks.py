@@ -26,6 +26,7 @@ from sysd.model.network import MADE_LINK, PHYSICAL, Network
 from sysd.model.tunnels import tunnels as tunnels_of
 from sysd.network import bridges, dnsmasq, firewall, leases, links, tunnels
 from sysd.network.bridges import Route
+from sysd.network.links import LinkState
 from sysd.units.bus import BusError
 from sysd.units.resolved import Resolved
 from sysd.units.systemd import SERVICE, JobError, Systemd
@@ -73,6 +74,10 @@ class Uplinks:
             return Uplink(network.type, network.link, links.interface_index(network.link), network.mtu)
         index = self._up[name] if self._is_well(network) else await self.bring_up(network)
         return Uplink("bridged", name, index, network.mtu)
+
+    async def state(self, network: Network) -> LinkState:
+        """Of one of OVN. Raises FailedError."""
+        return await self._overlays.state(network)
 
     def _is_well(self, network: Network) -> bool:
         """Whether nobody took anything away since the network was brought up; takes a fraction of a millisecond."""

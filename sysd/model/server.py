@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from sysd.model.addresses import link
 from sysd.model.config import find_key
-from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.errors import InvalidError
 from sysd.model.schema import Key, Schema
 from sysd.model.snapshot import check_expiry
 from sysd.model.values import anything
@@ -21,6 +21,8 @@ DNS_PORT = 53
 HTTPS_ADDRESS = "core.https_address"
 HTTPS_PORT = 8443
 OVN_NORTHBOUND, OVN_BRIDGE = "network.ovn.northbound_connection", "network.ovn.integration_bridge"
+OVN_FILES = ("network.ovn.client_key", "network.ovn.client_cert", "network.ovn.ca_cert")
+"""LXD has their contents here; but everybody on the host may read its configuration."""
 TOKEN_EXPIRY = "core.remote_token_expiry"
 _PROXY = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+/?", re.ASCII)
 _IGNORED = re.compile(r"[A-Za-z0-9.:*_-]+(,[A-Za-z0-9.:*_-]+)*", re.ASCII)
@@ -74,12 +76,18 @@ def _address(text: str, default: int) -> tuple[str, int]:
 
 def _ovsdb(text: str) -> str:
     for word in text.split(","):
-        host, _, port = word.removeprefix("tcp:").rpartition(":")
-        if word.startswith("ssl:"):
-            raise UnsupportedError("TLS to OVN's databases is not there yet", "unix: or tcp:")
-        is_path = word.startswith("unix:/") and word.isprintable()
-        if not is_path and not (word.startswith("tcp:") and host and _address(f"{host}:{port}", 0)[1]):
-            raise InvalidError(f"not a connection to OVSDB: {word[:80]!r}", "unix:/PATH or tcp:ADDRESS:PORT")
+        kind, _, rest = word.partition(":")
+        host, _, port = rest.rpartition(":")
+        is_path = kind == "unix" and rest.startswith("/") and rest.isprintable()
+        if not is_path and not (kind in ("tcp", "ssl") and host and port and _address(rest, 0)[1]):
+            hint = "unix:/PATH, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT"
+            raise InvalidError(f"not a connection to OVSDB: {word[:80]!r}", hint)
+    return text
+
+
+def _file(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise InvalidError(f"not the path of a file: {text[:80]!r}", "such as /etc/ovn/client.key; not what is in it")
     return text
 
 
@@ -151,10 +159,10 @@ KEYS = (
     *_refused("it is chosen for each export", "backups.compression_algorithm"),
     *_refused(_NO_VOLUMES, "storage.backups_volume", "storage.images_volume"),
     Key(OVN_NORTHBOUND, _ovsdb, "unix:/run/ovn/ovnnb_db.sock", "Where OVN's northbound database is: unix:PATH or "
-        "tcp:ADDRESS:PORT, of a cluster all with commas between.", live=True),
+        "tcp:ADDRESS:PORT or ssl:ADDRESS:PORT, of a cluster all with commas between.", live=True),
     Key(OVN_BRIDGE, link, "br-int", "The bridge of Open vSwitch in which ports of OVN networks are.", live=True),
-    *_refused("TLS to OVN's databases is not there yet", "network.ovn.ca_cert", "network.ovn.client_cert",
-              "network.ovn.client_key"),
+    *(Key(key, _file, "", f"File of PEM with {what}, for a northbound database that is reached by ssl:.", live=True)
+      for key, what in zip(OVN_FILES, ("our key", "our certificate", "the authority that theirs is of"), strict=True)),
     *_refused("LXD itself has given it up; polkit says who may do what", "candid.*", "rbac.*"),
     *_refused("LXD itself has given it up", "maas.*"),
     Key("user.*", anything, "", "Free for users; may span lines.", live=True, multiline=True),

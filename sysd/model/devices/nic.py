@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sysd.model import acls
 from sysd.model.addresses import Address, Subnet, addresses, link, mac, subnets, words
 from sysd.model.devices import boot
 from sysd.model.errors import InvalidError
@@ -19,6 +20,7 @@ NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical")
 ISOLATION = "security.port_isolation"
 MAC_FILTERING = "security.mac_filtering"
 IP_FILTERING = {4: "security.ipv4_filtering", 6: "security.ipv6_filtering"}
+ACLS = "security.acls"
 BRIDGES_VLAN = "1"
 """That a bridge puts its ports in by itself, and is in."""
 LEAST_RATE = 8_000
@@ -96,6 +98,7 @@ _OWN = _STATIC | {"bridged"}
 _BRIDGED = frozenset({"bridged"})
 _MAC_HELP = "Whether it can send by its own hardware address only."
 _IP_HELP = "Whether it can send by one IPv{0} address only, that of ipv{0}.address or a chosen one, and by its hwaddr."
+_AS_NETWORK = "When not set, its network says so."
 _ROUTES_HELP = "Networks behind the instance that the host has routes to, with commas between."
 _ADDRESS_HELP = "The guest's own addresses, with commas between; in a managed network one, which DHCP always gives it."
 
@@ -123,6 +126,12 @@ _TABLE = (
     (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
     (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _BRIDGED),
     (Key("vlan.tagged", _tagged, "", "VLANs that it reaches by their tags, as in 10,20-29."), _BRIDGED),
+    (Key(ACLS, acls.names, "", "ACLs that hold for it beside those of its network, which is one of OVN.", live=True),
+     _BRIDGED),
+    *((Key(f"{ACLS}.default.{way}.action", one_of(*acls.ACTIONS), "", f"What becomes of {way} that no rule is about. "
+           + _AS_NETWORK, live=True), _BRIDGED) for way in acls.DIRECTIONS),
+    *((Key(f"{ACLS}.default.{way}.logged", boolean, "", f"Whether {way} that no rule is about is logged. "
+           + _AS_NETWORK, live=True), _BRIDGED) for way in acls.DIRECTIONS),
     (boot.PRIORITY, _ALL),
     (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _VETH),
     (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _VETH),
@@ -145,6 +154,7 @@ OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "mac
 """What an interface has in networks of type bridge, and not in those of other types."""
 OF_OVN = ("ipv4.address", "ipv6.address", "host_name")
 """Of these, what it has in networks of OVN, too."""
+OVN_ONLY = tuple(name for name in _FOR if name.startswith(ACLS))
 
 
 def nictype(options: Mapping[str, str]) -> str:
@@ -165,6 +175,8 @@ def check(options: Mapping[str, str]) -> None:
             raise InvalidError(f"{key} is not for nictype {kind}", hint)
     if kind not in ("p2p", "routed") and not options.get("network") and not options.get("parent"):
         raise InvalidError("parent is missing", f"nictype {kind} needs a link of the host")
+    if (rule := next((key for key in options if key in OVN_ONLY), "")) and not options.get("network"):
+        raise InvalidError(f"{rule} is for interfaces in networks of OVN", "unset it, or set network")
     if "limits.max" in options and ("limits.ingress" in options or "limits.egress" in options):
         raise InvalidError("limits.max stands for limits.ingress and limits.egress", "unset it, or both of them")
     if kind == "bridged":
