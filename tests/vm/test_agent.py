@@ -122,7 +122,7 @@ def test_what_is_behind_nonsense_is_no_answer(tmp_path: Path) -> None:
         await reader.readline()
         writer.write(line({"return": {}}))
         await reader.readline()
-        writer.write(line({"return": {}}) * 500)
+        writer.write(line({"return": {}}) * 200_000)
         await synchronise(reader, writer)
         await reader.readline()
         writer.write(line({"return": {"pid": 7}}))

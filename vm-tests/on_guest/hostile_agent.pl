@@ -8,7 +8,7 @@ my ($mode, $folder) = @ARGV;
 my $place = "/dev/virtio-ports/org.qemu.guest_agent.0";
 my $port;
 
-sub look { exit if -e "$folder/stop"; alarm 1 }
+sub look { local $!; exit if -e "$folder/stop"; alarm 1 }
 $SIG{ALRM} = \&look;
 
 sub answer {

@@ -27,8 +27,8 @@ T = TypeVar("T")
 MAX_LINE = 4 << 20
 MAX_READ = 2 * MAX_LINE
 """Bytes of one answer, and of all that comes before it."""
-MAX_STRAY = 1000
-"""Lines that may come before what is awaited: each takes longer to read than to say."""
+MAX_STRAY = 100
+"""Answers that may come before the one that is awaited: each takes longer to read than to say."""
 MAX_INPUT = 1 << 20
 MAX_OUTPUT = 1 << 20
 """Bytes of a command's input, and of each of its two outputs."""
@@ -132,6 +132,10 @@ class Agent:
         await self._lines.send(message, lead=SENTINEL)
         left = [MAX_READ]
         for _ in range(MAX_STRAY):
+            # Megabytes may be on their way of what an agent wrote that is no more: none of it is looked at.
+            if (skipped := await self._lines.skip(SENTINEL, left[0])) < 0:
+                break
+            left[0] -= skipped
             try:
                 answer = await self._answer(left)
             except Nonsense:

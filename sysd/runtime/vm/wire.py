@@ -103,6 +103,23 @@ class Lines:
                 raise Broken(f"{self.whose} sent a line of more than {self._limit >> 10} KiB")
             await self._more()
 
+    async def skip(self, to: bytes, most: int) -> int:
+        """All before a byte, and that; how many bytes these were. -1 when there are more than most of them, which are
+        gone then."""
+        skipped = 0
+        while True:
+            end = self._data.find(to)
+            size = end + 1 if end >= 0 else len(self._data)
+            del self._data[:size]
+            self._searched = 0
+            skipped += size
+            if skipped > most:
+                return -1
+            if end >= 0:
+                return skipped
+            await asyncio.sleep(0)
+            await self._more()
+
     async def _more(self) -> None:
         self._check_open()
         await self._ready(self._loop.add_reader, self._loop.remove_reader)
