@@ -173,7 +173,7 @@ def test_what_is_told_of_it(host: Host, one: Instance) -> None:
     assert {"10.50.0.1/24", f"{OUTSIDE}/24", "fd00:50::1/64"} <= set(state["addresses"])
     assert set(state["ports"]) <= set(host.sh("ovs-vsctl list-ports br-int").split())
     assert state["ports"]
-    syscont(host, "network", "zone", "create", "lab.example")
+    syscont(host, "network", "zone", "create", "lab.example", "peers.me.address=127.0.0.1")
     syscont(host, "network", "set", "blue", "dns.zone.forward=lab.example")
     syscont(host, "config", "set", "core.dns_address=127.0.0.7")
     look = "dig +short +tcp one.lab.example @127.0.0.7"

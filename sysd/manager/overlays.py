@@ -85,7 +85,6 @@ class Overlays:
             await self._bring_up(network)
 
     async def _bring_up(self, network: Network) -> None:
-        self._has.pop(network.config[ovn.UUID], None)
         found = outside.outside(network, self._catalog.networks())
         if found:
             await self._join(found)
@@ -96,7 +95,7 @@ class Overlays:
         defaults = _defaults(network, {})
         # Guests are never in a group that is not there yet, or not any more.
         await acls.ensure_acls(north, described, [*rules, *(a for a in before if a.name not in known)], defaults)
-        await self._set_ports(network, described)
+        await self._set_ports(network, described, whole=True)
         await acls.ensure_acls(north, described, rules, defaults)
         self._acls[described.uuid] = rules
         await self._set_peers(network, described)
@@ -215,14 +214,15 @@ class Overlays:
 
     # ports
 
-    async def _set_ports(self, network: Network, described: OvnNetwork) -> None:
+    async def _set_ports(self, network: Network, described: OvnNetwork, *, whole: bool = False) -> None:
+        """whole: also what it is known to have, which somebody may have changed."""
         north, uuid = await self._database(), described.uuid
         there = {each.id: each for each in await ports.ports_of(north, uuid)}
         wanted = _by_id(self._ports(network, {name: one.addresses for name, one in there.items()}))
         has = self._has.get(uuid, {})
         for gone in there.keys() - wanted.keys():
             await ports.remove_port(north, uuid, gone)
-        changed = [each for name, each in wanted.items() if name not in there or has.get(name) != each]
+        changed = [each for name, each in wanted.items() if whole or name not in there or has.get(name) != each]
         if changed:
             await ports.add_ports(north, described, changed)
         self._has[uuid] = wanted
