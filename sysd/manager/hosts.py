@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from sysd.manager import subnets
 from sysd.manager.table import Table
 from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap
-from sysd.model.devices.nic import OF_BRIDGES, routes
+from sysd.model.devices.nic import OF_BRIDGES, OF_CARDS, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
-from sysd.model.network import Network
+from sysd.model.network import SRIOV, Network
 from sysd.network.dnsmasq import Host
 from sysd.network.links import HostRoute
 
@@ -97,7 +97,7 @@ def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look) -> None:
             hint = "'syscont network list' shows what there is"
             raise NotFoundError(f"device {name}: no network {options['network']!r}", hint)
         for key in OF_BRIDGES:
-            if key in options and not network.is_bridge:
+            if key in options and not network.is_bridge and not (network.type == SRIOV and key in OF_CARDS):
                 raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
 
 

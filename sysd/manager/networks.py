@@ -145,7 +145,7 @@ class Networks:
     # making
 
     async def create(self, name: str, kind: str, wanted: NetworkUpdate, owner: int) -> Network:
-        """Make a network of a type: bridge, macvlan or physical."""
+        """Make a network of a type: bridge, macvlan, physical or sriov."""
 
         async def work(handle: Handle) -> None:
             async with self.changing:

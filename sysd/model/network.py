@@ -17,6 +17,7 @@ from sysd.model.values import anything, boolean, integer
 
 DEFAULT_NETWORK = "syscontbr0"
 BRIDGE, MACVLAN, PHYSICAL = "bridge", "macvlan", "physical"
+SRIOV = "sriov"
 ZONE_KEYS = ("dns.zone.forward", "dns.zone.reverse.ipv4", "dns.zone.reverse.ipv6")
 MADE_LINK = "volatile.link.created"
 """Whether the link with the VLAN's tag is of our own making."""
@@ -39,9 +40,15 @@ _UPLINK = tuple(
         "ipv4.routes.anycast", "ipv6.routes.anycast", "dns.nameservers", "ovn.ingress_mode", "bgp.peers.*",
     )
 )  # fmt: skip
+_CARD = (
+    Key("parent", addresses.link, "", "Link of a card whose virtual functions interfaces are; has to be set."),
+    Key("mtu", integer(68, 65535), "", "Largest packet of containers' interfaces, in bytes; the card's when not set."),
+    Key("vlan", integer(1, 4094), "", "The VLAN that the card puts interfaces in, which know nothing of it."),
+    *(key for key in _PARENT if key.name.startswith("maas.")),
+    bridge.USER,
+)
 REFUSED_TYPES = {
     "ovn": "OVN is not spoken yet",
-    "sriov": "virtual functions of SR-IOV are not managed yet",
 }
 
 
@@ -52,6 +59,11 @@ def _check_parent(config: Mapping[str, str]) -> None:
         addresses.link(vlan_link(config))
     elif "gvrp" in config:
         raise InvalidError("gvrp: it is about a vlan", "set vlan")
+
+
+def _check_card(config: Mapping[str, str]) -> None:
+    if "parent" not in config:
+        raise InvalidError("parent is missing", "the link of a network card with SR-IOV")
 
 
 def vlan_link(config: Mapping[str, str]) -> str:
@@ -71,6 +83,7 @@ TYPES = {
     BRIDGE: Type(bridge.KEYS, bridge.check),
     MACVLAN: Type(_PARENT, _check_parent),
     PHYSICAL: Type((*_PARENT[:-1], *_UPLINK, _PARENT[-1]), _check_parent),
+    SRIOV: Type(_CARD, _check_card),
 }
 _HINT = "see 'syscont network keys'"
 SCHEMAS = {name: Schema(kind.keys, f"{name} network", _HINT) for name, kind in TYPES.items()}
@@ -144,7 +157,12 @@ class Network:
         """The link of the host's that interfaces are ports of, or made of."""
         if self.is_bridge:
             return self.name
-        return vlan_link(self.config) if "vlan" in self.config else self.config["parent"]
+        return vlan_link(self.config) if "vlan" in self.config and self.type != SRIOV else self.config["parent"]
+
+    @property
+    def vlan(self) -> int:
+        """That a card puts interfaces in; 0 for none."""
+        return int(self.config.get("vlan", "0")) if self.type == SRIOV else 0
 
     @property
     def mtu(self) -> int:

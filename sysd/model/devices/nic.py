@@ -15,7 +15,7 @@ from sysd.model.schema import Key
 from sysd.model.sizes import parse_bits
 from sysd.model.values import anything, boolean, integer, one_of
 
-NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical")
+NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical", "sriov")
 ISOLATION = "security.port_isolation"
 MAC_FILTERING = "security.mac_filtering"
 IP_FILTERING = {4: "security.ipv4_filtering", 6: "security.ipv6_filtering"}
@@ -23,7 +23,7 @@ BRIDGES_VLAN = "1"
 """That a bridge puts its ports in by itself, and is in."""
 LEAST_RATE = 8_000
 """Bits a second; with less not even what holds a link up gets through."""
-LXD_ONLY = {"sriov": "SR-IOV needs virtual functions that are not managed yet", "ovn": "name an OVN network instead"}
+LXD_ONLY = {"ovn": "name an OVN network instead"}
 
 @dataclass(frozen=True, slots=True)
 class Vlans:
@@ -86,7 +86,7 @@ def _tagged(text: str) -> tuple[tuple[int, int], ...]:
 
 
 _vlan = integer(1, 4094)
-_NETWORKS_HAVE_IT = "networks of type macvlan and physical have it"
+_NETWORKS_HAVE_IT = "networks of type macvlan, physical and sriov have it"
 _EXTERNAL = "it is for OVN networks, which there are not yet"
 _MAAS = "MAAS is not spoken to"
 _ALL = frozenset(NICTYPES)
@@ -94,6 +94,7 @@ _VETH = frozenset({"bridged", "p2p", "routed"})
 _STATIC = frozenset({"ipvlan", "routed"})
 _OWN = _STATIC | {"bridged"}
 _BRIDGED = frozenset({"bridged"})
+_SWITCHED = _BRIDGED | {"sriov"}
 _MAC_HELP = "Whether it can send by its own hardware address only."
 _IP_HELP = "Whether it can send by one IPv{0} address only, that of ipv{0}.address or a chosen one, and by its hwaddr."
 _ROUTES_HELP = "Networks behind the instance that the host has routes to, with commas between."
@@ -116,12 +117,12 @@ _TABLE = (
     (Key("ipv4.host_address", _ipv4, "169.254.0.1", "The host's end, as the guest's router."), frozenset({"routed"})),
     (Key("ipv6.host_address", _ipv6, "fe80::1", "The host's end, as the guest's router."), frozenset({"routed"})),
     (Key(ISOLATION, boolean, "false", "Whether it reaches nobody's interface that has this on, too."), _BRIDGED),
-    (Key(MAC_FILTERING, boolean, "false", _MAC_HELP, live=True), _BRIDGED),
+    (Key(MAC_FILTERING, boolean, "false", _MAC_HELP, live=True), _SWITCHED),
     *((Key(key, boolean, "false", _IP_HELP.format(v), live=True), _BRIDGED) for v, key in IP_FILTERING.items()),
     (Key("limits.ingress", _rate, "", "The most that it receives a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.egress", _rate, "", "The most that it sends a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
-    (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _BRIDGED),
+    (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _SWITCHED),
     (Key("vlan.tagged", _tagged, "", "VLANs that it reaches by their tags, as in 10,20-29."), _BRIDGED),
     (boot.PRIORITY, _ALL),
     (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _VETH),
@@ -143,6 +144,8 @@ NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name")
 """What is beyond the network that an interface is in, and is not for who may use managed networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
 """What an interface has in networks of type bridge, and not in those of other types."""
+OF_CARDS = (MAC_FILTERING,)
+"""What of that it has in networks of type sriov, too."""
 
 
 def nictype(options: Mapping[str, str]) -> str:
