@@ -41,6 +41,8 @@ from sysd.runtime.vm import pci, virtual
 
 FUNCTIONS_DIR = RUNTIME_DIR / "functions"
 _DRAFT = "."
+_GIVEN = "0"
+"""NET_ADDR_PERM: how a link has its address when its card says so."""
 _SHOWN = 8
 """Functions that a message names, at most."""
 
@@ -174,6 +176,8 @@ def _claim(uuid: str, reference: str, device: str, wanted: Wanted) -> None:
     before = netlink.settings(cards.index_of(card.link)).get(number)
     if before is None:
         raise FailedError(f"{card.link} says nothing of its virtual function {number}")
+    if before.mac == hwaddr and read(place / "addr_assign_type") != _GIVEN:
+        before = replace(before, mac=netlink.NO_MAC)  # chosen on the function's side, which may do so again
     driver = pci.driver(function)
     _note(uuid, device, Loan(reference, wanted, card.function, number, function, driver, its, hwaddr, mtu, before))
 

@@ -27,6 +27,7 @@ _HEADER, _LINK, _ADDRESS = struct.Struct("=IHHII"), struct.Struct("=BxHiII"), st
 _MOST = 1 << 20
 _MAX_ADDRESS = 32
 _UNKNOWN = 0xFFFFFFFF
+NO_MAC = "00:00:00:00:00:00"
 _TIMEOUT = 10.0
 """Seconds: a card may take its time over what it is told."""
 
@@ -54,7 +55,7 @@ def settings(card: int) -> dict[int, Settings]:
 
 
 def _function(data: bytes) -> tuple[int, Settings]:
-    number, said = 0, Settings("00:00:00:00:00:00")
+    number, said = 0, Settings(NO_MAC)
     for kind, value in _attributes(data):
         if kind == _MAC:
             number = int(struct.unpack_from("=I", value)[0])
