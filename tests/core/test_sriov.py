@@ -413,7 +413,7 @@ def spec_of(address: str, group: str) -> dict[str, Any]:
     device = '{"driver":"vfio-pci","sysfsdev":"/dev/vfio/%s"}'
     return {
         "parts": {"lan": asdict(part), "x": asdict(other)},
-        "descriptors": [{"kind": kind, "name": name} for kind, name in (("vfio", address), ("file", ""), ("vfio", CARD))],
+        "descriptors": [{"kind": k, "name": name} for k, name in (("vfio", address), ("file", ""), ("vfio", CARD))],
         "functions": {address: group, CARD: "4"},
         "arguments": ["-device", device % address, "-device", device % CARD],
         "cpus": 1,

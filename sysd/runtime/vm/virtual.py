@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sysd.runtime.spec import read_spec, write_spec
-from sysd.runtime.vm import vfio
+from sysd.runtime.spec import write_spec
+from sysd.runtime.vm import spec, vfio
 from sysd.runtime.vm.hardware import Part
 
 _ASKED = "virtual function "
@@ -58,6 +58,6 @@ def _arguments(arguments: Sequence[str], moved: Mapping[str, str]) -> list[str]:
 
 def fill(uuid: str, found: Mapping[str, str]) -> None:
     """The same, of what an instance is launched with next; containers have their function's link by name."""
-    values = read_spec(uuid)
-    if "parts" in values:
+    values = spec.read(uuid)
+    if values:
         write_spec(uuid, filled(values, found))
