@@ -90,8 +90,8 @@ _syscont() {
         'network list --format') words='table compact csv json yaml' ;;
         'network show --format') words='yaml json' ;;
         'network info --format') words='yaml json' ;;
-        'network create --type') words='bridge macvlan physical' ;;
-        'network keys --type') words='bridge macvlan physical' ;;
+        'network create --type') words='bridge macvlan physical sriov' ;;
+        'network keys --type') words='bridge macvlan physical sriov' ;;
         'network keys --format') words='table compact csv json yaml' ;;
         'network list-leases --format') words='table compact csv json yaml' ;;
         'network forward list --format') words='table compact csv json yaml' ;;

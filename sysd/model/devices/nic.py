@@ -86,7 +86,7 @@ def _tagged(text: str) -> tuple[tuple[int, int], ...]:
 
 
 _vlan = integer(1, 4094)
-_NETWORKS_HAVE_IT = "networks of type macvlan, physical and sriov have it"
+_NETWORKS_HAVE_IT = "networks of type macvlan and physical have it"
 _EXTERNAL = "it is for OVN networks, which there are not yet"
 _MAAS = "MAAS is not spoken to"
 _ALL = frozenset(NICTYPES)
