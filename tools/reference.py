@@ -97,10 +97,8 @@ def devices() -> str:
 
 def networks() -> str:
     """The page of networks, a section for each type."""
-    refused = [f"| `{name}` | {why} |\n" for name, why in network.REFUSED_TYPES.items()]
-    types = f"LXD's other types of networks:\n\n| Type | Why not |\n| --- | --- |\n{''.join(refused)}"
     sections = (_section(kind, schema.keys) for kind, schema in network.SCHEMAS.items())
-    return "\n".join([HEAD, NETWORKS, *sections, types])
+    return "\n".join([HEAD, NETWORKS, *sections])
 
 
 def of_zones() -> str:

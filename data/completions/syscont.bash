@@ -90,8 +90,8 @@ _syscont() {
         'network list --format') words='table compact csv json yaml' ;;
         'network show --format') words='yaml json' ;;
         'network info --format') words='yaml json' ;;
-        'network create --type') words='bridge macvlan ovn physical' ;;
-        'network keys --type') words='bridge macvlan ovn physical' ;;
+        'network create --type') words='bridge macvlan ovn physical sriov' ;;
+        'network keys --type') words='bridge macvlan ovn physical sriov' ;;
         'network keys --format') words='table compact csv json yaml' ;;
         'network list-leases --format') words='table compact csv json yaml' ;;
         'network forward list --format') words='table compact csv json yaml' ;;

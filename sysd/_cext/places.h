@@ -8,5 +8,6 @@
 #define HANDOVER_SOCKET "/run/syscont/handover"
 #define PIN_DIR "/run/syscont/netns"
 #define LENT_DIR "/run/syscont/lent"
+#define FUNCTIONS_DIR "/run/syscont/functions"
 
 #endif

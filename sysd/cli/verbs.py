@@ -119,7 +119,7 @@ _ATTRIBUTES = (
 )
 _FILE_PUSH = (_RECURSIVE, _CREATE_DIRS, *_ATTRIBUTES)
 
-_TYPE = Option("type", "Type of the network.", "t", VALUE, "TYPE", ("bridge", "macvlan", "ovn", "physical"))
+_TYPE = Option("type", "Type of the network.", "t", VALUE, "TYPE", ("bridge", "macvlan", "ovn", "physical", "sriov"))
 _CONFIG_OF_NETWORK = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",
                             complete="network-key")  # fmt: skip
 _CONFIG_OF_ZONE = Option("config", "Set a configuration key; may be given several times.", "c", PAIRS, "KEY=VALUE",

@@ -141,8 +141,8 @@ DETAILS = {
         "the device, unless they have one of that name."
     ),
     "network create": (
-        "TYPE is bridge (when it is not said), macvlan or physical. A bridge gets addresses that nobody else on the "
-        "host has, and NAT, unless ipv4.address and ipv6.address say otherwise; none is none. DHCP, DNS and router "
+        "TYPE is bridge (when it is not said), macvlan, physical or sriov. A bridge gets addresses that nobody else on "
+        "the host has, and NAT, unless ipv4.address and ipv6.address say otherwise; none is none. DHCP, DNS and router "
         "advertisements come with it."
     ),
     "network set": (

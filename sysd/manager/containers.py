@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sysd.manager import hotplug
 from sysd.manager.filters import Filters
+from sysd.manager.functions import Functions
 from sysd.manager.images import Images
 from sysd.manager.interfaces import FindUplink, links_of
 from sysd.manager.proxies import Proxies
@@ -17,6 +18,7 @@ from sysd.model.errors import BusyError, FailedError
 from sysd.model.instance import Instance
 from sysd.runtime import container, limits
 from sysd.runtime.apparmor import own
+from sysd.runtime.container import Links
 from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.guest import ContainerGuest
 from sysd.runtime.spec import Given, LaunchSpec, read_devices
@@ -33,6 +35,7 @@ class Containers:
         proxies: Proxies,
         filters: Filters,
         find_uplink: FindUplink,
+        functions: Functions,
     ) -> None:
         self._table = table
         self._images = images
@@ -40,21 +43,23 @@ class Containers:
         self._proxies = proxies
         self._filters = filters
         self._find_uplink = find_uplink
+        self._functions = functions
 
     async def begin(self, expanded: Instance, upper: Path) -> None:
         return
 
     async def prepare(self, expanded: Instance) -> dict[str, Properties]:
         await own.load(expanded.uuid, expanded.config)
-        spec = await self._make_spec(expanded)
+        spec, _ = await self._make_spec(expanded)
         spec.write()
         image = self._images.find(expanded.image)
         return {expanded.unit: container.unit_properties(expanded, image, spec, self._choose_cpus(expanded))}
 
-    async def _make_spec(self, expanded: Instance) -> LaunchSpec:
+    async def _make_spec(self, expanded: Instance) -> tuple[LaunchSpec, Links]:
         links = await links_of(expanded, self._find_uplink)
+        await self._functions.get_ready(links.virtual)
         await self._filters.put(expanded)
-        return container.make_spec(expanded, self._images.find(expanded.image), links)
+        return container.make_spec(expanded, self._images.find(expanded.image), links), links
 
     def _choose_cpus(self, instance: Instance) -> frozenset[int]:
         """Spread instances over the processors; running or not, as a loaded unit can be started without us."""
@@ -110,7 +115,7 @@ class Containers:
 
     async def _change_devices(self, expanded: Instance, had: Given, running: ContainerGuest) -> LaunchSpec:
         """From here on filters are those of the new configuration."""
-        spec = await self._make_spec(expanded)
+        spec, links = await self._make_spec(expanded)
         if spec.put_back and not had.pin:
             raise FailedError("it runs", "stop it before it is given a physical, routed or ipvlan interface")
         todo = hotplug.steps(had.shares, had.nics, spec)
@@ -118,7 +123,8 @@ class Containers:
         both = {**container.device_policy([*had.shares, *spec.shares]), **io_properties(expanded.devices)}
         await self._systemd.set_properties(expanded.unit, both)
         await self._proxies.sync(expanded)
-        await hotplug.change(running, todo)
+        async with self._functions.changed(expanded, running, had.nics, links.virtual):
+            await hotplug.change(running, todo)
         await self._systemd.set_properties(expanded.unit, container.device_policy(spec.shares))
         return spec
 

@@ -11,11 +11,11 @@ from sysd.manager import subnets
 from sysd.manager.table import Table
 from sysd.model import acls
 from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap
-from sysd.model.devices.nic import ACLS, OF_BRIDGES, OF_OVN, OVN_ONLY, routes
+from sysd.model.devices.nic import ACLS, OF_BRIDGES, OF_CARDS, OF_OVN, OVN_ONLY, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
-from sysd.model.network import Network
+from sysd.model.network import SRIOV, Network
 from sysd.network.dnsmasq import Host
 from sysd.network.links import HostRoute
 
@@ -100,8 +100,7 @@ def check_devices(
             hint = "'syscont network list' shows what there is"
             raise NotFoundError(f"device {name}: no network {options['network']!r}", hint)
         for key in OF_BRIDGES:
-            fits = network.is_ovn if key in OVN_ONLY else network.is_bridge or (network.is_ovn and key in OF_OVN)
-            if key in options and not fits:
+            if key in options and not _fits(network, key):
                 raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
         for acl in acls.names(options.get(ACLS, "")):
             if not has_acl(acl):
@@ -109,6 +108,13 @@ def check_devices(
         if network.is_ovn and network.address(4) and "ipv6.address" in options and "ipv4.address" not in options:
             hint = "OVN gives the others of an interface to which it gives one"
             raise InvalidError(f"device {name}: ipv6.address needs ipv4.address, too", hint)
+
+
+def _fits(network: Network, key: str) -> bool:
+    """Whether what interfaces in bridges have is for those in a network, too."""
+    if network.is_ovn:
+        return key in OVN_ONLY or key in OF_OVN
+    return (network.is_bridge and key not in OVN_ONLY) or (network.type == SRIOV and key in OF_CARDS)
 
 
 def check_kept(network: Network, instances: Iterable[Instance], others: Iterable[Instance] = ()) -> None:

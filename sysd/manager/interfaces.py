@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import zlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,28 +15,33 @@ from sysd.model.devices.check import SCHEMAS, check_together
 from sysd.model.devices.nic import Vlans
 from sysd.model.errors import FailedError
 from sysd.model.instance import Instance, Kind, hardware_address, host_interface_name, interface_name
+from sysd.model.network import SRIOV
 from sysd.network import links, nics
 from sysd.network.filters import Source
 from sysd.network.nics import GUEST, HOST, Nic, Step
 from sysd.runtime.container import Links, Macvtap
 from sysd.runtime.spec import HOST_NETNS_FD, NETNS_FD, Plugged
+from sysd.runtime.sriov.lending import Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
     """What interfaces in a managed network are made of: their nictype, the host's link by name and index, and their
-    largest packet if the network says it."""
+    largest packet if the network says it. vlan: that a card is to put them in, 0 for none."""
 
     kind: str
     link: str
     index: int
     mtu: int
+    vlan: int = 0
 
 
 FindUplink = Callable[[str], Coroutine[Any, Any, Uplink]]
 """That of a managed network, which is up then."""
 
 _NO_ADDRESS = ("ipvlan", "physical")
+_BY_NAME = ("physical", SRIOV)
+"""Made of a link that is looked for when it is needed."""
 _HAS_HOST_END = ("bridged", "p2p", "routed")
 _SCHEMA = SCHEMAS["nic"]
 
@@ -85,10 +91,14 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     mtus: dict[str, int] = {}
     macvtaps: dict[str, Macvtap] = {}
     lent: dict[str, str] = {}
+    virtual: dict[str, Wanted] = {}
     put_back: list[Step] = []
     names = names_of(instance.devices)
     for name in names:
         nic = await _nic(instance, name, find_uplink)
+        if nic.kind == SRIOV:
+            virtual[name] = _virtual(instance, name, nic)
+            nic = replace(nic, mac="", parent_name=virtual[name].name)
         mtus[name] = nic.mtu
         found = nics.requests(nic, NETNS_FD, HOST_NETNS_FD)
         made[name] = Plugged(list(found.plug), list(found.unplug), list(found.tune))
@@ -102,7 +112,15 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     first = interface_name(instance, names[0]) if names else ""
     host = [request for side, request in steps if side == HOST]
     guest = [request for side, request in steps if side == GUEST]
-    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back, mtus, macvtaps, lent)
+    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back, mtus, macvtaps, lent, virtual)
+
+
+def _virtual(instance: Instance, name: str, nic: Nic) -> Wanted:
+    """The function that an interface is to be, known by all that it is to be; its card tells it its address."""
+    filtered = model.filtered(instance.devices[name])[0]
+    known = repr((instance.uuid, name, nic.name, nic.parent_name, nic.mac, nic.mtu, nic.vlans.untagged, filtered))
+    passing = f"sc{zlib.crc32(known.encode()):08x}"
+    return Wanted(nic.parent_name, nic.mac, nic.vlans.untagged or 0, filtered, passing, nic.tap)
 
 
 async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
@@ -137,6 +155,8 @@ def sources(instance: Instance) -> list[Source]:
     found = []
     for name in names_of(instance.devices):
         options = instance.devices[name]
+        if model.nictype(options) == SRIOV:
+            continue  # what it sends is its card's to look at
         by_mac, own = model.filtered(options)
         egress = model.rates(options)[1]
         if by_mac or egress or "host_name" in options:
@@ -150,11 +170,11 @@ def sources(instance: Instance) -> list[Source]:
 async def _uplink(name: str, options: Mapping[str, str], find_uplink: FindUplink) -> Uplink:
     if network := options.get("network"):
         found = await find_uplink(network)
-        if not found.index and found.kind not in ("physical", "ovn"):
+        if not found.index and found.kind not in (*_BY_NAME, "ovn"):
             raise FailedError(f"device {name}: the host has no link {found.link}", f"network {network} is made of it")
         return found
     kind, parent = model.nictype(options), options.get("parent", "")
-    if not parent or kind == "physical":
+    if not parent or kind in _BY_NAME:
         return Uplink(kind, parent, 0, 0)
     index = links.interface_index(parent)
     if not index:
@@ -165,6 +185,8 @@ async def _uplink(name: str, options: Mapping[str, str], find_uplink: FindUplink
 
 
 def _vlans(name: str, options: Mapping[str, str], uplink: Uplink) -> Vlans:
+    if uplink.kind == SRIOV:
+        return Vlans(uplink.vlan or model.vlans(options).untagged)
     found = model.vlans(options)
     if found != Vlans() and not links.tells_vlans_apart(uplink.index):
         hint = "its kernel cannot (CONFIG_BRIDGE_VLAN_FILTERING)"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sysd.manager.beside import Beside
 from sysd.manager.filters import Filters
+from sysd.manager.functions import Functions
 from sysd.manager.images import NVRAM, Images
 from sysd.manager.interfaces import FindUplink, links_of
 from sysd.manager.lending import Lending
@@ -36,6 +37,7 @@ from sysd.runtime.vm.parts import SEED_NAME
 from sysd.storage import growing, qcow2
 from sysd.units import modules
 from sysd.units.answers import clean
+from sysd.units.helper import see_through
 from sysd.units.journal import last_words
 from sysd.units.opening import open_file
 from sysd.units.systemd import Properties, Systemd
@@ -51,13 +53,20 @@ PRESS_AGAIN = 1.0
 
 class Machines:
     def __init__(
-        self, table: Table, images: Images, systemd: Systemd, filters: Filters, find_uplink: FindUplink
+        self,
+        table: Table,
+        images: Images,
+        systemd: Systemd,
+        filters: Filters,
+        find_uplink: FindUplink,
+        functions: Functions,
     ) -> None:
         self._table = table
         self._images = images
         self._systemd = systemd
         self._filters = filters
         self._find_uplink = find_uplink
+        self._functions = functions
         self._beside = Beside(table, systemd)
         self.started = self._beside.look
         self.lending = Lending(table, systemd)
@@ -96,7 +105,9 @@ class Machines:
         await self._filters.put(expanded)
         if links.macvtaps:
             await modules.ensure(self._systemd, unit.MACVTAP, lambda: modules.has_nodes(unit.MACVTAP))
-        if links.lent or any(options["type"] in ("pci", "gpu") for options in expanded.devices.values()):
+        await self._functions.get_ready(links.virtual)
+        named = any(options["type"] in ("pci", "gpu") for options in expanded.devices.values())
+        if named or links.lent or links.virtual:
             await self.lending.get_ready()
         image = self._images.find(expanded.image)
         return unit.make_spec(unit.Wanted(expanded, image, links, had, await self._key(), kept, arrives))
@@ -150,6 +161,8 @@ class Machines:
                 machine.keep_parts(parts.store(there))
                 await self._beside.stop(expanded, name, part)
                 await self.lending.give_back(machine, expanded, there, {name: part})
+                await self._functions.give_back(expanded, [name])
+            made, new = await self._functions.chosen(expanded, made, new)
             async with self.lending.lent(machine, expanded, there, new):
                 for name, part in new.items():
                     async with self._beside.served(expanded, name, part):
@@ -158,6 +171,7 @@ class Machines:
                     await mounts.enter(machine, part)
         except BaseException:
             machine.keep_parts(parts.store(there))
+            await see_through(self._functions.give_back(expanded, [name for name in new if name not in there]))
             raise
         machine.keep(made)
         await self._beside.look(expanded.uuid)

@@ -22,6 +22,7 @@ from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
 from sysd.manager.files import Files
 from sysd.manager.filters import Filters
+from sysd.manager.functions import Functions
 from sysd.manager.guests import Guests
 from sysd.manager.hardware import Hardware
 from sysd.manager.hosts import ports_of
@@ -115,7 +116,10 @@ class Manager:
         self.guests.on_start(self.proxies.started)
         self.filters = Filters(self.table)
         self._ruleset = Watch(self._table_gone)
-        machines = Machines(self.table, self.images, self.systemd, self.filters, self.uplinks.uplink)
+        self.functions = Functions(self.table, self.systemd)
+        self.guests.on_start(self.functions.started)
+        find_uplink = self.uplinks.uplink
+        machines = Machines(self.table, self.images, self.systemd, self.filters, find_uplink, self.functions)
         self.guests.on_start(machines.started)
         self.lifecycle = Lifecycle(
             self.table,
@@ -127,7 +131,7 @@ class Manager:
             self.filters,
             {
                 Kind.CONTAINER: Containers(
-                    self.table, self.images, self.systemd, self.proxies, self.filters, self.uplinks.uplink
+                    self.table, self.images, self.systemd, self.proxies, self.filters, find_uplink, self.functions
                 ),
                 Kind.VM: machines,
             },
@@ -270,6 +274,7 @@ class Manager:
         await self.networks.start()
         await self.filters.start()
         await self.lending.tidy()
+        await self.functions.tidy()
         await self.lifecycle.load([i for i in self.table.all() if i.phase is Phase.READY])
         for operation in interrupted:
             await self._finish_change(operation)

@@ -149,7 +149,7 @@ class Networks:
     # making
 
     async def create(self, name: str, kind: str, wanted: NetworkUpdate, owner: int) -> Network:
-        """Make a network of a type: bridge, macvlan, ovn or physical."""
+        """Make a network of a type: bridge, macvlan, ovn, physical or sriov."""
 
         async def work(handle: Handle) -> None:
             async with self.changing:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from sysd.manager import outside
+from sysd.manager import functions, outside
 from sysd.manager.background import Background
 from sysd.manager.bridged import behind_of, bridge_of, check_external, external, own_routes, put_back
 from sysd.manager.catalog import Catalog
@@ -22,7 +22,7 @@ from sysd.manager.interfaces import Uplink
 from sysd.manager.overlays import Overlays
 from sysd.model import bridge
 from sysd.model.errors import FailedError, SyscontError
-from sysd.model.network import MADE_LINK, PHYSICAL, Network
+from sysd.model.network import MADE_LINK, PHYSICAL, SRIOV, Network
 from sysd.model.tunnels import tunnels as tunnels_of
 from sysd.network import bridges, dnsmasq, firewall, leases, links, tunnels
 from sysd.network.bridges import Route
@@ -71,7 +71,7 @@ class Uplinks:
             return Uplink("ovn", "", 0, network.mtu)
         if not network.is_bridge:
             await self.bring_up(network)
-            return Uplink(network.type, network.link, links.interface_index(network.link), network.mtu)
+            return Uplink(network.type, network.link, links.interface_index(network.link), network.mtu, network.vlan)
         index = self._up[name] if self._is_well(network) else await self.bring_up(network)
         return Uplink("bridged", name, index, network.mtu)
 
@@ -165,6 +165,8 @@ class Uplinks:
 
     async def _bring_up_link(self, network: Network) -> int:
         """That of another type than bridge: the host's link, or the one of a VLAN on it."""
+        if network.type == SRIOV:
+            return functions.check_parent(network)
         if "vlan" not in network.config:
             return links.interface_index(network.link)
         parent, number = links.interface_index(network.config["parent"]), int(network.config["vlan"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from sysd.model import acls, addresses, bridge, ovn
 from sysd.model.addresses import Interface, Subnet
-from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.errors import InvalidError
 from sysd.model.forwards import Forward
 from sysd.model.instance import Phase
 from sysd.model.peers import Peer
@@ -17,7 +17,7 @@ from sysd.model.schema import Key, Schema
 from sysd.model.values import anything, boolean, integer
 
 DEFAULT_NETWORK = "syscontbr0"
-BRIDGE, MACVLAN, OVN, PHYSICAL = "bridge", "macvlan", "ovn", "physical"
+BRIDGE, MACVLAN, OVN, PHYSICAL, SRIOV = "bridge", "macvlan", "ovn", "physical", "sriov"
 ZONE_KEYS = ("dns.zone.forward", "dns.zone.reverse.ipv4", "dns.zone.reverse.ipv6")
 MADE_LINK = "volatile.link.created"
 """Whether the link with the VLAN's tag is of our own making."""
@@ -47,11 +47,13 @@ _UPLINK = (
         )
     ),
 )  # fmt: skip
-REFUSED_TYPES = {
-    "sriov": "virtual functions of SR-IOV are not managed yet",
-}
-
-
+_CARD = (
+    Key("parent", addresses.link, "", "Link of a card whose virtual functions interfaces are; has to be set."),
+    Key("mtu", integer(68, 65535), "", "Largest packet of containers' interfaces, in bytes; the card's when not set."),
+    Key("vlan", integer(1, 4094), "", "The VLAN that the card puts interfaces in, which know nothing of it."),
+    *(key for key in _PARENT if key.name.startswith("maas.")),
+    bridge.USER,
+)
 def _check_parent(config: Mapping[str, str]) -> None:
     if "parent" not in config:
         raise InvalidError("parent is missing", "the link of the host that interfaces are made of")
@@ -68,6 +70,11 @@ def _check_physical(config: Mapping[str, str]) -> None:
             bridge.check_ovn_ranges(config, addresses.interface(version)(text))
         elif f"ipv{version}.ovn.ranges" in config:
             raise InvalidError(f"ipv{version}.ovn.ranges: whose subnet is it?", f"set ipv{version}.gateway")
+
+
+def _check_card(config: Mapping[str, str]) -> None:
+    if "parent" not in config:
+        raise InvalidError("parent is missing", "the link of a network card with SR-IOV")
 
 
 def vlan_link(config: Mapping[str, str]) -> str:
@@ -88,6 +95,7 @@ TYPES = {
     MACVLAN: Type(_PARENT, _check_parent),
     OVN: Type(ovn.KEYS, ovn.check),
     PHYSICAL: Type((*_PARENT[:-1], *_UPLINK, _PARENT[-1]), _check_physical),
+    SRIOV: Type(_CARD, _check_card),
 }
 _HINT = "see 'syscont network keys'"
 SCHEMAS = {name: Schema(kind.keys, f"{name} network", _HINT) for name, kind in TYPES.items()}
@@ -182,7 +190,12 @@ class Network:
         """The link of the host's that interfaces are ports of, or made of."""
         if self.has_subnets:
             return self.name
-        return vlan_link(self.config) if "vlan" in self.config else self.config["parent"]
+        return vlan_link(self.config) if "vlan" in self.config and self.type != SRIOV else self.config["parent"]
+
+    @property
+    def vlan(self) -> int:
+        """That a card puts interfaces in; 0 for none."""
+        return int(self.config.get("vlan", "0")) if self.type == SRIOV else 0
 
     @property
     def mtu(self) -> int:
@@ -203,8 +216,6 @@ class Network:
 
 
 def check_type(kind: str) -> str:
-    if why := REFUSED_TYPES.get(kind):
-        raise UnsupportedError(f"networks of type {kind} are not offered", why)
     if kind not in TYPES:
         raise InvalidError(f"unknown type of network {kind[:80]!r}", f"one of {', '.join(TYPES)}")
     return kind

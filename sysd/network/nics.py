@@ -44,7 +44,7 @@ _FAMILY = {4: 2, 6: 10}
 @dataclass(frozen=True, slots=True)
 class Nic:
     """An interface. kind is a nictype; name is the guest's; parent is the index of the host's link, 0 for none (of a
-    physical one only parent_name counts).
+    physical one, and of that of a virtual function, only parent_name counts).
 
     gateways: whether, by IP version, there is a default route (routed and ipvlan), or to which router. isolated: of a
     bridge's ports it reaches only those that are not isolated, too. vlans: in which it is then. routes: what the host
@@ -92,6 +92,8 @@ def requests(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
             return _on_parent(nic, guest_fd)
         case "physical":
             return _physical(nic, guest_fd, host_fd)
+        case "sriov":
+            return _virtual(nic, guest_fd, host_fd)
         case _:
             return _veth(nic, guest_fd)
 
@@ -123,7 +125,7 @@ def _of_machine(nic: Nic, guest_fd: int) -> Requests:
     match nic.kind:
         case "macvlan":
             return Requests((), (), macvtap=_macvtap(nic, guest_fd))
-        case "physical":
+        case "physical" | "sriov":
             return Requests((), ())
         case _:
             return _tap(nic)
@@ -228,6 +230,13 @@ def _physical(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
         ((HOST, move), (GUEST, _for_link(nic.parent_name, rename))),
         ((GUEST, _for_link(nic.name, undo)), (GUEST, back)),
     )
+
+
+def _virtual(nic: Nic, guest_fd: int, host_fd: int) -> Requests:
+    """The link of a function, by the name that it was given for that. From a guest that has renamed it, it comes back
+    by its driver alone (sysd.runtime.sriov.lending)."""
+    made = _physical(nic, guest_fd, host_fd)
+    return Requests(made.plug, tuple((side, f"-{request}") for side, request in made.unplug))
 
 
 def _static(nic: Nic, routers: tuple[Address, ...]) -> list[Step]:

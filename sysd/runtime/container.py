@@ -30,6 +30,8 @@ from sysd.runtime.devices.node import allowed
 from sysd.runtime.plugging import PLUG
 from sysd.runtime.seccomp import compile_policy
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
+from sysd.runtime.sriov import lending
+from sysd.runtime.sriov.lending import Wanted, words
 from sysd.units.systemd import Properties
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,8 @@ class Macvtap:
 @dataclass(frozen=True, slots=True)
 class Links:
     """An instance's interfaces, as requests; see LaunchSpec. mtus: their largest packets, 0 where nobody says. Of
-    virtual machines: macvtaps, and lent, which are links of the host's whose hardware the guest is to have."""
+    virtual machines: macvtaps, and lent, which are links of the host's whose hardware the guest is to have. virtual:
+    functions of cards, chosen when it starts."""
 
     host: list[str]
     guest: list[str]
@@ -79,6 +82,7 @@ class Links:
     mtus: dict[str, int] = field(default_factory=dict)
     macvtaps: dict[str, Macvtap] = field(default_factory=dict)
     lent: dict[str, str] = field(default_factory=dict)
+    virtual: dict[str, Wanted] = field(default_factory=dict)
 
 
 def state_dir(instance: Instance) -> Path:
@@ -131,6 +135,7 @@ def make_spec(instance: Instance, image: Image, links: Links) -> LaunchSpec:
         **held(instance),
         nesting=get_bool(instance.config, "security.nesting"),
         templates=templates(instance, image),
+        virtual=words(links.virtual) if links.virtual else "",
     )
 
 
@@ -152,15 +157,23 @@ def _has_module(name: str) -> bool:
     return Path("/sys/module", name.replace("-", "_")).exists()
 
 
-def _modules(config: Mapping[str, str]) -> Properties:
-    """Before each start, so that it is done also when the daemon is away; what can't be loaded fails the start. Not
-    for those that the kernel has: modprobe knows them only where it finds the kernel's own folder."""
+def _modules(config: Mapping[str, str]) -> list[list[str]]:
+    """What can't be loaded fails the start. Not for those that the kernel has: modprobe knows them only where it finds
+    the kernel's own folder."""
     wanted = config.get("linux.kernel_modules")
     missing = [name for name in kernel_modules(wanted) if not _has_module(name)] if wanted else []
-    if not missing:
-        return {}
-    argv = [MODPROBE, "--all", "--use-blacklist", "--", *missing]
-    return {"ExecStartPre": Variant("a(sasb)", [[MODPROBE, argv, False]])}
+    return [[MODPROBE, "--all", "--use-blacklist", "--", *missing]] if missing else []
+
+
+def first(commands: Iterable[list[str]]) -> Properties:
+    """Before each start, so that it is done also when the daemon is away."""
+    found = [[argv[0], argv, False] for argv in commands]
+    return {"ExecStartPre": Variant("a(sasb)", found)} if found else {}
+
+
+def borrowing(instance: Instance, virtual: str) -> list[list[str]]:
+    """As Links.virtual, in words."""
+    return [lending.command("take", instance.uuid, instance.reference, virtual)] if virtual else []
 
 
 def templates(instance: Instance, image: Image) -> dict[str, list[tuple[str, str, str]]]:
@@ -201,7 +214,7 @@ def unit_properties(instance: Instance, image: Image, spec: LaunchSpec, cpus: It
         "AddRef": Variant("b", True),
         "Type": Variant("s", "notify"),
         "NotifyAccess": Variant("s", "all"),
-        **_modules(instance.config),
+        **first([*_modules(instance.config), *borrowing(instance, spec.virtual)]),
         "ExecStart": Variant("a(sasb)", [[argv[0], argv, False]]),
         "SyslogIdentifier": Variant("s", instance.name),
         "Delegate": Variant("b", True),
@@ -232,6 +245,7 @@ def device_policy(shares: Iterable[Share]) -> Properties:
 
 
 def release(spec: LaunchSpec) -> Properties:
-    if not spec.pin:
-        return {}
-    return {"ExecStopPost": Variant("a(sasb)", [[PLUG, [PLUG, "--release", str(spec.path)], True]])}
+    """What it was given comes back; of cards also while it runs, so that is always looked at."""
+    put_back = [[PLUG, [PLUG, "--release", str(spec.path)], True]] if spec.pin else []
+    give_back = [PLUG, [PLUG, "--give-back", spec.uuid], True]
+    return {"ExecStopPost": Variant("a(sasb)", [*put_back, give_back])}

@@ -74,7 +74,8 @@ class LaunchSpec:
     as group; tty_group its group 5; the maps are texts as user_namespaces(7) has them. sysctls are by path beneath
     /proc/sys, credentials are hex by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter
     is a compiled seccomp filter (hex), apparmor a profile; both may be empty. templates: by what triggers them, the
-    files that the image wants made, as (path, text, "new" when only where there is none)."""
+    files that the image wants made, as (path, text, "new" when only where there is none). virtual: functions of the
+    host's cards that it has interfaces from (sysd.runtime.sriov.lending.words)."""
 
     uuid: str
     name: str
@@ -102,6 +103,7 @@ class LaunchSpec:
     privileged: bool = False
     nesting: bool = False
     templates: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
+    virtual: str = ""
 
     @property
     def path(self) -> Path:
@@ -114,7 +116,7 @@ class LaunchSpec:
     def write_devices(self) -> None:
         """Replace what the file of an instance that runs says of its devices; the rest is how it was launched."""
         ours = asdict(self)
-        parts = ("host_links", "guest_links", "shares", "nics", "put_back")
+        parts = ("host_links", "guest_links", "shares", "nics", "put_back", "virtual")
         _rewrite(self.uuid, {part: ours[part] for part in parts})
 
 

@@ -404,7 +404,7 @@ def test_addresses_that_were_made_up_stay(
 def test_mistakes_in_networks(daemon: FakeDaemon, syscont: Command) -> None:
     for text, said in (
         ("networks: [{name: all}]", "can't be named"),
-        ("networks: [{name: b, type: sriov}]", "not offered"),
+        ("networks: [{name: b, type: token-ring}]", "unknown type"),
         ("networks: [{name: b, config: {ipv4.address: 1.2.3.4}}]", "with prefix length"),
         ("networks: [{name: b, config: {raw.dnsmasq: conf-file=/etc/shadow}}]", "can't be set here"),
     ):

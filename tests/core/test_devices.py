@@ -95,7 +95,7 @@ def test_good_devices(options: dict[str, str]) -> None:
         ({"type": "disk", "source": "cloud-init:other", "path": "/x"}, "not an absolute path"),
         ({"type": "nic"}, "network is missing"),
         ({**NIC, "network": "br0"}, "network says"),
-        ({**NIC, "nictype": "sriov"}, "not offered"),
+        ({**NIC, "nictype": "ovn"}, "not offered"),
         ({**NIC, "parent": "a b"}, "not the name of a link"),
         ({**NIC, "parent": "../eth0"}, "not the name of a link"),
         ({**NIC, "host_name": "x"}, "not for nictype macvlan"),
@@ -298,7 +298,7 @@ def test_interfaces_get_names_and_addresses_once() -> None:
     assert not renamed["volatile.a.host_name"].startswith(links.PORT_PREFIX)
 
 
-@pytest.mark.parametrize("kind", ["bridged", "p2p", "macvlan", "ipvlan", "routed", "physical"])
+@pytest.mark.parametrize("kind", ["bridged", "p2p", "macvlan", "ipvlan", "routed", "physical", "sriov"])
 def test_requests_say_where_they_are_sent(kind: str) -> None:
     address = ipaddress.ip_address("192.0.2.9")
     nic = Nic(kind, "lan0", "veth0", "02:00:00:00:00:01", 1400, 3, "eno1", addresses=(address,))

@@ -86,6 +86,7 @@ def arguments(part: Part) -> list[str]:
         (Kind.VM, {"type": "nic", "nictype": "ipvlan"}, "one: nictype ipvlan is not for virtual machines"),
         (Kind.VM, {"type": "nic", "nictype": "routed"}, "one: nictype routed is not for virtual machines"),
         (Kind.VM, {"type": "nic", "nictype": "physical", "mtu": "1400"}, "mtu is not for the hardware itself"),
+        (Kind.VM, {"type": "nic", "nictype": "sriov", "mtu": "1400"}, "mtu is not for the hardware itself"),
         (Kind.VM, {"type": "proxy", "listen": "tcp:127.0.0.1:80"}, "one: only proxies with nat=true"),
         (Kind.VM, {"type": "usb", "uid": "5"}, "uid is not for virtual machines"),
         (Kind.VM, {"type": "disk", "source": "/srv", "path": "/x", "shift": "true"}, "shift is not for disks"),

@@ -34,6 +34,7 @@ typedef struct json_object *json;
 /* Who is to hear of it depends on which process we are. The teller does not return. */
 void on_problem(void (*teller)(const char *message));
 _Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void give_back(const char *uuid);
 /* A result that is not negative, or gives up. */
 int must(int result, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

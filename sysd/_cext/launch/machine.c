@@ -31,8 +31,6 @@
 #define PR_THP_DISABLE_EXCEPT_ADVISED (1 << 1)
 #endif
 
-#define PYTHON "/usr/bin/python3"
-
 static int pipe_to_starter;
 
 /* Returns when all have been told: our end is the unit's. */
@@ -77,16 +75,6 @@ static _Noreturn void execute(json spec)
     place_descriptors();
     execve(argv[0], argv, environment);
     give_up("%s: %m", argv[0]);
-}
-
-/* Most have none, and need no Python to know that. */
-static _Noreturn void give_back(const char *uuid)
-{
-    char folder[sizeof LENT_DIR + 64];
-    snprintf(folder, sizeof folder, LENT_DIR "/%s", uuid);
-    if (access(folder, F_OK) == 0)
-        execl(PYTHON, PYTHON, "-I", "-m", "sysd.runtime.vm.lending", "give-back", uuid, NULL);
-    exit(access(folder, F_OK) == 0);
 }
 
 int main(int argc, char **argv)

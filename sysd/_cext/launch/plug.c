@@ -5,6 +5,7 @@
  *   plug PIDFD            a child of the daemon, for one change of a running guest's devices (sysd.runtime.plugging),
  *                         which comes on stdin
  *   plug --release SPEC   ExecStopPost= of an instance's unit: what has to be put back when its guest is gone
+ *   plug --give-back UUID the same of what it had of the host's hardware
  *
  * What needs the host's rights comes first, in the host's own mount namespace (the daemon has a sandboxed one of its
  * own). Then the guest's namespaces are entered for good, and what is left is done with no more rights than its root
@@ -134,6 +135,8 @@ static void apply(json change, int pidfd)
 int main(int argc, char **argv)
 {
     on_problem(complain);
+    if (argc == 3 && strcmp(argv[1], "--give-back") == 0)
+        give_back(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--release") == 0) {
         json spec = read_words(must(open(argv[2], O_RDONLY | O_CLOEXEC), "%s", argv[2]));
         snprintf(pin, sizeof pin, PIN_DIR "/%s", text(spec, "uuid"));

@@ -16,7 +16,7 @@ from sysd.model.schema import Key
 from sysd.model.sizes import parse_bits
 from sysd.model.values import anything, boolean, integer, one_of
 
-NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical")
+NICTYPES = ("bridged", "p2p", "macvlan", "ipvlan", "routed", "physical", "sriov")
 ISOLATION = "security.port_isolation"
 MAC_FILTERING = "security.mac_filtering"
 IP_FILTERING = {4: "security.ipv4_filtering", 6: "security.ipv6_filtering"}
@@ -25,7 +25,7 @@ BRIDGES_VLAN = "1"
 """That a bridge puts its ports in by itself, and is in."""
 LEAST_RATE = 8_000
 """Bits a second; with less not even what holds a link up gets through."""
-LXD_ONLY = {"sriov": "SR-IOV needs virtual functions that are not managed yet", "ovn": "name an OVN network instead"}
+LXD_ONLY = {"ovn": "name an OVN network instead"}
 
 @dataclass(frozen=True, slots=True)
 class Vlans:
@@ -96,6 +96,7 @@ _VETH = frozenset({"bridged", "p2p", "routed"})
 _STATIC = frozenset({"ipvlan", "routed"})
 _OWN = _STATIC | {"bridged"}
 _BRIDGED = frozenset({"bridged"})
+_SWITCHED = _BRIDGED | {"sriov"}
 _MAC_HELP = "Whether it can send by its own hardware address only."
 _IP_HELP = "Whether it can send by one IPv{0} address only, that of ipv{0}.address or a chosen one, and by its hwaddr."
 _AS_NETWORK = "When not set, its network says so."
@@ -119,12 +120,12 @@ _TABLE = (
     (Key("ipv4.host_address", _ipv4, "169.254.0.1", "The host's end, as the guest's router."), frozenset({"routed"})),
     (Key("ipv6.host_address", _ipv6, "fe80::1", "The host's end, as the guest's router."), frozenset({"routed"})),
     (Key(ISOLATION, boolean, "false", "Whether it reaches nobody's interface that has this on, too."), _BRIDGED),
-    (Key(MAC_FILTERING, boolean, "false", _MAC_HELP, live=True), _BRIDGED),
+    (Key(MAC_FILTERING, boolean, "false", _MAC_HELP, live=True), _SWITCHED),
     *((Key(key, boolean, "false", _IP_HELP.format(v), live=True), _BRIDGED) for v, key in IP_FILTERING.items()),
     (Key("limits.ingress", _rate, "", "The most that it receives a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.egress", _rate, "", "The most that it sends a second, as in 10Mbit.", live=True), _VETH),
     (Key("limits.max", _rate, "", "Both limits in one.", live=True), _VETH),
-    (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _BRIDGED),
+    (Key("vlan", _untagged, "", "VLAN of what it sends without a tag; or none."), _SWITCHED),
     (Key("vlan.tagged", _tagged, "", "VLANs that it reaches by their tags, as in 10,20-29."), _BRIDGED),
     (Key(ACLS, acls.names, "", "ACLs that hold for it beside those of its network, which is one of OVN.", live=True),
      _BRIDGED),
@@ -155,6 +156,8 @@ OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "mac
 OF_OVN = ("ipv4.address", "ipv6.address", "host_name")
 """Of these, what it has in networks of OVN, too."""
 OVN_ONLY = tuple(name for name in _FOR if name.startswith(ACLS))
+OF_CARDS = (MAC_FILTERING,)
+"""What of that it has in networks of type sriov, too."""
 
 
 def nictype(options: Mapping[str, str]) -> str:

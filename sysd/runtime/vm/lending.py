@@ -200,10 +200,14 @@ def give_back(uuid: str, functions: Sequence[str] = ()) -> None:
 
 def give_back_left(uuid: str, unit: str) -> None:
     """All, if it does not run. One that starts is seen to do so before it has the lock."""
-    argv = ["/usr/bin/systemctl", "show", "--property=ActiveState", "--value", unit]
     with _locked(LENT_DIR / uuid):
-        if subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip() in _ENDED:
+        if has_ended(unit):
             _give_back(uuid, ())
+
+
+def has_ended(unit: str) -> bool:
+    argv = ["/usr/bin/systemctl", "show", "--property=ActiveState", "--value", unit]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip() in _ENDED
 
 
 def _give_back(uuid: str, functions: Sequence[str]) -> None:
@@ -246,7 +250,7 @@ def main(verb: str, uuid: str, *words: str) -> None:
         raise FailedError(f"{verb!r} is not done here")
 
 
-def _tell(uuid: str, why: str) -> None:
+def tell(uuid: str, why: str) -> None:
     """As the launcher tells its failures: the journal, systemd, and the daemon."""
     print(why, file=sys.stderr)
     if "NOTIFY_SOCKET" in os.environ:
@@ -260,5 +264,5 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except SyscontError as error:
-        _tell(sys.argv[2], f"{error.message} ({error.hint})" if error.hint else error.message)
+        tell(sys.argv[2], f"{error.message} ({error.hint})" if error.hint else error.message)
         sys.exit(1)

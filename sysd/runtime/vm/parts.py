@@ -12,7 +12,7 @@ from typing import Any
 from sysd.model.devices.check import SCHEMAS
 from sysd.model.devices.disk import SEED, is_root, is_seed
 from sysd.model.errors import FailedError, InvalidError, UnsupportedError
-from sysd.runtime.vm import helpers, pci, usb
+from sysd.runtime.vm import helpers, pci, usb, virtual
 from sysd.runtime.vm.hardware import PORTS, Part
 
 SEED_NAME = ":cloud-init"
@@ -39,13 +39,15 @@ class Root:
 @dataclass(frozen=True, slots=True)
 class Given:
     """What an instance's devices are made of, beside what they say: links by device, seed for cloud-init, if any; lent
-    are links of the host's, by device, whose hardware the machine is to have."""
+    are links of the host's, by device, whose hardware the machine is to have; virtual are devices that are functions
+    of cards, and what tells these from others."""
 
     uuid: str
     root: Root
     links: Mapping[str, Link]
     seed: bytes = b""
     lent: Mapping[str, str] = field(default_factory=dict)
+    virtual: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def _wanted(
     found |= {name: {"type": "usb", "source": node} for name, node in usb.nodes(devices).items()}
     passed = pci.functions(devices, given.lent, {name: part.passed for name, part in had.items()})
     found |= {name: {"type": "pci", **function} for name, function in passed.items()}
+    found |= {name: virtual.options(name, wanted, had) for name, wanted in given.virtual.items()}
     if given.seed and not any(map(is_seed, found.values())):
         found[SEED_NAME] = {"type": "disk", "source": SEED}
     return found

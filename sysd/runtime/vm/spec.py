@@ -57,7 +57,8 @@ class MachineSpec:
     that QEMU opens by name; functions: IOMMU groups, by PCI function, that it does so. host_links: as in LaunchSpec.
     memory and most_memory, cpus and most_cpus: as in hardware.Machine. parts: what the machine's devices are made of,
     for later changes. arrives: it waits for one that comes here (sysd.runtime.vm.moving), and is not run. emulated: why
-    KVM does not run it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot."""
+    KVM does not run it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot.
+    virtual: as in LaunchSpec."""
 
     uuid: str
     name: str
@@ -86,6 +87,7 @@ class MachineSpec:
     secure_boot: bool = False
     functions: dict[str, str] = field(default_factory=dict)
     arrives: bool = False
+    virtual: str = ""
 
     @property
     def path(self) -> Path:

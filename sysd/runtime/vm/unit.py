@@ -19,7 +19,8 @@ from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.vm import firmware, helpers, kvm, lending, mounts, notify, parts, seed, state, vfio
+from sysd.runtime.sriov.lending import words
+from sysd.runtime.vm import firmware, helpers, kvm, lending, mounts, notify, parts, seed, state, vfio, virtual
 from sysd.runtime.vm.hardware import MODEL, Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
@@ -82,8 +83,9 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         instance.uuid,
         root,
         links_of(instance, wanted.links),
-        seed.of_instance(_without(instance, wanted.links.lent)),
+        seed.of_instance(_without(instance, {**wanted.links.lent, **wanted.links.virtual})),
         wanted.links.lent,
+        {name: one.name for name, one in wanted.links.virtual.items()},
     )
     found = parts.build(instance.devices, given, wanted.had)
     passed = parts.functions(found)
@@ -143,6 +145,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         secure_boot=isinstance(boot, Firmware) and boot.secure,
         functions=vfio.groups(passed.values()),
         arrives=wanted.arrives,
+        virtual=words(wanted.links.virtual) if wanted.links.virtual else "",
     )
 
 
@@ -238,14 +241,13 @@ def unit_properties(instance: Instance, spec: MachineSpec) -> Properties:
 
 def _borrowing(instance: Instance, spec: MachineSpec, found: Mapping[str, Part]) -> Properties:
     """What the machine has of the host's hardware is lent to it before it starts."""
-    passed = parts.functions(found)
-    if not passed:
+    if not parts.functions(found):
         return {}
-    argv = lending.command("take", instance.uuid, instance.reference, *lending.pairs(passed))
-    return {
-        "ExecStartPre": Variant("a(sasb)", [[argv[0], argv, False]]),
-        "LimitMEMLOCK": Variant("t", vfio.locked_memory(spec.most_memory)),
-    }
+    named = parts.functions({name: part for name, part in found.items() if not virtual.is_virtual(part)})
+    commands = container.borrowing(instance, spec.virtual)
+    if named:
+        commands.append(lending.command("take", instance.uuid, instance.reference, *lending.pairs(named)))
+    return container.first(commands) | {"LimitMEMLOCK": Variant("t", vfio.locked_memory(spec.most_memory))}
 
 
 def live_properties(config: Mapping[str, str]) -> Properties:

@@ -1,0 +1,538 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual functions of cards as interfaces. The host's /sys is a tree of files here, in which a driver that is bound
+makes a link, and the card is told by calls that are noted; a kernel's are in vm-tests/test_sriov.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sysd.manager.hosts import check_devices
+from sysd.manager.interfaces import links_of, sources
+from sysd.model.devices import check
+from sysd.model.errors import FailedError, InvalidError, UnsupportedError
+from sysd.model.instance import Instance, Kind
+from sysd.model.network import SRIOV, Network, check_network, check_type
+from sysd.network import nics
+from sysd.network.nics import Nic
+from sysd.runtime import sysfs
+from sysd.runtime.sriov import cards, lending, netlink
+from sysd.runtime.sriov.lending import Wanted
+from sysd.runtime.sriov.netlink import NO_MAC, Settings
+from sysd.runtime.vm import lending as vfio
+from sysd.runtime.vm import virtual
+from sysd.runtime.vm.hardware import Part
+
+UUID, OTHER = "b6e9a2f4-1111-4222-8333-444455556666", "b6e9a2f4-1111-4222-8333-444455557777"
+CARD, FIRST, SECOND = "0000:03:00.0", "0000:03:10.0", "0000:03:10.2"
+NIC = {"type": "nic", "nictype": "sriov", "parent": "eno1"}
+WANTED = Wanted("eno1", "02:00:00:00:00:01", 12, True, "sc1", False)
+
+
+class Kernel:
+    """Two functions of a card, which igbvf drives; an address that ends by its link's number is its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.sys = root / "sys"
+        self.told: dict[int, Settings] = {}
+        self.addresses: set[int] = set()
+        self.broken = ""
+        """A driver that makes no links any more."""
+        for name in ("bus/pci/devices", "bus/pci/drivers/igbvf", "class/net"):
+            (self.sys / name).mkdir(parents=True)
+        card = self._function(CARD)
+        self.link(card, "eno1", "02:00:00:00:00:aa")
+        (card / "sriov_totalvfs").write_text("2\n")
+        (card / "sriov_numvfs").write_text("0\n")
+
+    def _function(self, address: str) -> Path:
+        place = self.sys / "devices" / address
+        (place / "net").mkdir(parents=True)
+        (self.sys / "bus/pci/devices" / address).symlink_to(place)
+        return place
+
+    def link(self, function: Path, name: str, address: str) -> None:
+        place = function / "net" / name
+        place.mkdir()
+        index = 1 + max((int((one / "ifindex").read_text()) for one in self._links() if (one / "ifindex").exists()),
+                        default=0)  # fmt: skip
+        values = {"address": address, "mtu": "1500", "flags": "0x1002", "ifindex": str(index), "addr_assign_type": "3"}
+        for key, value in values.items():
+            (place / key).write_text(f"{value}\n")
+        (place / "device").symlink_to(function)
+        (self.sys / "class/net" / name).symlink_to(place)
+
+    def _links(self) -> list[Path]:
+        return list((self.sys / "class/net").iterdir())
+
+    def place(self, index: int) -> Path:
+        return next(one for one in self._links() if (one / "ifindex").read_text() == f"{index}\n")
+
+    # what is written to the kernel
+
+    def write(self, path: Path, text: str) -> None:
+        if path.name == "sriov_numvfs":
+            for number, address in enumerate((FIRST, SECOND)):
+                place = self._function(address)
+                (place / "physfn").symlink_to(self.sys / "devices" / CARD)
+                (self.sys / "devices" / CARD / f"virtfn{number}").symlink_to(place)
+                self.told[number] = Settings(NO_MAC, spoof=True)
+                self.bind(address)
+        elif path.name == "unbind":
+            function = path.parent.parent.resolve()
+            (function / "driver").unlink()
+            for link in (function / "net").iterdir():
+                (self.sys / "class/net" / link.name).unlink()
+                link.rename(self.sys.parent / f"gone{len(list(self.sys.parent.iterdir()))}")
+        else:
+            self.bind(text)
+
+    def bind(self, address: str) -> None:
+        place = self.sys / "devices" / address
+        (place / "driver").symlink_to(self.sys / "bus/pci/drivers/igbvf")
+        if self.broken != address:
+            said = self.told[self.number(address)].mac
+            free = next(f"eth{n}" for n in range(9) if not (self.sys / "class/net" / f"eth{n}").exists())
+            self.link(place, free, said if said != NO_MAC else f"02:00:00:00:00:f{address[-1]}")
+
+    @staticmethod
+    def number(address: str) -> int:
+        return (FIRST, SECOND).index(address)
+
+    # netlink
+
+    def change(self, card: int, number: int, before: Settings, after: Settings) -> None:
+        assert before == self.told[number]
+        self.told[number] = replace(after, spoof=before.spoof if after.spoof is None else after.spoof)
+
+    def rename(self, index: int, name: str) -> None:
+        place = self.place(index)
+        target = place.resolve()
+        place.unlink()
+        (self.sys / "class/net" / name).symlink_to(target.rename(target.with_name(name)))
+
+    def set(self, index: int, key: str, value: str) -> None:
+        (self.place(index) / key).write_text(f"{value}\n")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    found = Kernel(tmp_path)
+    monkeypatch.setattr(sysfs, "SYS", found.sys)
+    monkeypatch.setattr(cards, "UDEV", tmp_path / "udev")
+    monkeypatch.setattr(cards, "_PATIENCE", 0.02)
+    monkeypatch.setattr(cards, "write", found.write)
+    monkeypatch.setattr(lending, "FUNCTIONS_DIR", tmp_path / "functions")
+    monkeypatch.setattr(vfio, "LENT_DIR", tmp_path / "lent")
+    monkeypatch.setattr(virtual, "fill", lambda uuid, found: None)
+    monkeypatch.setattr(netlink, "settings", lambda card: dict(found.told))
+    monkeypatch.setattr(netlink, "change", found.change)
+    monkeypatch.setattr(netlink, "rename", found.rename)
+    monkeypatch.setattr(netlink, "bring_up", lambda index: found.set(index, "flags", "0x1003"))
+    monkeypatch.setattr(netlink, "has_addresses", lambda index: index in found.addresses)
+    monkeypatch.setattr(netlink, "set_hwaddr", lambda index, value: found.set(index, "address", value))
+    monkeypatch.setattr(netlink, "set_mtu", lambda index, value: found.set(index, "mtu", str(value)))
+    return found
+
+
+@pytest.fixture
+def on(kernel: Kernel) -> Kernel:
+    """With its functions switched on."""
+    kernel.write(Path("sriov_numvfs"), "2")
+    return kernel
+
+
+def state(kernel: Kernel) -> dict[str, Any]:
+    found: dict[str, Any] = {str(number): asdict(said) for number, said in kernel.told.items()}
+    for address in (FIRST, SECOND):
+        link = cards.link_of(address)
+        place = kernel.sys / "class/net" / link
+        found[address] = (link, *((place / key).read_text() for key in ("address", "mtu", "flags") if link))
+    return found
+
+
+def lent(uuid: str = UUID) -> list[str]:
+    return [f"{device}={loan.function}" for device, loan in lending.loans(uuid).items()]
+
+
+# taking and giving back
+
+
+def test_it_is_lent_and_put_back(on: Kernel) -> None:
+    on.set(cards.index_of("eth0"), "mtu", "1400")
+    before = state(on)
+    lending.take(UUID, "c1", {"lan": WANTED})
+    assert on.told[0] == Settings("02:00:00:00:00:01", 12, 0, True)
+    assert cards.link_of(FIRST) == "sc1"
+    assert lent() == [f"lan={FIRST}"]
+    lending.give_back(UUID)
+    assert state(on) == before
+    assert not list(lending.FUNCTIONS_DIR.iterdir())
+
+
+def test_what_the_card_was_told_is_told_again(on: Kernel) -> None:
+    """An address that came from the card, and one that was chosen on the function's side."""
+    on.told[0] = Settings("02:00:00:00:00:f0", 5, 3, False)
+    on.set(cards.index_of("eth0"), "addr_assign_type", "0")
+    on.told[1] = replace(on.told[1], mac="02:00:00:00:00:f2")
+    before = state(on)
+    lending.take(UUID, "c1", {"a": WANTED, "b": replace(WANTED, name="sc2", filtered=False, vlan=0)})
+    assert on.told[1] == Settings("02:00:00:00:00:01", 0, 0, False)
+    lending.give_back(UUID, ["b"])
+    assert lent() == [f"a={FIRST}"]
+    lending.give_back(UUID)
+    # It is the function that tells its card of an address of its own.
+    assert state(on) == {**before, "1": asdict(replace(on.told[1], mac=NO_MAC))}
+
+
+def test_they_are_switched_on_when_there_are_none(kernel: Kernel) -> None:
+    lending.take(UUID, "c1", {"lan": WANTED})
+    assert lent() == [f"lan={FIRST}"]
+    assert (kernel.sys / "class/net/eno1/flags").read_text() == "0x1003\n"
+
+
+def test_nobody_gets_what_another_has(on: Kernel) -> None:
+    lending.take(UUID, "c1", {"lan": WANTED})
+    lending.take(OTHER, "p:c2", {"lan": replace(WANTED, name="sc2")})
+    assert lent(OTHER) == [f"lan={SECOND}"]
+    with pytest.raises(FailedError) as raised:
+        lending.take("u3", "c3", {"more": replace(WANTED, name="sc3")})
+    assert raised.value.message == (
+        "device more: all 2 virtual functions of eno1 are taken: 0 (device lan of c1), 1 (device lan of p:c2)"
+    )
+    assert "stop an instance" in raised.value.hint
+
+
+def test_what_a_machine_has_by_its_address_is_not_free(on: Kernel) -> None:
+    (vfio.LENT_DIR / OTHER).mkdir(parents=True)
+    (vfio.LENT_DIR / OTHER / FIRST).write_text(json.dumps(asdict(vfio.Loan("v1", "pci0", "igbvf", ""))))
+    lending.take(UUID, "c1", {"lan": WANTED})
+    assert lent() == [f"lan={SECOND}"]
+
+
+def test_what_it_has_is_set_up_as_it_is_wanted_now(on: Kernel) -> None:
+    before = state(on)
+    lending.take(UUID, "c1", {"lan": WANTED})
+    lending.take(UUID, "c1", {"lan": replace(WANTED, name="sc9", vlan=13)})
+    assert lent() == [f"lan={FIRST}"]
+    assert (cards.link_of(FIRST), on.told[0].vlan) == ("sc9", 13)
+    lending.give_back(UUID)
+    assert state(on) == before
+
+
+def test_what_fails_half_way_is_noted(on: Kernel) -> None:
+    before = state(on)
+    on.broken = SECOND
+    with pytest.raises(FailedError, match="device b: the host has no driver that makes an interface"):
+        lending.take(UUID, "c1", {"a": WANTED, "b": replace(WANTED, name="sc2")})
+    assert lent() == [f"a={FIRST}", f"b={SECOND}"]
+    # That which does not come back is nobody else's.
+    with pytest.raises(FailedError, match="igbvf makes no link of virtual function 1 of eno1"):
+        lending.give_back(UUID)
+    assert lent() == [f"b={SECOND}"]
+    on.broken = ""
+    lending.give_back(UUID)
+    assert state(on) == before
+
+
+def test_a_name_that_is_taken_meanwhile_is_left(on: Kernel) -> None:
+    lending.take(UUID, "c1", {"lan": WANTED})
+    on.link(on.sys / "devices" / CARD, "eth0", "02:00:00:00:00:77")
+    lending.give_back(UUID)
+    assert cards.link_of(FIRST) == "eth2"
+    assert lent() == []
+
+
+def test_a_card_that_is_gone_is_no_hindrance(on: Kernel) -> None:
+    lending.take(UUID, "c1", {"lan": WANTED})
+    (on.sys / "bus/pci/devices" / FIRST).unlink()
+    lending.give_back(UUID)
+    assert lent() == []
+
+
+def test_only_what_has_ended_is_given_back(on: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    lending.take(UUID, "c1", {"lan": WANTED})
+    monkeypatch.setattr(vfio, "has_ended", lambda unit: False)
+    lending.give_back_left(UUID, "syscont@c1.service")
+    assert lent() == [f"lan={FIRST}"]
+    monkeypatch.setattr(vfio, "has_ended", lambda unit: True)
+    lending.give_back_left(UUID, "syscont@c1.service")
+    assert lent() == []
+
+
+# what is not free, and what is no card
+
+
+def _up(kernel: Kernel) -> None:
+    kernel.set(cards.index_of("eth0"), "flags", "0x1003")
+
+
+def _with_address(kernel: Kernel) -> None:
+    kernel.addresses.add(cards.index_of("eth0"))
+
+
+def _part(kernel: Kernel) -> None:
+    (kernel.sys / "class/net/eth0/upper_br0").mkdir()
+
+
+def _foreign(kernel: Kernel) -> None:
+    place = kernel.sys / "devices" / FIRST / "driver"
+    place.unlink()
+    place.symlink_to(kernel.sys / "bus/pci/drivers/vfio-pci")
+
+
+def _elsewhere(kernel: Kernel) -> None:
+    (kernel.sys / "class/net/eth0").resolve().rename(kernel.sys / "eth0")
+
+
+def _undriven(kernel: Kernel) -> None:
+    (kernel.sys / "devices" / FIRST / "driver").unlink()
+
+
+@pytest.mark.parametrize(
+    ("do", "why"),
+    [
+        (lambda kernel: None, ""),
+        (_up, "eth0, which is up"),
+        (_with_address, "eth0, which has addresses"),
+        (_part, "eth0, which is part of br0"),
+        (_foreign, "bound to vfio-pci"),
+        (_elsewhere, "in another network namespace"),
+        (_undriven, ""),
+    ],
+)
+def test_what_the_host_has(on: Kernel, do: Any, why: str) -> None:
+    do(on)
+    assert cards.why_not(FIRST) == why
+
+
+@pytest.mark.parametrize(
+    ("parent", "why", "hint"),
+    [
+        ("nowhere0", "the host has no link nowhere0", "SR-IOV"),
+        ("eth1", "eth1 is a virtual function itself", "parent is its card: eno1"),
+        ("veth1", r"veth1 has no virtual functions \(SR-IOV\)", "sriov_totalvfs"),
+        ("eth9", r"eth9 has no virtual functions \(SR-IOV\)", "sriov_totalvfs"),
+        ("sim0", "sim0 is no PCI card", ""),
+    ],
+)
+def test_what_is_no_card(on: Kernel, parent: str, why: str, hint: str) -> None:
+    (on.sys / "class/net/veth1").mkdir()
+    off = on.sys / "devices/0000:04:00.0"
+    for folder, name, total in ((off, "eth9", "0"), (on.sys / "devices/netdevsim1", "sim0", "4")):
+        (folder / "net").mkdir(parents=True)
+        on.link(folder, name, "02:00:00:00:00:bb")
+        (folder / "sriov_totalvfs").write_text(f"{total}\n")
+    with pytest.raises(FailedError, match=why) as raised:
+        cards.find(parent)
+    assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"parent": "../eno1"}, "name of a link"),
+        ({"name": "a/b"}, "name of a link"),
+        ({"hwaddr": "02:00"}, "hardware address"),
+        ({"hwaddr": "01:00:00:00:00:01"}, "hardware address"),
+        ({"vlan": 4095}, "out of range"),
+        ({"vlan": -1}, "not|out of range"),
+    ],
+)
+def test_what_is_wrong_is_not_begun(on: Kernel, changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        lending.take(UUID, "c1", {"lan": replace(WANTED, **changed)})
+    with pytest.raises(InvalidError, match="device name"):
+        lending.take(UUID, "c1", {"../lan": WANTED})
+    assert lent() == []
+
+
+# messages
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, bytes]]]:
+    """What is sent, in place of the kernel's answer."""
+    found: list[tuple[int, bytes]] = []
+
+    def ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        found.append((kind, body))
+        return iter(())
+
+    monkeypatch.setattr(netlink, "_ask", ask)
+    return iter([found])
+
+
+def test_a_card_is_told_what_is_other(asked: Iterator[list[tuple[int, bytes]]]) -> None:
+    before = Settings(NO_MAC, 0, 0, True)
+    after = Settings("02:00:00:00:00:01", 12, 3, False)
+    netlink.change(7, 5, before, after)
+    netlink.change(7, 5, after, after)
+    netlink.change(7, 5, after, replace(after, spoof=None))
+    sent = next(asked)
+    mac = struct.pack("=HHI", 40, 1, 5) + bytes.fromhex("020000000001") + bytes(26)
+    values = (mac, struct.pack("=HHIII", 16, 2, 5, 12, 3), struct.pack("=HHII", 12, 4, 5, 0))
+    for (kind, body), value in zip(sent, values, strict=True):
+        nested = struct.pack("=HHHH", 8 + len(value), 22 | 0x8000, 4 + len(value), 1 | 0x8000)
+        assert kind == 16
+        assert body == struct.pack("=BxHiII", 0, 0, 7, 0, 0) + nested + value
+
+
+def test_what_a_card_says_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def attribute(kind: int, value: bytes) -> bytes:
+        return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+    def function(number: int, mac: str, vlan: int, spoof: int) -> bytes:
+        return attribute(1, b"".join((
+            attribute(1, struct.pack("=I", number) + bytes.fromhex(mac.replace(":", "")) + bytes(26)),
+            attribute(2, struct.pack("=III", number, vlan, 1)),
+            attribute(4, struct.pack("=II", number, spoof)),
+            attribute(9, b"\1\2\3"),
+        )))  # fmt: skip
+
+    said = function(0, NO_MAC, 0, 0xFFFFFFFF) + function(6, "02:00:00:00:00:01", 12, 1)
+    answer = struct.pack("=BxHiII", 0, 0, 7, 0, 0) + attribute(3, b"eno1\0") + attribute(22 | 0x8000, said)
+    monkeypatch.setattr(netlink, "_ask", lambda *_: iter([answer]))
+    assert netlink.settings(7) == {0: Settings(NO_MAC, 0, 1, None), 6: Settings("02:00:00:00:00:01", 12, 1, True)}
+
+
+# machines
+
+
+def spec_of(address: str, group: str) -> dict[str, Any]:
+    asked = virtual.options("lan", "sc1", {})["asked"]
+    part = Part(2, {"driver": "vfio-pci", "id": "dev-lan"}, passed={"address": address, "asked": asked})
+    other = Part(3, {"driver": "vfio-pci", "id": "dev-x"}, passed={"address": CARD})
+    device = '{"driver":"vfio-pci","sysfsdev":"/dev/vfio/%s"}'
+    return {
+        "parts": {"lan": asdict(part), "x": asdict(other)},
+        "descriptors": [{"kind": k, "name": name} for k, name in (("vfio", address), ("file", ""), ("vfio", CARD))],
+        "functions": {address: group, CARD: "4"},
+        "arguments": ["-device", device % address, "-device", device % CARD],
+        "cpus": 1,
+    }
+
+
+@pytest.mark.parametrize(("before", "group"), [("of:lan", ""), (SECOND, "9"), (FIRST, "7")])
+def test_a_machine_is_told_its_function(on: Kernel, before: str, group: str) -> None:
+    (on.sys / "devices" / FIRST / "iommu_group").symlink_to(on.sys / "7")
+    made = virtual.filled(spec_of(before, group), {"lan": FIRST})
+    assert made == spec_of(FIRST, "7")
+    assert virtual.filled(made, {}) == made
+
+
+def test_it_is_the_same_part_while_nothing_else_is_wanted() -> None:
+    made = virtual.options("lan", "sc1", {})
+    assert made["address"] == "of:lan"
+    had = {"lan": Part(2, {}, passed={"address": FIRST, "asked": made["asked"]})}
+    assert virtual.is_virtual(had["lan"])
+    assert virtual.options("lan", "sc1", had)["address"] == FIRST
+    assert virtual.options("lan", "sc2", had)["address"] == "of:lan"
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        NIC,
+        {**NIC, "name": "lan0", "hwaddr": "02:00:00:00:00:01", "mtu": "1400", "vlan": "4094", "boot.priority": "3"},
+        {**NIC, "vlan": "none", "security.mac_filtering": "true"},
+    ],
+)
+def test_good_options(options: dict[str, str]) -> None:
+    assert check.check_device("lan", options) == options
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"type": "nic", "nictype": "sriov"}, "parent is missing"),
+        ({**NIC, "parent": "../eno1"}, "not the name of a link"),
+        ({**NIC, "vlan": "4095"}, "vlan: out of range"),
+        ({**NIC, "vlan": "0"}, "vlan: out of range"),
+        ({**NIC, "vlan.tagged": "5"}, "not for nictype sriov"),
+        ({**NIC, "host_name": "x"}, "not for nictype sriov"),
+        ({**NIC, "security.ipv4_filtering": "true"}, "not for nictype sriov"),
+        ({**NIC, "limits.max": "1Mbit"}, "not for nictype sriov"),
+        ({**NIC, "hwaddr": "01:00:00:00:00:01"}, "not a hardware address"),
+        ({**NIC, "network": "lan"}, "network says"),
+    ],
+)
+def test_bad_options(options: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        check.check_device("lan", options)
+
+
+def test_networks() -> None:
+    assert check_type(SRIOV) == SRIOV
+    lan = Network("lan", SRIOV, config={"parent": "eno1", "vlan": "12", "mtu": "1400"})
+    assert (lan.link, lan.vlan, lan.mtu, lan.address(4)) == ("eno1", 12, 1400, None)
+    assert check_network(lan, {"parent": "eno2", "user.x": "y"}) == {"parent": "eno2", "user.x": "y"}
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({}, "parent is missing"),
+        ({"parent": "a b"}, "parent: not the name of a link"),
+        ({"parent": "eno1", "vlan": "4095"}, "vlan: out of range"),
+        ({"parent": "eno1", "mtu": "9"}, "mtu: out of range"),
+        ({"parent": "eno1", "gvrp": "true"}, "unknown sriov network key 'gvrp'"),
+        ({"parent": "eno1", "ipv4.address": "10.0.0.1/24"}, "unknown sriov network key"),
+    ],
+)
+def test_bad_networks(config: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        check_network(Network("lan", SRIOV), config)
+
+
+def test_maas_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"maas\.subnet\.ipv4"):
+        check_network(Network("lan", SRIOV), {"parent": "eno1", "maas.subnet.ipv4": "x"})
+
+
+def test_what_interfaces_have_in_such_a_network() -> None:
+    lan = {"type": "nic", "network": "lan"}
+    known = {"lan": Network("lan", SRIOV, config={"parent": "eno1"})}
+    check_devices({"a": {**lan, "security.mac_filtering": "true", "mtu": "1400"}}, known.get)
+    for key, value in (("vlan", "5"), ("ipv4.address", "10.0.0.2"), ("host_name", "x")):
+        with pytest.raises(InvalidError, match=f"device a: {key} is not for networks of type sriov"):
+            check_devices({"a": {**lan, key: value}}, known.get)
+
+
+@pytest.mark.parametrize("kind", [Kind.CONTAINER, Kind.VM])
+def test_links_of_an_instance(kind: Kind) -> None:
+    config = {"volatile.lan.hwaddr": "02:00:00:00:00:01", "volatile.lan.name": "eth0"}
+    options = {**NIC, "vlan": "12", "security.mac_filtering": "true"}
+    one = Instance(UUID, "c1", "i", 65536, kind=kind, config=config, devices={"lan": options})
+
+    async def no_network(name: str) -> Any:
+        raise AssertionError(name)
+
+    found = asyncio.run(links_of(one, no_network))
+    wanted = found.virtual["lan"]
+    assert replace(wanted, name="sc1") == replace(WANTED, machine=kind is Kind.VM)
+    assert not found.put_back
+    assert not sources(one)
+    assert bool(found.nics["lan"].plug) is (kind is Kind.CONTAINER)
+    # It is another when anything of it is.
+    for key, value in (("vlan", "13"), ("hwaddr", "02:00:00:00:00:02"), ("parent", "eno2"), ("name", "lan0")):
+        changed = replace(one, devices={"lan": {**options, key: value}})
+        assert asyncio.run(links_of(changed, no_network)).virtual["lan"].name != wanted.name
+    assert lending.parse(lending.words(found.virtual)) == found.virtual
+
+
+def test_a_link_that_a_guest_has_renamed_is_no_error() -> None:
+    made = nics.requests(Nic("sriov", "lan0", parent_name="sc1"), 100, 101)
+    assert all(request.startswith("-") for _, request in made.unplug)
+    assert not any(request.startswith("-") for _, request in made.plug)
+    assert nics.left_behind(Nic("sriov", "lan0"), made) == []
