@@ -113,8 +113,9 @@ def refused(done: Done) -> str:
 
 
 def has(one: Instance) -> int:
-    """How many functions QEMU has opened."""
-    return one.host.sh(f"ls -l /proc/{one.leader}/fd").count("/dev/vfio/devices/")
+    """How many functions QEMU has opened, by their own nodes or their groups'."""
+    opened = one.host.sh(f"ls -l /proc/{one.leader}/fd")
+    return opened.count("/dev/vfio/devices/") + opened.count("[vfio-device]")
 
 
 def reach(one: Instance, number: int, *, ok: bool) -> None:
@@ -146,6 +147,7 @@ def test_two_containers_and_a_machine_have_functions(
         assert own in link(two)
         assert has(three) == 1
         assert host.sh(f"basename $(readlink /sys/bus/pci/devices/{functions[2]}/driver)") == "vfio-pci\n"
+        three.do("delete", "--force")
         address(one, 1)
         address(two, 2)
         reach(one, 2, ok=True)
@@ -154,7 +156,7 @@ def test_two_containers_and_a_machine_have_functions(
         assert own in link(two)
         address(two, 2)
         reach(one, 2, ok=False)
-        for each in (one, two, three):
+        for each in (one, two):
             each.do("delete", "--force")
     finally:
         syscont(host, "network", "delete", "card")
@@ -237,6 +239,27 @@ def test_it_comes_while_a_machine_runs(host: Host, launch: Launch, empty: str) -
     until(host, lambda: lent(host) == [])
     one.do("start")
     assert has(one) == 1
+
+
+@pytest.mark.heavy
+def test_groups_serve_where_there_is_no_iommufd(host: Host, launch: Launch, empty: str, functions: list[str]) -> None:
+    host.sh("mv /dev/iommu /dev/iommu.off")
+    try:
+        one = launch(empty, *SMALL, *nic())
+        assert has(one) == 1
+        number = host.sh(f"basename $(readlink /sys/bus/pci/devices/{functions[0]}/iommu_group)").strip()
+        assert sorted(host.sh(f"ls /proc/{one.leader}/root/dev/vfio").split()) == sorted([functions[0], number, "vfio"])
+        device(one, "add", "more", "nic", "nictype=sriov", f"parent={CARD}")
+        assert has(one) == 2
+        one.do("stop", "--force")
+        # Another may be the first that is free by now.
+        other = launch("", *nic())
+        one.do("start")
+        assert has(one) == 2
+        other.do("stop", "--force")
+        one.do("stop", "--force")
+    finally:
+        host.sh("mv /dev/iommu.off /dev/iommu")
 
 
 @pytest.mark.parametrize("kind", ["container", pytest.param("machine", marks=pytest.mark.heavy)])

@@ -20,6 +20,7 @@ from sysd.manager.images import NVRAM, Images
 from sysd.manager.interfaces import FindUplink, links_of
 from sysd.manager.lending import Lending
 from sysd.manager.table import Table
+from sysd.model import kinds
 from sysd.model.config import get_bool, get_int
 from sysd.model.devices.disk import is_root, root_size
 from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
@@ -102,6 +103,7 @@ class Machines:
         self, expanded: Instance, had: Mapping[str, Part], kept: state.Kept | None = None, *, arrives: bool = False
     ) -> spec.MachineSpec:
         links = await links_of(expanded, self._find_uplink)
+        kinds.check_hardware(expanded, (*links.lent, *links.virtual))
         await self._filters.put(expanded)
         if links.macvtaps:
             await modules.ensure(self._systemd, unit.MACVTAP, lambda: modules.has_nodes(unit.MACVTAP))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sysd.model.config import SCHEMA, get_bool
 from sysd.model.devices import nic, proxy
@@ -49,8 +49,20 @@ def _check_stateful(devices: Mapping[str, Mapping[str, str]]) -> None:
     """Of hardware the host can't tell in what state it is."""
     for name, options in devices.items():
         if options["type"] in ("pci", "gpu") or options.get("nictype") in _HARDWARE:
-            why = f"device {name}: the state of hardware can't be kept with the machine's memory"
-            raise InvalidError(why, f"{_STATEFUL}=false")
+            raise _no_state(name)
+
+
+def _no_state(device: str) -> InvalidError:
+    why = f"device {device}: the state of hardware can't be kept with the machine's memory"
+    return InvalidError(why, f"{_STATEFUL}=false")
+
+
+def check_hardware(expanded: Instance, devices: Iterable[str]) -> None:
+    """Raise InvalidError for devices of a machine that are hardware, as it turns out by the networks that they name, if
+    its memory is to be kept."""
+    for name in devices:
+        if get_bool(expanded.config, _STATEFUL):
+            raise _no_state(name)
 
 
 def check_key(kind: Kind, name: str, whose: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from sysd.manager.hosts import check_devices
 from sysd.manager.interfaces import links_of, sources
+from sysd.model import kinds
 from sysd.model.devices import check
 from sysd.model.errors import FailedError, InvalidError, UnsupportedError
 from sysd.model.instance import Instance, Kind
@@ -529,6 +530,20 @@ def test_links_of_an_instance(kind: Kind) -> None:
         changed = replace(one, devices={"lan": {**options, key: value}})
         assert asyncio.run(links_of(changed, no_network)).virtual["lan"].name != wanted.name
     assert lending.parse(lending.words(found.virtual)) == found.virtual
+
+
+def test_the_state_of_hardware_is_not_kept() -> None:
+    config = {"migration.stateful": "true"}
+    one = Instance(UUID, "v1", "i", 65536, kind=Kind.VM, config=config, devices={"lan": NIC})
+    with pytest.raises(InvalidError, match="device lan: the state of hardware can't be kept"):
+        kinds.check(one, one)
+    # Of an interface in a network only who knows the network can tell.
+    one = replace(one, devices={"lan": {"type": "nic", "network": "fast"}})
+    kinds.check(one, one)
+    with pytest.raises(InvalidError, match="device lan: the state of hardware can't be kept"):
+        kinds.check_hardware(one, ["lan"])
+    kinds.check_hardware(one, [])
+    kinds.check_hardware(replace(one, config={}), ["lan"])
 
 
 def test_a_link_that_a_guest_has_renamed_is_no_error() -> None:
