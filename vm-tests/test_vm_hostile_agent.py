@@ -19,8 +19,8 @@ HERE, THERE = "/srv/hostile", "/mnt/hostile"
 PROGRAMS = Path(__file__).parent / "on_guest"
 MOST_GROWTH = 32 << 10
 """KiB that the daemon may have more of."""
-PATIENCE, LONG_PATIENCE = 25.0, 60.0
-"""Seconds after which a command has to have ended, also one that waits for a silent sshd."""
+PATIENCE, LONG_PATIENCE = 25.0, 75.0
+"""Seconds after which a command has to have ended, also one that waits for a silent sshd: ssh gives it a minute."""
 MODES = (
     "endless", "huge", "malformed", "wrong ids", "half", "silent", "flaps", "lies", "twice", "too much",
 )  # fmt: skip
