@@ -91,7 +91,7 @@ def nic(*options: str, name: str = "lan") -> tuple[str, str]:
 
 
 def device(instance: Instance, verb: str, *words: str, check: bool = True) -> Done:
-    return syscont(instance.host, "device", verb, instance.name, *words, check=check, timeout=60)
+    return syscont(instance.host, "device", verb, instance.name, *words, check=check, timeout=120)
 
 
 def of_card(host: Host) -> list[str]:
