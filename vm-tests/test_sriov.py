@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Virtual functions of a network card (igb) in containers and virtual machines. The card has three here, and after each
 of these tests all three are what they were: driver, name, addresses, and what the card says of them. Disks of machines
-are empty: what QEMU has opened is what they have."""
+are empty: what QEMU has opened is what they have. What is heavy is on a kernel that lends functions by descriptors,
+which takes minutes to build."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from conftest import Launch
 from guests import Done, Instance, empty_image, syscont, until
 from hosts import Host, Recipe, VmHost
 
-pytestmark = [pytest.mark.needs_sriov, pytest.mark.needs_iommu]
+pytestmark = pytest.mark.needs_sriov
 
 CARD, COUNT = "eth1", 3
 SMALL = ("--vm", "--config", "limits.memory=128MiB")
@@ -31,11 +32,11 @@ ip link show {CARD} | grep ' vf '
 
 
 @pytest.fixture(scope="module")
-def host(host_kind: type[Host], deb: Path) -> Iterator[Host]:
-    with host_kind(recipe=Recipe(variant="iommu")) as one:
+def host(request: pytest.FixtureRequest, host_kind: type[Host], deb: Path) -> Iterator[Host]:
+    with host_kind(recipe=Recipe(variant="iommu" if request.config.getoption("--heavy") else "plain")) as one:
         assert isinstance(one, VmHost)
         # Guests need not get far, which they do sooner when they are emulated.
-        one.sh("mv /dev/kvm /dev/kvm.off")
+        one.sh("rm -f /dev/kvm")
         one.install_deb(deb)
         one.sh(f"ip link set {CARD} up; echo {COUNT} >/sys/class/net/{CARD}/device/sriov_numvfs; udevadm settle")
         yield one
@@ -127,27 +128,18 @@ def address(one: Instance, number: int) -> None:
     one.sh(f"ip addr add 198.51.100.{number}/24 dev lan0; ip link set lan0 up")
 
 
-def test_two_containers_and_a_machine_have_functions(
-    host: Host, launch: Launch, empty: str, functions: list[str]
-) -> None:
+def test_two_containers_have_functions(host: Host, launch: Launch) -> None:
     syscont(host, "network", "create", "card", "--type", "sriov", f"parent={CARD}", "vlan=12", "mtu=1400")
     try:
         one = launch("", "-d", "lan,type=nic,network=card,name=lan0,hwaddr=02:00:00:00:00:01")
         two = launch("", *nic("name=lan0", "vlan=12", "security.mac_filtering=true"))
-        three = launch(empty, *SMALL, *nic("hwaddr=02:00:00:00:00:03", "vlan=13"))
         own = two.seen()["config"]["volatile.lan.hwaddr"]
-        for said, mac, vlan, spoof in zip(
-            of_card(host), ("02:00:00:00:00:01", own, "02:00:00:00:00:03"), (12, 12, 13), ("off", "on", "off"),
-            strict=True,
-        ):  # fmt: skip
+        for said, mac, spoof in zip(of_card(host), ("02:00:00:00:00:01", own), ("off", "on"), strict=False):
             assert f"link/ether {mac} " in said
-            assert f"vlan {vlan}, spoof checking {spoof}," in said
+            assert f"vlan 12, spoof checking {spoof}," in said
         assert "mtu 1400" in link(one)
         assert "02:00:00:00:00:01" in link(one)
         assert own in link(two)
-        assert has(three) == 1
-        assert host.sh(f"basename $(readlink /sys/bus/pci/devices/{functions[2]}/driver)") == "vfio-pci\n"
-        three.do("delete", "--force")
         address(one, 1)
         address(two, 2)
         reach(one, 2, ok=True)
@@ -160,6 +152,19 @@ def test_two_containers_and_a_machine_have_functions(
             each.do("delete", "--force")
     finally:
         syscont(host, "network", "delete", "card")
+
+
+@pytest.mark.heavy
+@pytest.mark.needs_iommu
+def test_a_machine_has_a_function(host: Host, launch: Launch, empty: str, functions: list[str]) -> None:
+    one = launch("", *nic("name=lan0"))
+    two = launch(empty, *SMALL, *nic("hwaddr=02:00:00:00:00:03", "vlan=13"))
+    assert has(two) == 1
+    assert "link/ether 02:00:00:00:00:03 " in of_card(host)[1]
+    assert "vlan 13, spoof checking off," in of_card(host)[1]
+    assert host.sh(f"basename $(readlink /sys/bus/pci/devices/{functions[1]}/driver)") == "vfio-pci\n"
+    for each in (two, one):
+        each.do("delete", "--force")
 
 
 def test_the_only_one_goes_to_one_of_two(host: Host, launch: Launch, links: list[str]) -> None:
@@ -180,6 +185,8 @@ def test_the_only_one_goes_to_one_of_two(host: Host, launch: Launch, links: list
         host.sh(f"ip addr flush dev {links[2]}; ip link set {links[0]} down")
 
 
+@pytest.mark.heavy
+@pytest.mark.needs_iommu
 def test_what_the_host_uses_is_not_free(
     host: Host, launch: Launch, links: list[str], functions: list[str]
 ) -> None:
@@ -225,6 +232,7 @@ def test_it_comes_and_goes_while_a_container_runs(host: Host, launch: Launch, li
 
 
 @pytest.mark.heavy
+@pytest.mark.needs_iommu
 def test_it_comes_while_a_machine_runs(host: Host, launch: Launch, empty: str) -> None:
     one = launch(empty, *SMALL)
     assert has(one) == 0
@@ -242,6 +250,7 @@ def test_it_comes_while_a_machine_runs(host: Host, launch: Launch, empty: str) -
 
 
 @pytest.mark.heavy
+@pytest.mark.needs_iommu
 def test_groups_serve_where_there_is_no_iommufd(host: Host, launch: Launch, empty: str, functions: list[str]) -> None:
     host.sh("mv /dev/iommu /dev/iommu.off")
     try:
