@@ -8,6 +8,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from far_host import names
@@ -60,6 +61,14 @@ def guest(far: Host, near: Host) -> Iterator[str]:
         settled(host)
 
 
+@contextmanager
+def slowly(host: Host) -> Iterator[None]:
+    """So that there is time for what is to be done while a copy is on its way."""
+    host.sh("tc qdisc add dev lan0 root tbf rate 120mbit burst 256k latency 400ms")
+    yield
+    host.sh("tc qdisc del dev lan0 root")
+
+
 def sending(host: Host) -> dict[str, str]:
     """The operation, if it is under way."""
     found = json.loads(syscont(host, "operation", "list", "--format", "json").stdout)
@@ -77,10 +86,11 @@ def runs(host: Host, name: str) -> None:
 def test_what_changes_meanwhile_comes_along(near: Host, far: Host, guest: str) -> None:
     one = seen(near, guest)
     with near.spawn(["syscont", "move", guest, "far:"]) as moving:
-        until(near, lambda: stage(near) == "pack")
-        inside(near, guest, AFTER)
-        expected = inside(near, guest, LOOK)
-        assert stage(near) == "pack"
+        with slowly(near):
+            until(near, lambda: stage(near) == "pack")
+            inside(near, guest, AFTER)
+            expected = inside(near, guest, LOOK)
+            assert stage(near) == "pack"
         _, said = moving.communicate(timeout=LIMIT)
         assert moving.returncode == 0, said
     assert "it was stopped for" in said
@@ -117,7 +127,7 @@ def test_it_stays_when_it_can_not_start_there(near: Host, far: Host, guest: str)
 
 def test_cancelled_it_runs_on(near: Host, far: Host, guest: str) -> None:
     leader = seen(near, guest)["leader"]
-    with near.spawn(["syscont", "move", guest, "far:"]) as moving:
+    with slowly(near), near.spawn(["syscont", "move", guest, "far:"]) as moving:
         until(near, lambda: stage(near) == "pack")
         syscont(near, "operation", "cancel", sending(near)["id"])
         assert moving.wait(LIMIT) == 1

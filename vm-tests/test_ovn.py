@@ -226,9 +226,9 @@ def test_peers(host: Host, one: Instance) -> None:
     [
         "ovn-nbctl lr-del $(ovn-nbctl --bare --columns=name find Logical_Router name!=another-router)",
         "ovn-nbctl lsp-del $(ovn-nbctl --bare --columns=name list Logical_Switch_Port | grep -- -nic- | head -n 1)",
-        "ovn-nbctl --all destroy DHCP_Options",
+        pytest.param("ovn-nbctl --all destroy DHCP_Options", marks=pytest.mark.heavy),
         "for port in $(ovs-vsctl list-ports br-int | grep ^vethsc); do ovs-vsctl del-port $port; done",
-        "ovs-vsctl remove open_vswitch . external_ids ovn-bridge-mappings",
+        pytest.param("ovs-vsctl remove open_vswitch . external_ids ovn-bridge-mappings", marks=pytest.mark.heavy),
     ],
 )
 def test_what_somebody_took_away_is_put_back(host: Host, one: Instance, two: Instance, gone: str) -> None:
@@ -247,6 +247,7 @@ LOOKS = (
 )
 
 
+@pytest.mark.heavy
 def test_the_controller_is_started_anew_under_traffic(host: Host, one: Instance, two: Instance) -> None:
     with host.spawn(["syscont", "exec", "one", "--", "ping", "-c", "20", "-W", "2", two.address()]) as pinging:
         time.sleep(4)

@@ -55,9 +55,13 @@ class Acls:
 
     def users(self, name: str) -> list[str]:
         """What names an ACL: networks, instances by their references, and profiles."""
-        found = [network.name for network in self._catalog.networks() if name in network.acls]
-        found += [one.reference for one in self._table.all() if _names(one.devices, name)]
-        return [*found, *(one.reference for one in self._catalog.profiles() if _names(one.devices, name))]
+        return [who for _, who in self._users(name)]
+
+    def _users(self, name: str) -> list[tuple[str, str]]:
+        """The same, with what each of them is."""
+        found = [("network", network.name) for network in self._catalog.networks() if name in network.acls]
+        found += [("instance", one.reference) for one in self._table.all() if _names(one.devices, name)]
+        return [*found, *(("profile", one.reference) for one in self._catalog.profiles() if _names(one.devices, name))]
 
     def _networks_of(self, name: str) -> list[Network]:
         """Those in which it holds, be it for some interfaces."""
@@ -159,8 +163,8 @@ class Acls:
 
     def _unused(self, name: str, what: str) -> Acl:
         acl = self._catalog.acl(name)
-        if users := self.users(name):
-            where = ", ".join(users[:3])
+        if users := self._users(name):
+            where = ", ".join(f"{what} {who}" for what, who in users[:3])
             raise BusyError(f"ACL {name} is in use by {where}", f"it can be {what} when it is not")
         return acl
 
