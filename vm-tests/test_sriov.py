@@ -293,6 +293,7 @@ def test_it_is_back_without_the_daemon(
         host.sh(f"systemctl start {daemon}")
 
 
+@pytest.mark.heavy
 def test_what_was_left_goes_back(host: Host, launch: Launch) -> None:
     """Of an instance that does not run, and of one that was being given more when the daemon died; of one that is gone,
     when another starts."""
@@ -335,6 +336,7 @@ def test_a_start_that_is_killed_leaves_nothing(host: Host, launch: Launch, befor
         assert lent(host) == []
 
 
+@pytest.mark.heavy
 def test_functions_are_switched_on_when_there_are_none(host: Host, launch: Launch) -> None:
     count = f"/sys/class/net/{CARD}/device/sriov_numvfs"
     host.sh(f"echo 0 >{count}; ip link set {CARD} down")
