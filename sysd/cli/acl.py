@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.config import assignments, print_key
-from sysd.cli.errors import CliError
 from sysd.cli.listing import text
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import document, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +32,7 @@ def list_all(parsed: Parsed) -> int:
 def show_one(parsed: Parsed) -> int:
     """``syscont network acl show``"""
     found = _acl(parsed.args[0])
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
+    return document(found, parsed)
 
 
 def create(parsed: Parsed) -> int:
@@ -77,13 +70,7 @@ def rename(parsed: Parsed) -> int:
 
 def delete(parsed: Parsed) -> int:
     """``syscont network acl delete``"""
-    errors = []
-    for name in dict.fromkeys(parsed.args):
-        try:
-            client.call("DeleteAcl", {"name": name})
-        except CliError as error:
-            errors.append(error)
-    return client.report(errors)
+    return client.call_each("DeleteAcl", [{"name": name} for name in dict.fromkeys(parsed.args)])
 
 
 def rule_add(parsed: Parsed) -> int:

@@ -309,6 +309,17 @@ def ask_each(method: str, calls: Sequence[Parameters]) -> Iterator[Callable[[], 
             client.close()
 
 
+def call_each(method: str, calls: Iterable[Parameters]) -> int:
+    """One call after the other, also when one fails; the exit status, as of report()."""
+    errors = []
+    for parameters in calls:
+        try:
+            call(method, parameters)
+        except CliError as error:
+            errors.append(error)
+    return report(errors)
+
+
 def report(errors: list[CliError]) -> int:
     """Say what went wrong; the exit status is that of the first error: it is what a script wants to know."""
     if not errors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.errors import NOT_FOUND, CliError, UsageError
-from sysd.cli.output import STDOUT, clean, out, yaml
+from sysd.cli.output import STDOUT, clean, document, out
 from sysd.cli.system import posix
 
 TYPE_CHECKING = False
@@ -110,13 +110,7 @@ def show(parsed: Parsed) -> int:
     if parsed.flag("all") or parsed.value("format") in ("table", "compact", "csv"):
         return _list_values(parsed)
     shown = _shown(parsed.args[0], parsed.flag("expanded")) if parsed.args else {"config": _config("")}
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(shown) + "\n")
-    else:
-        out(yaml(shown))
-    return 0
+    return document(shown, parsed)
 
 
 def _shown(name: str, expanded: bool) -> Parameters:

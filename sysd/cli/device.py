@@ -6,7 +6,7 @@ from __future__ import annotations
 from sysd.cli import client
 from sysd.cli.config import assignments, print_value
 from sysd.cli.errors import NOT_FOUND, CliError
-from sysd.cli.output import out, yaml
+from sysd.cli.output import document
 from sysd.cli.output import show as show_list
 
 TYPE_CHECKING = False
@@ -84,13 +84,7 @@ def list_devices(parsed: Parsed) -> int:
 def show(parsed: Parsed) -> int:
     """``syscont device show``"""
     devices = _devices(parsed.args[0])
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(devices) + "\n")
-    else:
-        out(yaml(devices))
-    return 0
+    return document(devices, parsed)
 
 
 def _words(options: dict[str, str]) -> Iterable[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from sysd.cli import client
 from sysd.cli.errors import CliError
 from sysd.cli.listing import text
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import document, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,13 +38,7 @@ def list_all(parsed: Parsed) -> int:
 def show_one(parsed: Parsed) -> int:
     """``syscont network forward show``"""
     found: Item = client.call("GetForward", _named(parsed)).get("forward") or {}
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
+    return document(found, parsed)
 
 
 def create(parsed: Parsed) -> int:
@@ -63,13 +57,8 @@ def change(parsed: Parsed) -> int:
 def delete(parsed: Parsed) -> int:
     """``syscont network forward delete``"""
     network, *addresses = parsed.args
-    errors = []
-    for address in dict.fromkeys(addresses):
-        try:
-            client.call("DeleteForward", {"network": network, "listenAddress": address})
-        except CliError as error:
-            errors.append(error)
-    return client.report(errors)
+    calls = [{"network": network, "listenAddress": address} for address in dict.fromkeys(addresses)]
+    return client.call_each("DeleteForward", calls)
 
 
 def port_add(parsed: Parsed) -> int:

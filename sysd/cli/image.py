@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.errors import USAGE, CliError
-from sysd.cli.output import out, yaml
+from sysd.cli.output import document, out
 from sysd.cli.system import CLOEXEC, posix
 
 TYPE_CHECKING = False
@@ -34,13 +34,7 @@ def import_files(parsed: Parsed) -> int:
 def show(parsed: Parsed) -> int:
     """``syscont image show``"""
     image = client.call("GetImage", {"name": parsed.args[0]}).get("image")
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(image) + "\n")
-    else:
-        out(yaml(image))
-    return 0
+    return document(image, parsed)
 
 
 def delete(parsed: Parsed) -> int:

@@ -7,7 +7,7 @@ from sysd.cli import client
 from sysd.cli.config import assignments, print_key
 from sysd.cli.errors import NOT_FOUND, CliError
 from sysd.cli.listing import text
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import document, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,23 +39,13 @@ def list_all(parsed: Parsed) -> int:
 
 def show_one(parsed: Parsed) -> int:
     """``syscont network show``"""
-    return _print(_network(parsed.args[0]), parsed)
+    return document(_network(parsed.args[0]), parsed)
 
 
 def info(parsed: Parsed) -> int:
     """``syscont network info``"""
     state = client.call("GetNetworkState", {"name": parsed.args[0]}).get("state") or {}
-    return _print({"name": parsed.args[0], **state}, parsed)
-
-
-def _print(found: Parameters, parsed: Parsed) -> int:
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
+    return document({"name": parsed.args[0], **state}, parsed)
 
 
 def list_leases(parsed: Parsed) -> int:
@@ -105,13 +95,7 @@ def rename(parsed: Parsed) -> int:
 
 def delete(parsed: Parsed) -> int:
     """``syscont network delete``"""
-    errors = []
-    for name in dict.fromkeys(parsed.args):
-        try:
-            client.call("DeleteNetwork", {"name": name})
-        except CliError as error:
-            errors.append(error)
-    return client.report(errors)
+    return client.call_each("DeleteNetwork", [{"name": name} for name in dict.fromkeys(parsed.args)])
 
 
 def attach(parsed: Parsed) -> int:

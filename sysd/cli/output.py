@@ -47,6 +47,17 @@ def say(text: str) -> None:
     write_all(STDERR, f"syscont: {clean(text)}\n".encode("utf-8", "backslashreplace"))
 
 
+def document(found: object, parsed: Parsed) -> int:
+    """Print what there is to know of one thing, as YAML or as JSON."""
+    if parsed.value("format") == "json":
+        from sysd.codec import pretty
+
+        out(pretty(found) + "\n")
+    else:
+        out(yaml(found))
+    return 0
+
+
 def show(items: list[Item], columns: Sequence[Column], parsed: Parsed, noun: str) -> None:
     """Print a list of things in the format that was asked for."""
     form = parsed.value("format", "table")

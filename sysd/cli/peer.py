@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.errors import CliError
 from sysd.cli.listing import text
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import document, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +31,7 @@ def show_one(parsed: Parsed) -> int:
     """``syscont network peer show``"""
     network, name = parsed.args
     found: Item = client.call("GetPeer", {"network": network, "name": name}).get("peer") or {}
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
+    return document(found, parsed)
 
 
 def create(parsed: Parsed) -> int:
@@ -52,10 +45,4 @@ def create(parsed: Parsed) -> int:
 def delete(parsed: Parsed) -> int:
     """``syscont network peer delete``"""
     network, *names = parsed.args
-    errors = []
-    for name in dict.fromkeys(names):
-        try:
-            client.call("DeletePeer", {"network": network, "name": name})
-        except CliError as error:
-            errors.append(error)
-    return client.report(errors)
+    return client.call_each("DeletePeer", [{"network": network, "name": name} for name in dict.fromkeys(names)])

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.config import assignments, print_key
-from sysd.cli.errors import CliError, UsageError
+from sysd.cli.errors import UsageError
 from sysd.cli.listing import text
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import document, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,13 +49,7 @@ def show_one(parsed: Parsed) -> int:
     """``syscont profile show``"""
     name = parsed.args[0]
     found = {**_profile(name), "config": _config(name)}
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
+    return document(found, parsed)
 
 
 def create(parsed: Parsed) -> int:
@@ -99,13 +93,7 @@ def rename(parsed: Parsed) -> int:
 
 def delete(parsed: Parsed) -> int:
     """``syscont profile delete``"""
-    errors = []
-    for name in dict.fromkeys(parsed.args):
-        try:
-            client.call("DeleteProfile", {"name": name})
-        except CliError as error:
-            errors.append(error)
-    return client.report(errors)
+    return client.call_each("DeleteProfile", [{"name": name} for name in dict.fromkeys(parsed.args)])
 
 
 # devices

@@ -7,7 +7,7 @@ from sysd.cli import client
 from sysd.cli.config import assignments, print_key
 from sysd.cli.errors import CliError, UsageError
 from sysd.cli.listing import text
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import document, out, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +37,7 @@ def list_all(parsed: Parsed) -> int:
 def show_one(parsed: Parsed) -> int:
     """``syscont project show``"""
     found = _answer(_named(parsed)).get("project")
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
+    return document(found, parsed)
 
 
 def info(parsed: Parsed) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.errors import UsageError
-from sysd.cli.output import out, show, yaml
+from sysd.cli.output import document, out, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,13 +76,7 @@ def show_one(parsed: Parsed) -> int:
     """``syscont snapshot show``"""
     name, snapshot = parsed.args
     found = client.call("GetSnapshot", {"name": name, "snapshot": snapshot}).get("snapshot")
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
+    return document(found, parsed)
 
 
 def copy(parsed: Parsed) -> int:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from sysd.cli import client
-from sysd.cli.errors import CliError
 from sysd.cli.image import open_file
 from sysd.cli.listing import text, time
 from sysd.cli.output import out, show
@@ -53,13 +52,7 @@ def add(parsed: Parsed) -> int:
 
 def remove(parsed: Parsed) -> int:
     """``syscont trust remove``"""
-    errors = []
-    for name in dict.fromkeys(parsed.args):
-        try:
-            client.call("RemoveTrusted", {"name": name})
-        except CliError as error:
-            errors.append(error)
-    return client.report(errors)
+    return client.call_each("RemoveTrusted", [{"name": name} for name in dict.fromkeys(parsed.args)])
 
 
 def token(parsed: Parsed) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.config import assignments, print_key
-from sysd.cli.errors import CliError
 from sysd.cli.listing import text
-from sysd.cli.output import out, say, show, yaml
+from sysd.cli.output import document, say, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def list_all(parsed: Parsed) -> int:
 
 def show_one(parsed: Parsed) -> int:
     """``syscont network zone show``"""
-    return _print(_zone(parsed.args[0]), parsed)
+    return document(_zone(parsed.args[0]), parsed)
 
 
 def create(parsed: Parsed) -> int:
@@ -80,7 +79,7 @@ def unset(parsed: Parsed) -> int:
 
 def delete(parsed: Parsed) -> int:
     """``syscont network zone delete``"""
-    return _each("DeleteZone", [{"name": name} for name in dict.fromkeys(parsed.args)])
+    return client.call_each("DeleteZone", [{"name": name} for name in dict.fromkeys(parsed.args)])
 
 
 # records
@@ -96,7 +95,7 @@ def record_list(parsed: Parsed) -> int:
 def record_show(parsed: Parsed) -> int:
     """``syscont network zone record show``"""
     zone, name = parsed.args
-    return _print(client.call("GetZoneRecord", {"zone": zone, "name": name}).get("record") or {}, parsed)
+    return document(client.call("GetZoneRecord", {"zone": zone, "name": name}).get("record") or {}, parsed)
 
 
 def record_create(parsed: Parsed) -> int:
@@ -109,7 +108,7 @@ def record_create(parsed: Parsed) -> int:
 def record_delete(parsed: Parsed) -> int:
     """``syscont network zone record delete``"""
     zone, *found = parsed.args
-    return _each("DeleteZoneRecord", [{"zone": zone, "name": name} for name in dict.fromkeys(found)])
+    return client.call_each("DeleteZoneRecord", [{"zone": zone, "name": name} for name in dict.fromkeys(found)])
 
 
 def entry_add(parsed: Parsed) -> int:
@@ -127,26 +126,6 @@ def entry_remove(parsed: Parsed) -> int:
     return 0
 
 
-def _each(method: str, calls: list[Parameters]) -> int:
-    errors = []
-    for parameters in calls:
-        try:
-            client.call(method, parameters)
-        except CliError as error:
-            errors.append(error)
-    return client.report(errors)
-
-
 def _zone(name: str) -> Parameters:
     found = client.call("GetZone", {"name": name}).get("zone")
     return found if isinstance(found, dict) else {}
-
-
-def _print(found: Parameters, parsed: Parsed) -> int:
-    if parsed.value("format") == "json":
-        from sysd.codec import pretty
-
-        out(pretty(found) + "\n")
-    else:
-        out(yaml(found))
-    return 0
