@@ -356,6 +356,21 @@ def test_routed(host: Host, launch: Launch, wire: str) -> None:
     assert not host.sh("ls /run/syscont/netns")
 
 
+@pytest.mark.parametrize("words", ["routed,ipv4.address=198.51.100.9", "p2p,ipv4.routes=198.51.100.9/32"])
+def test_what_goes_with_its_guest_comes_while_that_runs(host: Host, launch: Launch, words: str) -> None:
+    """Nothing else on the host has to be put back for it, so its unit need not have known of it."""
+    one = launch()
+    device(one, "add", "late", "nic", *f"nictype={words}".split(","), "name=lan0")
+    assert link(one, "lan0")
+    assert "198.51.100.9" in host.sh("ip route")
+    one.do("stop --force")
+    until(host, lambda: "198.51.100.9" not in host.sh("ip route"))
+    one.do("start")
+    assert "198.51.100.9" in host.sh("ip route")
+    one.do("stop --force")
+    assert "198.51.100.9" not in host.sh("ip route")
+
+
 @pytest.mark.needs_controllers  # and ipvlan, which the kernel of VM hosts has
 def test_ipvlan(host: Host, launch: Launch, wire: str) -> None:
     words = f"type=nic,nictype=ipvlan,parent={wire},ipv4.address=198.51.100.10,name=lan0"

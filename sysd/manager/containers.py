@@ -116,7 +116,7 @@ class Containers:
     async def _change_devices(self, expanded: Instance, had: Given, running: ContainerGuest) -> LaunchSpec:
         """From here on filters are those of the new configuration."""
         spec, links = await self._make_spec(expanded)
-        if spec.put_back and not had.pin:
+        if links.stays and not had.pin:
             raise FailedError("it runs", "stop it before it is given a physical, routed or ipvlan interface")
         todo = hotplug.steps(had.shares, had.nics, spec)
         # What comes is allowed before it is there; what goes, until it is gone.

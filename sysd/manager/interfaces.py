@@ -93,6 +93,7 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     lent: dict[str, str] = {}
     virtual: dict[str, Wanted] = {}
     put_back: list[Step] = []
+    stays = False
     names = names_of(instance.devices)
     for name in names:
         nic = await _nic(instance, name, find_uplink)
@@ -108,11 +109,12 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
             macvtaps[name] = Macvtap(nics.passing_name(nic), found.macvtap)
         else:
             put_back += nics.left_behind(nic, found)
+            stays |= nics.would_stay(nic)
     steps = [step for each in made.values() for step in (*each.plug, *each.tune)]
     first = interface_name(instance, names[0]) if names else ""
     host = [request for side, request in steps if side == HOST]
     guest = [request for side, request in steps if side == GUEST]
-    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back, mtus, macvtaps, lent, virtual)
+    return Links(host, [*guest, *nics.guest_basics(first)], made, put_back, mtus, macvtaps, lent, virtual, stays)
 
 
 def _virtual(instance: Instance, name: str, nic: Nic) -> Wanted:

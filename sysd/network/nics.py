@@ -209,6 +209,11 @@ def passing_name(nic: Nic) -> str:
     return f"sc{zlib.crc32(repr((nic.name, nic.mac, nic.parent, nic.addresses)).encode()):08x}"
 
 
+def would_stay(nic: Nic) -> bool:
+    """Whether something of it would be there for good when its guest has ended, if nobody took it away."""
+    return nic.kind == "physical" or (nic.kind in ("routed", "ipvlan") and bool(nic.parent))
+
+
 def left_behind(nic: Nic, made: Requests) -> list[Step]:
     """What is to be done when the guest has ended: its own links go with it, the host's link and what the host
     answers for it on a parent do not. The kernel takes its time over the former, too: with routes, that is too long."""

@@ -73,7 +73,7 @@ class Macvtap:
 class Links:
     """An instance's interfaces, as requests; see LaunchSpec. mtus: their largest packets, 0 where nobody says. Of
     virtual machines: macvtaps, and lent, which are links of the host's whose hardware the guest is to have. virtual:
-    functions of cards, chosen when it starts."""
+    functions of cards, chosen when it starts. stays: of put_back some would not go by itself in a while."""
 
     host: list[str]
     guest: list[str]
@@ -83,6 +83,7 @@ class Links:
     macvtaps: dict[str, Macvtap] = field(default_factory=dict)
     lent: dict[str, str] = field(default_factory=dict)
     virtual: dict[str, Wanted] = field(default_factory=dict)
+    stays: bool = False
 
 
 def state_dir(instance: Instance) -> Path:

@@ -102,6 +102,16 @@ def test_only_some_networks() -> None:
     denied(project, instance(devices={"n": {"type": "nic", "parent": "a"}}), "restricted.networks.access is a")
 
 
+@pytest.mark.parametrize(
+    "key", ["vlan", "host_name", "ipv4.routes", "security.acls", "security.acls.default.ingress.action"]
+)
+def test_what_is_beyond_a_managed_network(key: str) -> None:
+    """Its owner says what gets in and out of it."""
+    one = instance(devices={"n": NIC | {key: "x"}})
+    denied(restricted(**{"devices.nic": "managed"}), one, "restricted.devices.nic is managed")
+    check_restrictions(restricted(**{"devices.nic": "allow"}), one)
+
+
 def test_limits_are_sums() -> None:
     project = Project("lab", config={"limits.memory": "1GiB", "limits.cpu": "3", "limits.instances": "2"})
     two = [instance(name, limits__memory="512MiB", limits__cpu="1") for name in ("a", "b")]

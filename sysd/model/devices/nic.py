@@ -149,13 +149,14 @@ _TABLE = (
 )  # fmt: skip
 OPTIONS = tuple(key for key, _ in _TABLE)
 _FOR = {key.name: types for key, types in _TABLE}
-NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name")
-"""What is beyond the network that an interface is in, and is not for who may use managed networks only."""
+OVN_ONLY = tuple(name for name in _FOR if name.startswith(ACLS))
+NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name", *OVN_ONLY)
+"""What is beyond the network that an interface is in, or would open what that closes: not for who may use managed
+networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
 """What an interface has in networks of type bridge, and not in those of other types."""
 OF_OVN = ("ipv4.address", "ipv6.address", "host_name")
 """Of these, what it has in networks of OVN, too."""
-OVN_ONLY = tuple(name for name in _FOR if name.startswith(ACLS))
 OF_CARDS = (MAC_FILTERING,)
 """What of that it has in networks of type sriov, too."""
 
