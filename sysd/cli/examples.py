@@ -200,6 +200,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("syscont network create lab0 ipv4.address=10.7.0.1/24 ipv4.nat=true ipv6.address=none", "with these"),
         ("syscont network create lan --type macvlan parent=eno1", "interfaces beside the host's, in its network"),
         ("syscont network create servers --type macvlan parent=eno1 vlan=20", "in a VLAN of it"),
+        ("syscont network create blue --type ovn network=lab0", "of OVN; lab0 has to have ipv4.ovn.ranges"),
     ),
     "network rename": (("syscont network rename lab0 lab1", ""),),
     "network delete": (("syscont network delete lab0", ""),),

@@ -141,9 +141,9 @@ DETAILS = {
         "the device, unless they have one of that name."
     ),
     "network create": (
-        "TYPE is bridge (when it is not said), macvlan, physical or sriov. A bridge gets addresses that nobody else on "
-        "the host has, and NAT, unless ipv4.address and ipv6.address say otherwise; none is none. DHCP, DNS and router "
-        "advertisements come with it."
+        "TYPE is bridge (when it is not said), macvlan, ovn, physical or sriov. A bridge, and a network of OVN, gets "
+        "addresses that nobody else on the host has, and NAT, unless ipv4.address and ipv6.address say otherwise; none "
+        "is none. DHCP, DNS and router advertisements come with it."
     ),
     "network set": (
         "It holds at once where 'syscont network keys' says that the key is live, and guests run on. When it can't be "

@@ -24,6 +24,7 @@ from sysd.model.acls import Acl, names
 from sysd.model.addresses import Address
 from sysd.model.devices.nic import ACLS, OVN_ONLY
 from sysd.model.errors import FailedError, InvalidError, SyscontError
+from sysd.model.instance import Phase
 from sysd.model.network import Network
 from sysd.model.values import boolean
 from sysd.network import links, pairs
@@ -41,8 +42,8 @@ log = logging.getLogger(__name__)
 ETHERNET = 1500
 PRIORITY = 1
 NEWS, RETRY, AGAIN = 0.5, 5.0, 60.0
-"""Seconds after which it is looked whether all is as it should be: after news, of which more may come; after a failure;
-and in any case."""
+"""Seconds after which it is looked whether all is as it should be: after news, of which more may come; after a failure,
+and twice as long after each further one; and in any case."""
 PROVIDER, BRIDGE, PLUG, FAR_END = "sc-", "scovs", "vethscu", "vethscx"
 """What OVN calls an uplink, and the host the bridge that leads to it and the cable there; the rest is of its name."""
 GONE = "ovn_gone"
@@ -62,8 +63,13 @@ class Overlays:
         """By UUID of the network, the ports that the database has as far as we know."""
         self._acls: dict[str, list[Acl]] = {}
         """The same of ACLs."""
+        self._gone = set((store.get_meta(GONE) or "").split())
+        """UUIDs of networks that are no more, and of which OVN may still have something."""
+        self._unreached: set[str] = set()
+        """Of networks in the making, of which it has nothing: it was not reached for them."""
         self._failed: set[str] = set()
-        """Names of networks that could not be put right, which was logged."""
+        """What could not be put right, which was logged: names of networks, and nothing for those that are no more."""
+        self._pause = RETRY
         self._background = Background()
         self._look: asyncio.TimerHandle | None = None
 
@@ -85,19 +91,24 @@ class Overlays:
             await self._bring_up(network)
 
     async def _bring_up(self, network: Network) -> None:
+        north, uuid = await self._database(), network.config[ovn.UUID]
+        if network.phase is Phase.CREATING:
+            self._unreached.add(uuid)
+        await topology.networks(north)
+        self._unreached.discard(uuid)
         found = outside.outside(network, self._catalog.networks())
         if found:
             await self._join(found)
-        described, north = await self._described(network, found), await self._database()
+        described = await self._described(network, found)
         await topology.ensure(north, described)
-        rules, before = self._rules(network), self._acls.get(described.uuid, [])
+        rules, before = self._rules(network), self._acls.get(uuid, [])
         known = {acl.name for acl in rules}
         defaults = _defaults(network, {})
         # Guests are never in a group that is not there yet, or not any more.
         await acls.ensure_acls(north, described, [*rules, *(a for a in before if a.name not in known)], defaults)
         await self._set_ports(network, described, whole=True)
         await acls.ensure_acls(north, described, rules, defaults)
-        self._acls[described.uuid] = rules
+        self._acls[uuid] = rules
         await self._set_peers(network, described)
 
     async def change(self, before: Network, after: Network) -> None:
@@ -122,36 +133,44 @@ class Overlays:
     async def take_down(self, network: Network) -> None:
         """Leave nothing of it anywhere: at once, or when OVN is there again to be told."""
         async with self._lock:
-            self._has.pop(network.config[ovn.UUID], None)
-            self._acls.pop(network.config[ovn.UUID], None)
-            self._remember_gone({*self._gone(), network.config[ovn.UUID]})
-            await self._clear(but=network.name)
-
-    def _gone(self) -> set[str]:
-        """UUIDs of networks that are no more, and of which OVN may still have something."""
-        return set((self._store.get_meta(GONE) or "").split())
+            uuid = network.config[ovn.UUID]
+            self._has.pop(uuid, None)
+            self._acls.pop(uuid, None)
+            if uuid in self._unreached:
+                self._unreached.discard(uuid)
+                return
+            self._remember_gone({*self._gone, uuid})
+            if not await self._clear(but=network.name):
+                self._look_in(RETRY)
 
     def _remember_gone(self, uuids: set[str]) -> None:
         self._store.set_meta(GONE, " ".join(sorted(uuids)))
+        self._gone = uuids
 
     async def _clear(self, *, but: str = "") -> bool:
         """Take away what is left of networks that are no more, one of that name among them; False when it must be tried
         again."""
         kept = {each.config[ovn.UUID] for each in self._networks() if each.name != but}
         try:
-            for uuid in self._gone():
+            for uuid in sorted(self._gone):
                 if uuid not in kept:
                     await topology.remove(await self._database(), uuid)
                     for port in await chassis.attached(self._switch):
                         if port.network == uuid:
                             await chassis.detach(self._switch, port.link)
-                self._remember_gone(self._gone() - {uuid})
+                self._remember_gone(self._gone - {uuid})
             await self._part(but=but)
         except (SyscontError, OSError) as error:
-            log.warning("of networks that are no more something is left in OVN for now: %s", error)
-            self._look_in(RETRY)
+            self._tell("", f"of networks that are no more something is left in OVN for now: {error}")
             return False
+        self._failed.discard("")
         return True
+
+    def _tell(self, name: str, what: str) -> None:
+        """In the log, once until it is well again."""
+        if name not in self._failed:
+            log.warning("%s", what)
+        self._failed.add(name)
 
     def _networks(self) -> list[Network]:
         return [each for each in self._catalog.networks() if each.is_ovn]
@@ -174,7 +193,8 @@ class Overlays:
 
     def hosts_changed(self) -> None:
         """Instances came, went or changed, or something in OVN did: see to it, once for many changes."""
-        self._look_in(NEWS)
+        if self._gone or self._networks():
+            self._look_in(NEWS)
 
     def _look_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -190,14 +210,13 @@ class Overlays:
 
     async def _look_at_all(self) -> None:
         """And again after a while, as a database that is away tells nothing."""
-        if self._gone():
-            async with self._lock:
-                await self._clear()
-        there = [each.name for each in self._networks()]
-        failed = {name for name in there if not await self._put_right(name)}
-        self._failed = failed
-        if there:
-            self._look_in(RETRY if failed else AGAIN)
+        async with self._lock:
+            well = not self._gone or await self._clear()
+        for name in [each.name for each in self._networks()]:
+            well = await self._put_right(name) and well
+        self._pause = RETRY if well else min(AGAIN, 2 * self._pause)
+        if not well or self._networks():
+            self._look_in(AGAIN if well else self._pause)
 
     async def _put_right(self, name: str) -> bool:
         async with self._lock:
@@ -207,9 +226,9 @@ class Overlays:
                 if network:
                     await self._bring_up(network)
             except (SyscontError, OSError) as error:
-                if name not in self._failed:
-                    log.warning("network %s can't be put right: %s", name, error)
+                self._tell(name, f"network {name} can't be put right: {error}")
                 return False
+        self._failed.discard(name)
         return True
 
     # ports

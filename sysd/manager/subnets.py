@@ -12,19 +12,21 @@ from sysd.model.addresses import Interface, Subnet
 from sysd.model.bridge import AUTO
 from sysd.model.errors import FailedError, InvalidError
 from sysd.model.network import Network
+from sysd.model.ovn import NO_UPLINK
 from sysd.network import links
 
 
 def fill(config: dict[str, str], networks: Iterable[Network], *, new: bool) -> dict[str, str]:
     """config of a network with addresses in place of ``auto``, which is what a new one has unless told otherwise;
-    made-up ones come with NAT. Blocks for a millisecond."""
+    made-up ones come with NAT, if there is a way out. Blocks for a millisecond."""
     filled = dict(config)
     for version in (4, 6) if links.has_ipv6() else (4,):
         key = f"ipv{version}.address"
         if filled.get(key, AUTO if new else "") == AUTO:
             taken = [one for network in networks for one in of(network)]
             filled[key] = choose_ipv6() if version == 6 else choose_ipv4([*links.used_networks(), *taken])
-            filled.setdefault(f"ipv{version}.nat", "true")
+            if filled.get("network") != NO_UPLINK:
+                filled.setdefault(f"ipv{version}.nat", "true")
     return filled
 
 

@@ -78,9 +78,14 @@ def _ovsdb(text: str) -> str:
     for word in text.split(","):
         kind, _, rest = word.partition(":")
         host, _, port = rest.rpartition(":")
-        is_path = kind == "unix" and rest.startswith("/") and rest.isprintable()
-        if not is_path and not (kind in ("tcp", "ssl") and host and port and _address(rest, 0)[1]):
-            hint = "unix:/PATH, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT"
+        if kind == "unix" and rest.startswith("/") and rest.isprintable():
+            continue
+        try:
+            good = kind in ("tcp", "ssl") and host and port and _address(rest, 0)[1]
+        except InvalidError:
+            good = False
+        if not good:
+            hint = "unix:/PATH, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT, where ADDRESS is no name"
             raise InvalidError(f"not a connection to OVSDB: {word[:80]!r}", hint)
     return text
 
