@@ -125,6 +125,25 @@ def test_it_stays_when_it_can_not_start_there(near: Host, far: Host, guest: str)
     near.sh("ip link del only-here")
 
 
+def test_what_it_has_of_this_host_is_not_left_behind(near: Host, far: Host, guest: str) -> None:
+    """As it goes on there by itself: that is refused before anything is stopped, what the other host lacks after it."""
+    leader = seen(near, guest)["leader"]
+    near.sh("mkdir -p /srv/here")
+    syscont(near, "device", "add", guest, "here", "disk", "source=/srv/here", "path=/mnt")
+    done = syscont(near, "move", guest, "far:", check=False)
+    assert "device here (a folder of this host)" in done.stderr
+    assert (seen(near, guest)["leader"], names(far)) == (leader, [])
+    syscont(near, "device", "remove", guest, "here")
+    syscont(near, "network", "create", "alone", "ipv6.address=none")
+    syscont(near, "network", "attach", "alone", guest, "eth1")
+    done = syscont(near, "move", guest, "far:", check=False)
+    assert "device eth1" in done.stderr
+    assert names(far) == []
+    runs(near, guest)
+    syscont(near, "network", "detach", "alone", guest)
+    syscont(near, "network", "delete", "alone")
+
+
 def test_cancelled_it_runs_on(near: Host, far: Host, guest: str) -> None:
     leader = seen(near, guest)["leader"]
     with slowly(near), near.spawn(["syscont", "move", guest, "far:"]) as moving:

@@ -9,8 +9,9 @@ from sysd.dbus.interface import Call, Method, Options
 from sysd.dbus.operation import OPERATION, OPTIONS, operation_path
 from sysd.manager.actions import Action
 from sysd.manager.copies import DEFAULT_POOL
+from sysd.manager.departures import Send
 from sysd.manager.manager import Manager
-from sysd.manager.transfers import Receive, Send
+from sysd.manager.transfers import Receive
 from sysd.model.errors import InvalidError
 from sysd.model.operation import Operation
 from sysd.model.transfer import Offer

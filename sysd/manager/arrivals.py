@@ -26,7 +26,7 @@ from sysd.model import kinds, names
 from sysd.model.addresses import mac
 from sysd.model.config import check_config
 from sysd.model.devices.check import check_device
-from sysd.model.errors import InvalidError, SyscontError
+from sysd.model.errors import InvalidError, SyscontError, UnsupportedError
 from sysd.model.image import Image
 from sysd.model.instance import VOLATILE, Instance, Kind, new_uuid
 from sysd.model.profile import DEFAULT_PROFILE
@@ -44,7 +44,8 @@ HWADDR = ".hwaddr"
 class Arrival:
     """What is to become of what came. config and devices (option by option) come over what is said of it; profiles and
     ephemeral are what is said when None. uuid: it goes on as the one that it was, with its hardware addresses. created,
-    and taken of each snapshot by name: what is known better than by the backup. arriving: see Instances.create."""
+    and taken of each snapshot by name: what is known better than by the backup. arriving: see Instances.create.
+    whole: what this host does not take is an error, and not left out: it is to go on here as it was."""
 
     reference: str
     config: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Arrival:
     created: int = 0
     taken: Mapping[str, Taken] = field(default_factory=dict)
     arriving: Callable[[], None] | None = None
+    whole: bool = False
 
 
 @dataclass(slots=True)
@@ -176,6 +178,9 @@ class Arrivals:
             check_allowed(self._catalog.project(project), "snapshots", "the snapshots that come with it")
         left.names += [f"snapshot {name[:63]}" for name in made.snapshots if name not in by_volume]
         new = self._described(wanted, own, left, by_volume[""])
+        if wanted.whole and left.names:
+            why = f"{wanted.reference} would go on without what this host does not take: {', '.join(left.names[:10])}"
+            raise UnsupportedError(why, "stop it first: that is left out then, and named")
         snapshots = {name: image for name, image in by_volume.items() if name}
         described = {name: made.snapshots.get(name, replace(own, name=name, created=0)) for name in snapshots}
         return Coming(wanted, new, by_volume[""], snapshots, described, left)

@@ -18,6 +18,7 @@ from sysd.manager.backups import Backups
 from sysd.manager.catalog import Catalog
 from sysd.manager.containers import Containers
 from sysd.manager.copies import Copies
+from sysd.manager.departures import Departures
 from sysd.manager.ephemeral import Ephemeral
 from sysd.manager.events import EventBus
 from sysd.manager.files import Files
@@ -231,19 +232,28 @@ class Manager:
         self.settlements = Settlements(
             store, self.table, self.instances, self.trust, self.meetings, self.lifecycle, living
         )
+        departures = Departures(
+            self.table,
+            self.instances,
+            self.snapshots,
+            self.lifecycle,
+            self.backups,
+            self.settlements,
+            self.states,
+            living,
+        )
         self.transfers = Transfers(
             self.operations,
             self.catalog,
             self.table,
             self.images,
             self.instances,
-            self.snapshots,
             self.lifecycle,
             self.backups,
             arrivals,
+            departures,
             self.meetings,
             self.settlements,
-            self.states,
             Refreshes(self.table, self.instances, self.snapshots, self.lifecycle, self.quotas, arrivals),
             living,
         )

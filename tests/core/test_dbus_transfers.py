@@ -13,7 +13,8 @@ from dbus_next.signature import SignatureTree
 
 from sysd.dbus.interface import Options
 from sysd.dbus.transfers import OFFER, TransferMethods
-from sysd.manager.transfers import Receive, Send
+from sysd.manager.departures import Send
+from sysd.manager.transfers import Receive
 from sysd.model.errors import InvalidError
 from sysd.model.operation import Operation
 from sysd.model.transfer import Offer

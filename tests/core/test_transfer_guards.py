@@ -11,7 +11,8 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from sysd.manager.transfers import Peer, Receive, Send, Transfers, _Coming, _introduce
+from sysd.manager.departures import Departures, Peer, Send, check_free_to_go, introduce
+from sysd.manager.transfers import Receive, Transfers, _Coming
 from sysd.model.errors import (
     BusyError,
     DeniedError,
@@ -44,7 +45,7 @@ def talk(*heard: dict[str, Any]) -> MagicMock:
 
 def transfers(*volumes: str) -> Transfers:
     """Where what is unpacked has these volumes."""
-    made: Any = Transfers(*(MagicMock() for _ in range(14)))
+    made: Any = Transfers(*(MagicMock() for _ in range(13)))
 
     async def unpack(
         handle: object, fd: int, hold: Callable[[list[Image]], None], *, fresh: bool, settled: Callable[[], None]
@@ -134,26 +135,24 @@ def test_what_can_be_known_before_it_comes() -> None:
 def test_what_the_target_wants() -> None:
     taken = [Snapshot("u1", UUID, "s1", "f" * 64), Snapshot("u2", UUID, "s2", "f" * 64)]
     for wanted, chosen in ((["s2"], ["s2"]), ([], []), (["s1", "s1", "s2"], ["s1", "s2"])):
-        found = asyncio.run(_introduce(talk({"say": "wanted", "snapshots": wanted}), WEB1, taken))
+        found = asyncio.run(introduce(talk({"say": "wanted", "snapshots": wanted}), WEB1, taken))
         assert [each.name for each in found] == chosen
     for strange in (None, "s1", ["s3"], [["s1"]], [None], {"s1": 1}):
         with pytest.raises(FailedError):
-            asyncio.run(_introduce(talk({"say": "wanted", "snapshots": strange}), WEB1, taken))
+            asyncio.run(introduce(talk({"say": "wanted", "snapshots": strange}), WEB1, taken))
 
 
 # what a source does not give up
 
 
-def source(**changes: Any) -> Any:
-    made: Any = transfers()
+def source() -> Any:
+    made: Any = Departures(*(MagicMock() for _ in range(8)))
     made._table.ready.return_value = WEB1
     made._snapshots.find.return_value = (WEB1, None)
     made._snapshots.of.return_value = []
     made._lifecycle.refresh = AsyncMock()
     made._lifecycle.forget = AsyncMock()
     made._states.is_kept.return_value = False
-    for name, value in changes.items():
-        setattr(made, name, value)
     return made
 
 
@@ -177,17 +176,47 @@ def test_one_that_runs_or_is_protected() -> None:
     made = source()
     made._instances.check_movable.side_effect = BusyError("it runs")
     with pytest.raises(BusyError):
-        made.send(Send("web1", move=True), "peer", 0)
-    made._meetings.offer.assert_not_called()
+        made.check(Send("web1", move=True))
     with pytest.raises(BusyError):
         offer(made)
+
+
+def test_nobody_is_awaited_for_what_may_not_go() -> None:
+    made: Any = transfers()
+    made._departures.check.side_effect = BusyError("it is protected")
+    with pytest.raises(BusyError):
+        made.send(Send("web1", move=True), "peer", 0)
+    made._meetings.offer.assert_not_called()
+
+
+NIC = {"type": "nic", "network": "lab0"}
+
+
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        (NIC, ""), (NIC | {"nictype": "macvlan"}, ""), ({"type": "disk", "path": "/", "pool": "default"}, ""),
+        ({"type": "proxy"}, ""), ({"type": "none"}, ""), ({"type": "disk", "source": "/x", "path": "/x"}, "a folder"),
+        ({"type": "disk", "source": "/", "path": "/"}, "a folder"), ({"type": "unix-char", "path": "/x"}, "hardware"),
+        ({"type": "usb"}, "hardware"), ({"type": "gpu"}, "hardware"), ({"type": "anything new"}, "hardware"),
+        ({"type": "nic", "nictype": "physical", "parent": "eno1"}, "hardware"),
+        ({"type": "nic", "nictype": "sriov", "parent": "eno1"}, "hardware"),
+    ],
+)  # fmt: skip
+def test_what_ties_a_container_that_runs_to_its_host(device: dict[str, str], why: str) -> None:
+    one = replace(WEB1, devices={"d": device})
+    if not why:
+        check_free_to_go(one)
+        return
+    with pytest.raises(UnsupportedError, match=rf"while it runs: device d \({why}"):
+        check_free_to_go(one)
 
 
 def test_a_snapshot_alone() -> None:
     made = source()
     made._snapshots.find.return_value = (WEB1, Snapshot("u1", UUID, "s1", "f" * 64))
     with pytest.raises(InvalidError):
-        made.send(Send("web1/s1", move=True), "peer", 0)
+        made.check(Send("web1/s1", move=True))
 
 
 def test_nothing_is_moved_in_the_place_of_another() -> None:
