@@ -228,7 +228,24 @@ def test_it_comes_and_goes_while_a_container_runs(host: Host, launch: Launch, li
     device(one, "add", "lan", "nic", "nictype=sriov", f"parent={CARD}", "name=lan0")
     assert link(one)
     one.do("stop", "--force")
-    assert lent(host) == []
+    until(host, lambda: lent(host) == [])
+
+
+def test_what_came_to_a_running_container_is_back_without_the_daemon(
+    host: Host, launch: Launch, before: list[str]
+) -> None:
+    one = launch()
+    device(one, "add", "lan", "nic", "nictype=sriov", f"parent={CARD}", "name=lan0", "vlan=8")
+    assert "vlan 8," in of_card(host)[0]
+    daemon = "syscontd.socket syscontd-handover.socket syscontd.service"
+    host.sh(f"systemctl stop {daemon}")
+    try:
+        host.run(["systemctl", "kill", "--signal=KILL", "--kill-whom=main", one.unit])
+        until(host, lambda: facts(host) == before)
+        assert lent(host) == []
+    finally:
+        host.sh(f"systemctl start {daemon}")
+    assert "syscont-functions-of@" not in host.sh("systemctl list-units --all --no-legend 'syscont-functions*'")
 
 
 @pytest.mark.heavy

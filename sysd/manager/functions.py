@@ -12,13 +12,15 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict, replace
 
+from dbus_next import Variant
+
 from sysd.manager.guests import STOPPED
 from sysd.manager.table import Table
 from sysd.model.errors import FailedError
 from sysd.model.instance import Instance
 from sysd.model.network import Network
 from sysd.network import links
-from sysd.runtime import sysfs
+from sysd.runtime import container, sysfs
 from sysd.runtime.guest import ContainerGuest, Guest
 from sysd.runtime.plugging import Change, plug
 from sysd.runtime.spec import Plugged, read_devices
@@ -30,11 +32,11 @@ from sysd.runtime.vm.machine import MachineGuest
 from sysd.runtime.vm.spec import Descriptor, MachineSpec
 from sysd.units import helper
 from sysd.units.helper import see_through
-from sysd.units.systemd import Systemd
+from sysd.units.systemd import SERVICE, Systemd
 
 log = logging.getLogger(__name__)
 
-UNIT = "syscont-functions@{}.service"
+UNIT, BESIDE = "syscont-functions@{}.service", "syscont-functions-of@{}.service"
 LIMIT = 60.0
 _numbers = itertools.count(1)
 
@@ -148,12 +150,32 @@ class Functions:
         other = {device: before[device] for device in new if device in before}
         try:
             if new:
+                await self._see_to_its_end(instance)
                 await self._run("take", instance.uuid, instance.reference, lending.words(new))
             yield
         except BaseException:
             await see_through(self._undo(instance, running, had, new, other))
             raise
         await self.give_back(instance, [device for device in before if device not in wanted])
+
+    async def _see_to_its_end(self, instance: Instance) -> None:
+        """Have what a running container is given come back when it ends, also while the daemon is away: by its own
+        unit, if that has known of such devices from the beginning, or else by one beside it."""
+        commands = await self._systemd.unit_property(instance.unit, SERVICE, "ExecStopPost")
+        beside = BESIDE.format(instance.uuid)
+        if any(container.GIVE_BACK in argv for _, argv, *_ in commands) or await self._systemd.list_units(beside):
+            return
+        properties = {
+            "Description": Variant("s", f"Virtual functions of {instance.reference}"),
+            "BindsTo": Variant("as", [instance.unit]),
+            "Before": Variant("as", [instance.unit]),  # so it is stopped after it
+            "CollectMode": Variant("s", "inactive-or-failed"),
+            "Slice": Variant("s", "syscont.slice"),
+            "Type": Variant("s", "oneshot"),
+            "RemainAfterExit": Variant("b", True),
+            "ExecStop": Variant("a(sasb)", [container.giving_back(instance.uuid)]),
+        }
+        await self._systemd.finish(beside, await self._systemd.start_transient(beside, properties))
 
     async def _undo(
         self,

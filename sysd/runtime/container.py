@@ -36,6 +36,8 @@ from sysd.units.systemd import Properties
 
 log = logging.getLogger(__name__)
 
+GIVE_BACK = "--give-back"
+
 LAUNCHER = "/usr/libexec/syscont/launch"
 MODPROBE = "/sbin/modprobe"
 TARGET = "syscont.target"
@@ -246,7 +248,14 @@ def device_policy(shares: Iterable[Share]) -> Properties:
 
 
 def release(spec: LaunchSpec) -> Properties:
-    """What it was given comes back; of cards also while it runs, so that is always looked at."""
+    """What it was given comes back. Each command is some 15 ms of a stop, so those that have nothing have none; of what
+    cards give one that runs, see sysd.manager.functions."""
     put_back = [[PLUG, [PLUG, "--release", str(spec.path)], True]] if spec.pin else []
-    give_back = [PLUG, [PLUG, "--give-back", spec.uuid], True]
-    return {"ExecStopPost": Variant("a(sasb)", [*put_back, give_back])}
+    give_back = [giving_back(spec.uuid)] if spec.virtual else []
+    found = [*put_back, *give_back]
+    return {"ExecStopPost": Variant("a(sasb)", found)} if found else {}
+
+
+def giving_back(uuid: str) -> list[object]:
+    """As systemd has commands: of what cards have given an instance, if anything."""
+    return [PLUG, [PLUG, GIVE_BACK, uuid], True]
