@@ -64,8 +64,10 @@ DETAILS = {
     ),
     "move": (
         "PROJECT:NAME as NEW-NAME, or --target-project, moves it into another project. HOST:NAME, or HOST: alone, "
-        "moves it to another host, where it goes on as what it was; the other options are for that. --take moves "
-        "nothing: an instance that had come from another host, and waits for it to be given up there, waits no longer."
+        "moves it to another host, where it goes on as what it was; the other options are for that. It may run: a "
+        "virtual machine with migration.stateful=true goes on there, a container is stopped for the end of it and "
+        "started there. --take moves nothing: an instance that had come from another host, and waits for it to be "
+        "given up there, waits no longer."
     ),
     "snapshot create": (
         "An instance that runs stands still while what it has written is copied (which takes no time where the file "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sysd.manager import subnets
 from sysd.manager.table import Table
 from sysd.model import acls
-from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap
+from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap, ranges
 from sysd.model.devices.nic import ACLS, OF_BRIDGES, OF_CARDS, OF_OVN, OVN_ONLY, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
@@ -192,6 +192,9 @@ def _check_address(network: Network, port: Port, address: Address) -> None:
         address.version == 4 and address == own.network.broadcast_address
     ):
         raise InvalidError(f"{what}: {address} is not for guests of network {network.name}")
+    apart = network.config.get(f"ipv{address.version}.ovn.ranges", "")
+    if any(int(first) <= int(address) <= int(last) for first, last in ranges(address.version)(apart)):
+        raise InvalidError(f"{what}: {address} is for routers of OVN networks", "see the network's ipv4.ovn.ranges")
     if not network.leases(address.version) and not _makes_up(own.network, port, address):
         key = "ipv6.dhcp.stateful=true" if address.version == 6 else "ipv4.dhcp=true"
         raise InvalidError(f"{what}: network {network.name} leases no addresses", f"it does with {key}")

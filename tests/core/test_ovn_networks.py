@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from sysd.manager import outside, subnets
-from sysd.manager.hosts import check_devices
+from sysd.manager.hosts import check_devices, check_kept
 from sysd.model import forwards, ovn, peers, server
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
+from sysd.model.instance import Instance
 from sysd.model.network import BRIDGE, MACVLAN, OVN, PHYSICAL, Network, check_network
 
 APART = "10.1.0.100-10.1.0.102"
@@ -190,6 +191,18 @@ def test_interfaces_in_one(options: dict[str, str], good: bool) -> None:
         return
     with pytest.raises((InvalidError, NotFoundError), match="device eth0: "):
         check_devices(device, lambda name: network(), lambda name: name == "web")
+
+
+def test_what_is_set_apart_is_no_guest_s() -> None:
+    for address, good in (("10.1.0.99", True), ("10.1.0.100", False), ("10.1.0.102", False), ("10.1.0.103", True)):
+        device = {"type": "nic", "network": "lab0", "ipv4.address": address}
+        kept = {"volatile.eth0.hwaddr": "02:00:00:00:00:01"}
+        one = Instance("u", "c1", "f", 0, devices={"eth0": device}, config=kept)
+        if good:
+            check_kept(LAB, [one])
+            continue
+        with pytest.raises(InvalidError, match="is for routers of OVN networks"):
+            check_kept(LAB, [one])
 
 
 def test_rules_of_interfaces_are_for_networks_of_ovn() -> None:
