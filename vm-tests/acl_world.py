@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from far import HERE, THERE, Far
-from guests import Instance, program, python, syscont, unique
+from guests import Instance, program, python, syscont, unique, until
 from hosts import Host
 
 NETWORK, ACL = "acl0", "web"
@@ -66,6 +66,8 @@ def built(host: Host, busybox: str) -> Iterator[World]:
         assert each.stdout.readline() == "ready\n"
     made = World(host, far, guest, neighbour, guest.address(), guest.address(6))
     neighbour.address()
+    # Addresses of IPv6 are there before anybody may use them (RFC 4862, 5.4).
+    until(host, lambda: set(made.tried().values()) == {OPEN})
     yield made
     for each in ears:
         each.communicate()

@@ -19,6 +19,8 @@ SOON = 2.0
 """Seconds in which the truth is told."""
 TINY = ("--vm", "-c", "boot.mode=direct", "-c", "limits.memory=256MiB")
 FOLDER = "/srv/served"
+ENDED = "QEMU ended before the machine ran"
+"""Or, when systemd ends the one who says so before he has, what systemd makes of it."""
 WAITS = "raw.qemu=-chardev socket,id=x,path=/tmp/x,server=on,wait=on"
 """Has QEMU stop before it says a word, until somebody comes who never does."""
 
@@ -93,8 +95,7 @@ def test_it_dies_before_the_machine_runs(tiny: Instance, signal: str) -> None:
     assert time.monotonic() - began < SOON
     assert client.returncode == 1
     assert said.startswith(f"syscont: {tiny.name} ")
-    # systemd may end the one who would have said more before he has.
-    assert "QEMU ended before the machine ran" in said or f"{tiny.name} did not start (signal)" in said
+    assert any(why in said for why in (ENDED, f"{tiny.name} did not start (signal)")), said
     assert len(said.splitlines()) == 1, said
     wait_for(tiny, "failed")
     nothing_runs(tiny)
@@ -131,18 +132,18 @@ def test_the_daemon_dies_while_it_hangs_at_its_start(tiny: Instance) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "why"),
+    ("option", "whys"),
     [
-        ("-no-such-option", "-no-such-option: invalid option"),
-        ("-device no-such-device", "'no-such-device' is not a valid device model name"),
-        ("-version", "QEMU ended before the machine ran"),
+        ("-no-such-option", ["-no-such-option: invalid option"]),
+        ("-device no-such-device", ["'no-such-device' is not a valid device model name"]),
+        ("-version", [ENDED, "did not start (protocol)"]),
     ],
 )
-def test_it_refuses_to_start(tiny: Instance, option: str, why: str) -> None:
+def test_it_refuses_to_start(tiny: Instance, option: str, whys: list[str]) -> None:
     syscont(tiny.host, "config", "set", tiny.name, f"raw.qemu={option}")
     done = tiny.do("start", check=False)
     assert done.returncode == 1
-    assert why in done.stderr
+    assert any(why in done.stderr for why in whys), done.stderr
     wait_for(tiny, "failed")
     nothing_runs(tiny)
     starts_and_stops(tiny)

@@ -39,8 +39,13 @@ def copied(was: Path) -> tuple[Path, int]:
     for path in (now, *now.rglob("*")):  # copytree gives a folder its time before it is filled
         info = (was / path.relative_to(now)).lstat()
         os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
-    time.sleep(0.02)
-    return now, time.time_ns() - 5_000_000
+    # By the clock of files, which goes by ticks: the first that is later than all of the copy.
+    probe, last = was.with_name("probe"), max(path.lstat().st_ctime_ns for path in (now, *now.rglob("*")))
+    while True:
+        probe.touch()
+        if (since := probe.stat().st_ctime_ns) > last:
+            return now, since
+        time.sleep(0.001)
 
 
 def paths(found: list[Change], *, gone: bool) -> set[str]:
