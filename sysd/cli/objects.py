@@ -113,7 +113,7 @@ class Kind:
             case "devices":
                 return read_devices(node)
             case "ingress" | "egress":
-                return read_rules(node)
+                return read_rules(field, node)
             case "profiles":
                 return [checked(item, names.check_profile_name) for item in node.items()]
             case "ephemeral":
@@ -379,12 +379,12 @@ def read_devices(node: Node) -> dict[str, dict[str, str]]:
     return found
 
 
-def read_rules(node: Node) -> list[dict[str, str]]:
+def read_rules(direction: str, node: Node) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for item in node.items():
         said = {key: value.text() for key, value in item.members().items()}
         try:
-            found.append(acls.check_rule(said))
+            found.append(acls.check_rule(direction, said))
         except SyscontError as error:
             raise item.error(error.message, error.hint) from None
     return found

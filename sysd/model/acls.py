@@ -10,11 +10,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from sysd.model.addresses import Address, Subnet
 from sysd.model.errors import ExistsError, InvalidError, NotFoundError, UnsupportedError
 from sysd.model.forwards import ranges
+from sysd.model.names import check_network_name
+from sysd.model.peers import check_name as check_peer_name
 from sysd.model.schema import Key, Schema
 from sysd.model.values import anything, check_description
 
@@ -25,6 +27,10 @@ ACTIONS = ("drop", "reject", "allow")
 """In the order in which they are looked at."""
 ENABLED, DISABLED, LOGGED = STATES = ("enabled", "disabled", "logged")
 PORTS, ICMP = ("tcp", "udp"), {"icmp4": 4, "icmp6": 6}
+INTERNAL, EXTERNAL = ("@internal", "#internal"), ("@external", "#external")
+"""In a network's subnets, and not in them; the latter of each is LXD's older word for it."""
+NAMING = {INGRESS: "source", EGRESS: "destination"}
+"""Which side of a rule may name who it is, and not only by addresses: the other one's. As in LXD."""
 MAX_ACLS = 500
 MAX_RULES = 1000
 MAX_NAMES = 50
@@ -45,8 +51,8 @@ Subject = Subnet | tuple[Address, Address]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """As texts, empty where it does not matter: source and destination are addresses, networks or ranges with commas
-    between, ports are as in forwards."""
+    """As texts, empty where it does not matter: source and destination are addresses, networks, ranges or names (see
+    is_name) with commas between, ports are as in forwards."""
 
     action: str
     state: str = ENABLED
@@ -70,7 +76,7 @@ class Rule:
         found = {4, 6}
         for text in (self.source, self.destination):
             if text:
-                found &= {version_of(subject) for subject in subjects(text)}
+                found &= {version for word in words(text) for version in _versions(word)}
         if self.protocol in ICMP:
             found &= {ICMP[self.protocol]}
         return sorted(found)
@@ -88,6 +94,18 @@ class Acl:
 
     def rules(self, direction: str) -> list[Rule]:
         return [Rule(**each) for each in (self.ingress if direction == INGRESS else self.egress)]
+
+    @property
+    def named(self) -> list[str]:
+        """What its rules name, each once: ACLs, peers, inside and outside."""
+        rules = (rule for direction in DIRECTIONS for rule in self.rules(direction))
+        texts = (text for rule in rules for text in (rule.source, rule.destination))
+        return list(dict.fromkeys(word for text in texts for word in words(text) if is_name(word)))
+
+    @property
+    def named_acls(self) -> list[str]:
+        """Of these the ACLs; it can be one of them itself."""
+        return [word for word in self.named if not word.startswith(("@", "#"))]
 
 
 def check_name(text: str) -> str:
@@ -111,17 +129,54 @@ def check_direction(text: str) -> str:
     return text
 
 
+def words(text: str) -> list[str]:
+    """Of a source or destination."""
+    return [word.strip() for word in text.split(",")]
+
+
+def is_name(word: str) -> bool:
+    """Whether a word of a source or destination is no address, but says who it is: the name of an ACL, which has some
+    letter then, for the guests that have it; ``@internal``, ``@external``, or a peer."""
+    return word.startswith(("@", "#")) or (bool(_NAME.fullmatch(word)) and any(each.isalpha() for each in word))
+
+
+def peer_of(word: str) -> tuple[str, str] | None:
+    """The network, and what it calls its peer, of a word such as ``@blue/to-red``; None for other words."""
+    network, slash, peer = word.removeprefix("@").partition("/")
+    return (network, peer) if word.startswith("@") and slash else None
+
+
+def peer_word(network: str, peer: str) -> str:
+    return f"@{network}/{peer}"
+
+
 def subjects(text: str) -> list[Subject]:
-    """Raises InvalidError, or UnsupportedError for what is no address."""
-    return [_subject(word.strip()) for word in text.split(",")]
+    """Raises InvalidError, or UnsupportedError for names."""
+    return [_subject(word) for word in words(text)]
+
+
+def renamed(acl: Acl, name: str) -> Acl:
+    """Under another name, also where its own rules name it."""
+
+    def text(value: str) -> str:
+        return ",".join(name if is_name(word) and word == acl.name else word for word in words(value))
+
+    def rules(found: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [{key: text(each[key]) if key in NAMING.values() else each[key] for key in each} for each in found]
+
+    return replace(acl, name=name, ingress=rules(acl.ingress), egress=rules(acl.egress))
 
 
 def version_of(subject: Subject) -> int:
     return subject[0].version if isinstance(subject, tuple) else subject.version
 
 
+def _versions(word: str) -> tuple[int, ...]:
+    return (4, 6) if is_name(word) else (version_of(_subject(word)),)
+
+
 def _subject(word: str) -> Subject:
-    if word.startswith(("@", "#")) or (_NAME.fullmatch(word) and word[:1].isalpha()):
+    if is_name(word):
         raise UnsupportedError(f"{word[:80]!r} is no address", "names of ACLs, @internal and @external are for OVN")
     first, dash, last = (part.strip() for part in word.partition("-"))
     try:
@@ -138,8 +193,20 @@ def _subject(word: str) -> Subject:
     return one, other
 
 
-def check_rule(said: Mapping[str, str]) -> dict[str, str]:
-    """What is said in a rule, checked, in its usual form. Raises InvalidError or UnsupportedError."""
+def _check_words(text: str) -> None:
+    for word in words(text):
+        if not is_name(word):
+            _subject(word)
+        elif peer := peer_of(word):
+            check_network_name(peer[0])
+            check_peer_name(peer[1])
+        elif word.startswith(("@", "#")) and word not in (*INTERNAL, *EXTERNAL):
+            raise InvalidError(f"not whom a rule can name: {word[:80]!r}", "@internal, @external or @NETWORK/PEER")
+
+
+def check_rule(direction: str, said: Mapping[str, str]) -> dict[str, str]:
+    """What is said in a rule, checked, in its usual form. Raises InvalidError or UnsupportedError. What it names need
+    not be there."""
     known = [each.name for each in fields(Rule)]
     for key in said:
         if key not in known:
@@ -152,7 +219,9 @@ def check_rule(said: Mapping[str, str]) -> dict[str, str]:
     check_description(rule.description)
     for key in ("source", "destination"):
         if text := getattr(rule, key):
-            _named(key, subjects, text)
+            _named(key, _check_words, text)
+            if key != NAMING[direction] and (name := next(filter(is_name, words(text)), "")):
+                raise InvalidError(f"{key}: {name[:80]!r} is no address", f"{direction} rules name by {NAMING[direction]}")
     _check_protocol(rule)
     if not rule.versions:
         raise InvalidError("source, destination and protocol are of different versions of IP")
@@ -196,7 +265,7 @@ def check_rules(direction: str, said: Sequence[Mapping[str, str]]) -> list[dict[
     found: list[dict[str, str]] = []
     for number, each in enumerate(said):
         try:
-            rule = check_rule(each)
+            rule = check_rule(direction, each)
         except (InvalidError, UnsupportedError) as error:
             raise type(error)(f"{direction} rule {number}: {error.message}", error.hint) from None
         if rule in found:
@@ -207,7 +276,8 @@ def check_rules(direction: str, said: Sequence[Mapping[str, str]]) -> list[dict[
 
 def with_rule(acl: Acl, direction: str, said: Mapping[str, str]) -> list[dict[str, str]]:
     """Rules of a direction and one more. Raises ExistsError, InvalidError or UnsupportedError."""
-    rule, there = check_rule(said), list(_side(acl, direction))
+    there = list(_side(acl, direction))
+    rule = check_rule(direction, said)
     if rule in there:
         raise ExistsError(f"ACL {acl.name} has this {direction} rule already")
     if len(there) >= MAX_RULES:

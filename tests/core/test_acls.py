@@ -26,7 +26,7 @@ def acl(
 
 
 def test_a_rule_is_remembered_by_what_is_said() -> None:
-    assert check_rule({"action": "allow", "source": " 10.0.0.1 ", "protocol": "", "description": "x"}) == {
+    assert check_rule("ingress", {"action": "allow", "source": " 10.0.0.1 ", "protocol": "", "description": "x"}) == {
         "action": "allow", "state": "enabled", "description": "x", "source": "10.0.0.1",
     }  # fmt: skip
 
@@ -50,7 +50,15 @@ BAD = [
     ({"action": "allow", "state": "on"}, InvalidError, "state: not acceptable"),
     ({"action": "allow", "source": "10.0.0.1,"}, InvalidError, "source: not addresses"),
     ({"action": "allow", "source": "fe80::1%eth0-fe80::2"}, InvalidError, "source"),
-    ({"action": "allow", "source": "#internal"}, UnsupportedError, "is no address"),
+    ({"action": "allow", "destination": "@internal"}, InvalidError, "destination: '@internal' is no address"),
+    ({"action": "allow", "destination": "10.0.0.1,web"}, InvalidError, "destination: 'web' is no address"),
+    ({"action": "allow", "source": "@nonsense"}, InvalidError, "source: not whom a rule can name"),
+    ({"action": "allow", "source": "#web"}, InvalidError, "source: not whom a rule can name"),
+    ({"action": "allow", "source": "@blue/-x"}, InvalidError, "source: not the name of a peer"),
+    ({"action": "allow", "source": "@/x"}, InvalidError, "source: "),
+    ({"action": "allow", "source": "@a/b/c"}, InvalidError, "source: not the name of a peer"),
+    ({"action": "allow", "source": 'web" || 1'}, InvalidError, "source: not addresses"),
+    ({"action": "allow", "source": "10.0.0.300"}, InvalidError, "source: not addresses"),
     ({"action": "allow", "protocol": "sctp"}, InvalidError, "protocol: not acceptable"),
     ({"action": "allow", "protocol": "icmp6", "source_port": "1"}, InvalidError, "source_port: only tcp"),
     ({"action": "allow", "protocol": "tcp", "source_port": "1,1"}, InvalidError, "source_port: ports are named twice"),
@@ -59,10 +67,34 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("word", ["web", "1web", "a.b-c", "@internal", "#external", "@blue/to-red"])
+def test_names(word: str) -> None:
+    assert check_rule("ingress", {"action": "allow", "source": f"10.0.0.1, {word}"})["source"] == f"10.0.0.1, {word}"
+    assert Rule("allow", source=word, destination="fd00::1").versions == [6]
+    with pytest.raises(InvalidError, match="is no address"):
+        check_rule("ingress", {"action": "allow", "destination": word})
+    assert check_rule("egress", {"action": "allow", "destination": word})
+    with pytest.raises(UnsupportedError, match="is no address"):
+        acls.subjects(word)
+
+
+def test_what_an_acl_names() -> None:
+    one = acl(
+        [{"action": "allow", "source": "a,web, @blue/to-red"}, {"action": "drop", "source": "web,fd00::1"}],
+        [{"action": "allow", "destination": "@external,mail"}, {"action": "drop", "destination": "10.0.0.1-10.0.0.9"}],
+    )
+    assert one.named == ["a", "web", "@blue/to-red", "@external", "mail"]
+    assert one.named_acls == ["a", "web", "mail"]
+    assert [acls.peer_of(word) for word in one.named] == [None, None, ("blue", "to-red"), None, None]
+    other = acls.renamed(one, "b")
+    assert (other.name, other.named[0], other.named[1:]) == ("b", "b", one.named[1:])
+    assert other.egress == one.egress
+
+
 @pytest.mark.parametrize(("said", "kind", "message"), BAD)
 def test_not_a_rule(said: dict[str, str], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
-        check_rule(said)
+        check_rule("ingress", said)
 
 
 def test_a_list_of_rules_names_the_wrong_one() -> None:

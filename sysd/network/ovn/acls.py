@@ -15,9 +15,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sysd.model import acls
-from sysd.model.acls import DIRECTIONS, EGRESS, ICMP, INGRESS, LOGGED, PORTS, Acl, Rule, Subject
+from sysd.model.acls import DIRECTIONS, EGRESS, EXTERNAL, ICMP, INGRESS, INTERNAL, LOGGED, PORTS, Acl, Rule
 from sysd.model.addresses import Subnet
-from sysd.model.errors import InvalidError, UnsupportedError
+from sysd.model.errors import InvalidError
 from sysd.model.forwards import ranges
 from sysd.network.ovn.northbound import Northbound, digest, name, word
 from sysd.network.ovn.rows import Columns, Owner, Ref, Row, settle
@@ -36,7 +36,6 @@ _NEIGHBOURS = "arp || nd || nd_rs || nd_ra || mldv1 || mldv2"
 _ERRORS = "icmp4.type == {3, 11, 12} || icmp6.type == {1, 2, 3, 4}"
 _METER = Ref("Meter", "log", PART)
 _LOGS_PER_SECOND, _BURST = 10, 20
-INTERNAL, EXTERNAL = ("@internal", "#internal"), ("@external", "#external")
 
 
 async def ensure_acls(
@@ -66,7 +65,7 @@ def rules(
         group: Columns = {"name": subjects.group(acl.name)}
         made.append(Row("Port_Group", acl_group(acl.name).key, group, also={"syscont-acl": acl.name}))
         for direction in DIRECTIONS:
-            made += [_rule(network, acl, direction, rule, subjects) for rule in _in_force(acl, direction)]
+            made += [row for rule in _in_force(acl, direction) for row in _rule(network, acl, direction, rule, subjects)]
     made += _needed(network, restricted)
     return [*made, *default_rules(network, RESTRICTED, restricted, defaults, DEFAULT_FIRST)]
 
@@ -86,16 +85,20 @@ def _in_force(acl: Acl, direction: str) -> list[Rule]:
     return [rule for _, rule in acls.in_order([acl], direction)]
 
 
-def _rule(network: OvnNetwork, acl: Acl, direction: str, rule: Rule, subjects: Subjects) -> Row:
+def _rule(network: OvnNetwork, acl: Acl, direction: str, rule: Rule, subjects: Subjects) -> Iterator[Row]:
+    """None for a rule that is about nobody now."""
     side, port = _SIDES[direction]
-    conditions = [f"{port} == @{subjects.group(acl.name)}", *_addresses(rule, subjects), *_protocol(rule)]
+    addresses = _addresses(rule, subjects)
+    if addresses is None:
+        return
+    conditions = [f"{port} == @{subjects.group(acl.name)}", *addresses, *_protocol(rule)]
     columns: Columns = {
         "priority": PRIORITIES[rule.action], "direction": side, "match": " && ".join(conditions),
         "action": _ACTIONS[rule.action], **_logging(network, acl.name, direction, rule.state == LOGGED),
     }  # fmt: skip
     # By its content: another rule before it leaves it as it is.
     key = hashlib.sha256(json.dumps(rule.content, sort_keys=True).encode()).hexdigest()[:24]
-    return Row("ACL", f"rule/{acl.name}/{direction}/{key}", columns, (acl_group(acl.name),))
+    yield Row("ACL", f"rule/{acl.name}/{direction}/{key}", columns, (acl_group(acl.name),))
 
 
 def _logging(network: OvnNetwork, acl: str, direction: str, logged: bool) -> Columns:
@@ -134,8 +137,9 @@ def _needed(network: OvnNetwork, group: str) -> Iterator[Row]:
         yield Row("ACL", f"needed/{direction}", columns, (RESTRICTED,))
 
 
-def _addresses(rule: Rule, subjects: Subjects) -> list[str]:
-    """Of both sides; once for each version of IP, of which one has to hold."""
+def _addresses(rule: Rule, subjects: Subjects) -> list[str] | None:
+    """Of both sides; once for each version of IP, of which one has to hold. None when who is named has no addresses, or
+    only of another version than the other side."""
     if not rule.source and not rule.destination:
         return []
     alternatives = []
@@ -147,6 +151,8 @@ def _addresses(rule: Rule, subjects: Subjects) -> list[str]:
         if all(sides):
             alternatives.append(" && ".join(sides))
     if not alternatives:
+        if rule.versions:
+            return None
         raise InvalidError("source and destination of a rule are of different versions of IP")
     return [f"({' || '.join(f'({each})' for each in alternatives)})" if len(alternatives) > 1 else alternatives[0]]
 
@@ -201,21 +207,17 @@ class Subjects:
     def _terms(self, each: str, version: int) -> list[str]:
         if each in INTERNAL:
             return self._inside(version)
-        if each in self._known:
-            return [f"${self.group(each)}_ip{version}"]
-        if each.startswith("@"):
+        if acls.peer_of(each):
             if each not in self._peers:
                 raise InvalidError(f"network {self._network.name} has no {each[:80]!r} for rules of ACLs")
             return [str(subnet) for subnet in self._peers[each] if subnet.version == version]
+        if acls.is_name(each):
+            if each not in self._known:
+                raise InvalidError(f"network {self._network.name} knows no ACL {each[:80]!r}", "make it first")
+            return [f"${self.group(each)}_ip{version}"]
         found: list[str] = []
-        for subject in self._subjects(each):
+        for subject in acls.subjects(each):
             if acls.version_of(subject) == version:
                 whole = ipaddress.summarize_address_range(*subject) if isinstance(subject, tuple) else [subject]
                 found += [str(part) for part in whole]
         return found
-
-    def _subjects(self, each: str) -> list[Subject]:
-        try:
-            return acls.subjects(each)
-        except UnsupportedError:
-            raise InvalidError(f"network {self._network.name} knows no ACL {each[:80]!r}", "make it first") from None
