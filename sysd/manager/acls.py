@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sysd.manager import subjects
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.networks import Networks
@@ -54,14 +55,15 @@ class Acls:
         self._uplinks = uplinks
 
     def users(self, name: str) -> list[str]:
-        """What names an ACL: networks, instances by their references, and profiles."""
+        """What names an ACL: networks, instances by their references, profiles, and other ACLs."""
         return [who for _, who in self._users(name)]
 
     def _users(self, name: str) -> list[tuple[str, str]]:
         """The same, with what each of them is."""
         found = [("network", network.name) for network in self._catalog.networks() if name in network.acls]
         found += [("instance", one.reference) for one in self._table.all() if _names(one.devices, name)]
-        return [*found, *(("profile", one.reference) for one in self._catalog.profiles() if _names(one.devices, name))]
+        found += [("profile", one.reference) for one in self._catalog.profiles() if _names(one.devices, name)]
+        return [*found, *(("ACL", acl.name) for acl in subjects.naming(self._catalog.acls(), name))]
 
     def _networks_of(self, name: str) -> list[Network]:
         """Those in which it holds, be it for some interfaces."""
@@ -74,6 +76,7 @@ class Acls:
         acl = _updated(Acl(check_name(name)), wanted)
         async with self._networks.changing:
             self._check_free(name)
+            subjects.check_known(self._catalog, acl)
             if len(self._catalog.acls()) >= MAX_ACLS:
                 raise BusyError("there are too many ACLs", "delete some")
             self._catalog.remember(acl)
@@ -113,6 +116,9 @@ class Acls:
                 after = change(before)
                 parts = [part for part in _PROPERTIES if getattr(before, part) != getattr(after, part)]
                 if parts:
+                    subjects.check_known(self._catalog, after, before)
+                    for network in self._networks_of(name):
+                        subjects.check_fits(after, network)
                     await self._put_in_force(before, after)
                     self._publish(Kind.ACL_CHANGED, after, *(_PROPERTIES[part] for part in parts))
 
@@ -140,12 +146,12 @@ class Acls:
                 log.error("the rules of network %s can't be put back: %s", network.name, error)
 
     async def rename(self, name: str, new_name: str) -> None:
-        """Give an ACL that no network names another name."""
+        """Give an ACL that nothing names another name; its own rules may."""
         check_name(new_name)
         async with self._networks.changing:
             before = self._unused(name, "renamed")
             self._check_free(new_name)
-            after = replace(before, name=new_name)
+            after = acls.renamed(before, new_name)
             with self._catalog.transaction():
                 self._catalog.erase(before)
                 self._catalog.write(after)

@@ -131,6 +131,9 @@ class Catalog:
     def acls(self) -> list[Acl]:
         return [self._acls[name] for name in sorted(self._acls)]
 
+    def find_acl(self, name: str) -> Acl | None:
+        return self._acls.get(name)
+
     def has_acl(self, name: str) -> bool:
         return name in self._acls
 

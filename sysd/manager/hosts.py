@@ -7,11 +7,13 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from sysd.manager import subnets
+from sysd.manager import subjects, subnets
 from sysd.manager.table import Table
 from sysd.model import acls
+from sysd.model.acls import Acl
 from sysd.model.addresses import Address, Subnet, addresses, eui64, overlap, ranges
-from sysd.model.devices.nic import ACLS, OF_BRIDGES, OF_CARDS, OF_OVN, OVN_ONLY, routes
+from sysd.model.addresses import subnets as networks_in
+from sysd.model.devices.nic import ACLS, EXTERNAL, OF_BRIDGES, OF_CARDS, OF_OVN, OVN_ONLY, published
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, hardware_address, host_interface_name
 from sysd.model.names import DEFAULT_PROJECT
@@ -21,6 +23,7 @@ from sysd.network.links import HostRoute
 
 Look = Callable[[str], Network | None]
 """The network of a name."""
+FindAcl = Callable[[str], Acl | None]
 _KEPT = ("ipv4.address", "ipv6.address")
 
 
@@ -88,9 +91,7 @@ def named_once(instances: Mapping[str, Instance]) -> dict[str, str]:
     }
 
 
-def check_devices(
-    devices: Mapping[str, Mapping[str, str]], look: Look, has_acl: Callable[[str], bool] = lambda name: True
-) -> None:
+def check_devices(devices: Mapping[str, Mapping[str, str]], look: Look, find_acl: FindAcl = Acl) -> None:
     """Raise NotFoundError or InvalidError unless all interfaces are what the networks that they name can have."""
     for name, options in devices.items():
         if options.get("type") != "nic" or "network" not in options:
@@ -103,11 +104,19 @@ def check_devices(
             if key in options and not _fits(network, key):
                 raise InvalidError(f"device {name}: {key} is not for networks of type {network.type}")
         for acl in acls.names(options.get(ACLS, "")):
-            if not has_acl(acl):
-                raise NotFoundError(f"device {name}: no ACL {acl!r}", "make it first: syscont network acl create")
+            _check_acl(f"device {name}", network, acl, find_acl(acl))
         if network.is_ovn and network.address(4) and "ipv6.address" in options and "ipv4.address" not in options:
             hint = "OVN gives the others of an interface to which it gives one"
             raise InvalidError(f"device {name}: ipv6.address needs ipv4.address, too", hint)
+
+
+def _check_acl(what: str, network: Network, name: str, acl: Acl | None) -> None:
+    if acl is None:
+        raise NotFoundError(f"{what}: no ACL {name!r}", "make it first: syscont network acl create")
+    try:
+        subjects.check_fits(acl, network)
+    except InvalidError as error:
+        raise InvalidError(f"{what}: {error.message}", error.hint) from None
 
 
 def _fits(network: Network, key: str) -> bool:
@@ -152,35 +161,38 @@ def check_routes(
     """Raise InvalidError unless what is behind the interfaces of expanded instances is nowhere else: not in a network,
     not where the host is itself or has a route to, and not behind another of these, or of any of others."""
     behind, elsewhere = list(_behind(instances)), list(_behind(others))
-    for port, route in behind:
+    for what, _, route in behind:
         if not route.prefixlen:
-            what = f"{port}: ipv{route.version}.routes: {route} is everything"
-            raise InvalidError(what, "name the networks that are behind the instance")
+            raise InvalidError(f"{what} is everything", "name the networks that are behind the instance")
     check_networks_apart(networks, instances)
-    for number, (port, route) in enumerate(behind):
-        what = f"{port}: ipv{route.version}.routes: {route}"
+    for number, (what, _, route) in enumerate(behind):
         for known in host:
             if known.to == route or (known.direct and overlap(known.to, route)):
                 raise InvalidError(f"{what} overlaps {known.to}", f"the host has it by {known.link}")
-        for other, its in (*behind[:number], *elsewhere):
+        for _, other, its in (*behind[:number], *elsewhere):
             if overlap(its, route):
                 raise InvalidError(f"{what} overlaps {its}", f"which is behind {other}")
 
 
 def check_networks_apart(networks: Iterable[Network], instances: Iterable[Instance]) -> None:
-    """Raise InvalidError when something is in one of networks and behind an instance, too."""
+    """Raise InvalidError when something is in one of networks and behind an instance, too. What uplinks have is what
+    those in networks of OVN get."""
     behind = list(_behind(instances))
     for network in networks if behind else ():
         for subnet in subnets.of(network):
-            for port, route in behind:
-                if overlap(subnet, route):
-                    what = f"{port}: ipv{route.version}.routes: {route} overlaps {subnet}"
-                    raise InvalidError(what, f"network {network.name} has it")
+            for what, port, route in behind:
+                given = route in published(port.options) and subnet != network.subnet(subnet.version)
+                if overlap(subnet, route) and not given:
+                    raise InvalidError(f"{what} overlaps {subnet}", f"network {network.name} has it")
 
 
-def _behind(instances: Iterable[Instance]) -> Iterator[tuple[Port, Subnet]]:
+def _behind(instances: Iterable[Instance]) -> Iterator[tuple[str, Port, Subnet]]:
+    """With what errors about it begin with."""
     for port in all_ports(instances):
-        yield from ((port, route) for route in routes(port.options))
+        for version in (4, 6):
+            for key in (f"ipv{version}.routes", EXTERNAL[version]):
+                for route in networks_in(version)(port.options.get(key, "")):
+                    yield f"{port}: {key}: {route}", port, route
 
 
 def _check_address(network: Network, port: Port, address: Address) -> None:

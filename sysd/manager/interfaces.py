@@ -146,7 +146,7 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
         gateways={version: _SCHEMA.text(options, f"ipv{version}.gateway") for version in (4, 6)},
         isolated=kind == "bridged" and _SCHEMA.boolean(options, model.ISOLATION),
         vlans=_vlans(name, options, uplink),
-        routes=model.routes(options) if kind != "bridged" else (),
+        routes=model.routes(options) if kind not in ("bridged", "ovn") else (),
         ingress=model.rates(options)[0],
         tap=instance.kind is Kind.VM,
     )

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysd.manager import leases, outside, subnets
+from sysd.manager import leases, outside, subjects, subnets
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.hosts import check_kept, check_networks_apart, ports, without_chosen
 from sysd.manager.kept import Kept
 from sysd.manager.leases import Lease
 from sysd.manager.operations import Handle, Operations
+from sysd.manager.published import check_published
 from sysd.manager.table import Table
 from sysd.manager.uplinks import Uplinks
 from sysd.model import forwards, names, peers
@@ -211,17 +212,22 @@ class Networks:
     async def _check(self, network: Network) -> None:
         """Raise InvalidError unless a network goes together with all that there is."""
         everyone = self._catalog.networks()
+        others = [other for other in everyone if other.name != network.name]
         outside.check_uplink(network, everyone)
+        check_published(map(self._table.expanded, self._table.all()), [network, *others])
         if not network.has_subnets:
             return
         for acl in network.acls:
             if not self._catalog.has_acl(acl):
                 raise NotFoundError(f"security.acls: no ACL {acl!r}", "make it first: syscont network acl create")
+            try:
+                subjects.check_fits(self._catalog.acl(acl), network)
+            except InvalidError as error:
+                raise InvalidError(f"security.acls: {error.message}", error.hint) from None
         for key in ZONE_KEYS:
             for zone in network.zones_of(key):
                 if not self._catalog.has_zone(zone):
                     raise NotFoundError(f"{key}: no zone {zone!r}", "make it first: syscont network zone create")
-        others = [other for other in everyone if other.name != network.name]
         check_networks_apart([network], map(self._table.expanded, self._table.all()))
         forwards.check(network, others)
         if network.is_ovn:
@@ -273,7 +279,9 @@ class Networks:
         async def work(network: Network) -> Network:
             if not network.is_ovn:
                 raise InvalidError(f"network {name}: networks of type {network.type} have no peers")
-            return replace(network, peers=change(network))
+            after = replace(network, peers=change(network))
+            subjects.check_unnamed(self._catalog.acls(), network, [each.name for each in after.peered])
+            return after
 
         targets = {each.target for each in self._catalog.network(name).peered}
         await self._change(name, work, owner)
@@ -386,6 +394,7 @@ class Networks:
         self._catalog.drop(network)
 
     def _check_unused(self, network: Network, what: str) -> None:
+        subjects.check_unnamed(self._catalog.acls(), network, ())
         users = self.users(network.name)
         everyone = self._catalog.networks()
         tied = [*outside.linked_to(network.name, everyone), *peers.mutual(network, everyone)]

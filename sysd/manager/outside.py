@@ -36,7 +36,7 @@ def uplink_of(network: Network, networks: Iterable[Network]) -> Network | None:
         raise NotFoundError(f"network: no network {name!r}", "'syscont network list' shows what there is")
     if found.type not in (BRIDGE, PHYSICAL):
         raise InvalidError(f"network: {name} is of type {found.type}", f"an uplink is of type {BRIDGE} or {PHYSICAL}")
-    if not any(_ranges(found, version) for version in (4, 6)):
+    if not any(apart(found, version) for version in (4, 6)):
         hint = f"syscont network set {name} ipv4.ovn.ranges=FIRST-LAST"
         raise InvalidError(f"network: {name} sets no addresses apart for OVN networks", hint)
     return found
@@ -53,9 +53,9 @@ def kept(network: Network, config: Mapping[str, str], others: Iterable[Network])
     }
     uplink = uplink_of(wanted, others)
     for version in (4, 6):
-        router = _router(uplink, version) if uplink and wanted.address(version) else None
+        way = router(uplink, version) if uplink and wanted.address(version) else None
         mac = config.get("bridge.hwaddr") or found[ovn.HWADDR]
-        if uplink and router and (_ranges(uplink, version) or _made_up(router, mac)):
+        if uplink and way and (apart(uplink, version) or _made_up(way, mac)):
             key = ovn.outside_key(version)
             found[key] = _choose(uplink, version, network.config.get(key, ""), mac, others, network.name)
     return found
@@ -68,10 +68,10 @@ def outside(network: Network, networks: Iterable[Network]) -> Outside | None:
         return None
     own, ways = [], []
     for version in (4, 6):
-        router, address = _router(uplink, version), network.config.get(ovn.outside_key(version))
-        if router and address:
-            own.append(ipaddress.ip_interface(f"{address}/{router.network.prefixlen}"))
-            ways.append(router.ip)
+        way, address = router(uplink, version), network.config.get(ovn.outside_key(version))
+        if way and address:
+            own.append(ipaddress.ip_interface(f"{address}/{way.network.prefixlen}"))
+            ways.append(way.ip)
     return Outside(uplink, tuple(own), tuple(ways), tuple(_nameservers(uplink, ways)))
 
 
@@ -98,8 +98,7 @@ def check_forwards(network: Network, networks: Iterable[Network]) -> None:
         what, address = f"the forward of {forward.listen}", ipaddress.ip_address(forward.listen)
         if uplink is None:
             raise InvalidError(f"{what}: network {network.name} leads nowhere", "set network")
-        apart = [(int(first), int(last)) for first, last in _ranges(uplink, address.version)]
-        if not any(first <= int(address) <= last for first, last in apart):
+        if not _is_among(address, apart(uplink, address.version)):
             raise InvalidError(f"{what}: network {uplink.name} does not set it apart", "see its ipv4.ovn.ranges")
         for other in linked_to(uplink.name, networks):
             if other.config.get(ovn.outside_key(address.version)) == forward.listen:
@@ -110,14 +109,16 @@ def _mac(network: Network) -> str:
     return network.text("bridge.hwaddr") or network.config.get(ovn.HWADDR, "")
 
 
-def _router(uplink: Network, version: int) -> Interface | None:
+def router(uplink: Network, version: int) -> Interface | None:
+    """The way out of it."""
     if uplink.is_bridge:
         return uplink.address(version)
     text = uplink.config.get(f"ipv{version}.gateway")
     return addresses.interface(version)(text) if text else None
 
 
-def _ranges(uplink: Network, version: int) -> list[tuple[Address, Address]]:
+def apart(uplink: Network, version: int) -> list[tuple[Address, Address]]:
+    """What it sets apart for networks of OVN."""
     return addresses.ranges(version)(uplink.config.get(f"ipv{version}.ovn.ranges", ""))
 
 
@@ -130,16 +131,19 @@ def _nameservers(uplink: Network, ways: list[Address]) -> Iterator[Address]:
 
 
 def _fits(uplink: Network, version: int, address: Address, mac: str) -> bool:
-    router = _router(uplink, version)
-    if router is None or address not in router.network:
+    way = router(uplink, version)
+    if way is None or address not in way.network:
         return False
-    apart = [(int(first), int(last)) for first, last in _ranges(uplink, version)]
-    return any(first <= int(address) <= last for first, last in apart) or address == _made_up(router, mac)
+    return _is_among(address, apart(uplink, version)) or address == _made_up(way, mac)
 
 
-def _made_up(router: Interface, mac: str) -> Address | None:
+def _is_among(address: Address, found: list[tuple[Address, Address]]) -> bool:
+    return any(int(first) <= int(address) <= int(last) for first, last in found)
+
+
+def _made_up(way: Interface, mac: str) -> Address | None:
     """Of IPv6, what its router makes up for itself, as any host there would."""
-    network = router.network
+    network = way.network
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen == SLAAC_LENGTH:
         return eui64(network, mac)
     return None
@@ -150,14 +154,14 @@ def _choose(uplink: Network, version: int, before: str, mac: str, others: list[N
     linked = linked_to(uplink.name, others)
     taken = {each.config.get(key) for each in linked if each.name != name}
     taken |= {forward.listen for each in linked for forward in each.forwarded}
-    router = _router(uplink, version)
-    assert router
-    made_up = None if _ranges(uplink, version) else _made_up(router, mac)
+    way = router(uplink, version)
+    assert way
+    made_up = None if apart(uplink, version) else _made_up(way, mac)
     if made_up:
         return str(made_up)
     if before and before not in taken and _fits(uplink, version, ipaddress.ip_address(before), mac):
         return before
-    for first, last in _ranges(uplink, version):
+    for first, last in apart(uplink, version):
         for number in range(int(first), int(last) + 1):
             if (found := str(type(first)(number))) not in taken:
                 return found

@@ -14,15 +14,16 @@ from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from sysd.manager import outside
+from sysd.manager import outside, subjects
 from sysd.manager.background import Background
 from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, named_once
 from sysd.manager.outside import Outside
 from sysd.model import ovn, peers, server
-from sysd.model.acls import Acl, names
-from sysd.model.addresses import Address
-from sysd.model.devices.nic import ACLS, OVN_ONLY
+from sysd.model.acls import Acl, names, peer_of, peer_word
+from sysd.model.addresses import Address, Subnet
+from sysd.model.devices import nic
+from sysd.model.devices.nic import ACLS, OF_ACLS
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.instance import Phase
 from sysd.model.network import Network
@@ -101,13 +102,10 @@ class Overlays:
             await self._join(found)
         described = await self._described(network, found)
         await topology.ensure(north, described)
-        rules, before = self._rules(network), self._acls.get(uuid, [])
-        known = {acl.name for acl in rules}
-        defaults = _defaults(network, {})
-        # Guests are never in a group that is not there yet, or not any more.
-        await acls.ensure_acls(north, described, [*rules, *(a for a in before if a.name not in known)], defaults)
+        rules = self._rules(network)
+        await self._set_rules(network, described, self._with_former(uuid, rules))
         await self._set_ports(network, described, whole=True)
-        await acls.ensure_acls(north, described, rules, defaults)
+        await self._set_rules(network, described, rules)
         self._acls[uuid] = rules
         await self._set_peers(network, described)
 
@@ -126,7 +124,11 @@ class Overlays:
             has, rules = self._has.get(uuid), self._rules(network)
             if has is None or rules != self._acls.get(uuid):
                 await self._bring_up(network)
-            elif has != _by_id(self._ports(network, {each.id: each.known for each in has.values()})):
+                return
+            wanted = _by_id(self._ports(network, {each.id: each.known for each in has.values()}))
+            if _behind(has) != _behind(wanted):
+                await self._bring_up(network)  # its peers are to know
+            elif has != wanted:
                 found = outside.outside(network, self._catalog.networks())
                 await self._set_ports(network, await self._described(network, found))
 
@@ -258,17 +260,40 @@ class Overlays:
                 known.get(_id(port), ()),
                 hostname=hostnames[port.hwaddr] if network.domain else "",
                 acls=tuple(dict.fromkeys((*network.acls, *names(port.options.get(ACLS, ""))))),
-                defaults=_defaults(network, port.options) if OVN_ONLY & port.options.keys() else None,
+                routes=nic.routes(port.options),
+                published=nic.published(port.options),
+                defaults=_defaults(network, port.options) if OF_ACLS & port.options.keys() else None,
                 privacy=True,
             )
             for port in there
         ]
 
     def _rules(self, network: Network) -> list[Acl]:
-        """All ACLs that hold for some guest. Raises NotFoundError: without one, it would be open where it is not to
-        be."""
+        """All ACLs that hold for some guest, and those that these name. Raises NotFoundError: without one, it would be
+        open where it is not to be."""
         own = [name for port in self._ports_of(network.name) for name in names(port.options.get(ACLS, ""))]
-        return [self._catalog.acl(name) for name in dict.fromkeys((*network.acls, *own))]
+        found = [self._catalog.acl(name) for name in dict.fromkeys((*network.acls, *own))]
+        return [*found, *subjects.groups(found, self._catalog.acl)]
+
+    def _with_former(self, uuid: str, rules: list[Acl]) -> list[Acl]:
+        """With those of before: guests are never in a group that is not there yet, or not any more."""
+        known = {acl.name for acl in rules}
+        return [*rules, *(acl for acl in self._acls.get(uuid, []) if acl.name not in known)]
+
+    async def _set_rules(self, network: Network, described: OvnNetwork, rules: list[Acl]) -> None:
+        # A peer that does not name it in turn, and one of another network's, is nobody here.
+        named: dict[str, list[Subnet]] = {word: [] for acl in rules for word in acl.named if peer_of(word)}
+        there = {each.name: each for each in peers.mutual(network, self._catalog.networks())}
+        for peer in network.peered:
+            if other := there.get(peer.target):
+                own = [subnet for subnet in (other.subnet(4), other.subnet(6)) if subnet]
+                named[peer_word(network.name, peer.name)] = [*own, *self._routes(other)]
+        await acls.ensure_acls(await self._database(), described, rules, _defaults(network, {}), named)
+
+    def _routes(self, network: Network) -> tuple[Subnet, ...]:
+        """To what is behind its guests."""
+        there = self._ports_of(network.name)
+        return tuple(to for port in there for to in (*nic.routes(port.options), *nic.published(port.options)))
 
     async def _plug(self, network: Network, uuid: str) -> None:
         """Have Open vSwitch take the hosts' ends of guests' interfaces, when they are there."""
@@ -285,12 +310,20 @@ class Overlays:
         """With those that are there: who comes later sees to both sides."""
         north, everyone = await self._database(), self._catalog.networks()
         known = set(await topology.networks(north))
-        wanted = {each.config[ovn.UUID]: each for each in peers.mutual(network, everyone)}
-        for gone in set(await peering.peers_of(north, described.uuid)) - wanted.keys():
-            await peering.remove_peering(north, described.uuid, gone)
-        for uuid in wanted.keys() & known:
-            other = await self._described(wanted[uuid], outside.outside(wanted[uuid], everyone))
-            await peering.ensure_peering(north, Peer(described), Peer(other))
+        wanted = {each.config[ovn.UUID] for each in peers.mutual(network, everyone)}
+        gone = set(await peering.peers_of(north, described.uuid)) - wanted
+        for uuid in gone:
+            await peering.remove_peering(north, described.uuid, uuid)
+        for other in self._networks():
+            uuid = other.config[ovn.UUID]
+            if uuid not in known or uuid not in wanted | gone:
+                continue
+            theirs = await self._described(other, outside.outside(other, everyone))
+            # Theirs may name this one as their peer.
+            await self._set_rules(other, theirs, self._with_former(uuid, self._rules(other)))
+            if uuid in wanted:
+                mine = Peer(described, self._routes(network))
+                await peering.ensure_peering(north, mine, Peer(theirs, self._routes(other)))
 
     # uplinks
 
@@ -377,6 +410,10 @@ def _defaults(network: Network, options: Mapping[str, str]) -> Defaults:
     return Defaults(
         said("ingress.action"), said("egress.action"), boolean(said("ingress.logged")), boolean(said("egress.logged"))
     )
+
+
+def _behind(found: Mapping[str, OvnPort]) -> set[Subnet]:
+    return {to for port in found.values() for to in (*port.routes, *port.published)}
 
 
 def _by_id(found: list[OvnPort]) -> dict[str, OvnPort]:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from sysd.manager.catalog import Catalog, Lookup
 from sysd.manager.hosts import all_ports, check_devices, check_kept, check_routes
 from sysd.manager.ids import Ids
+from sysd.manager.published import check_published
 from sysd.manager.quotas import Quotas
 from sysd.manager.table import Table
 from sysd.model import kinds
-from sysd.model.devices.nic import routes
+from sysd.model.devices.nic import published, routes
 from sysd.model.errors import InvalidError, NotFoundError
 from sysd.model.instance import Instance, Phase
 from sysd.model.project import Project
@@ -42,7 +43,7 @@ class Rules:
             for instance in merged:
                 self._ids.check(instance)
                 self._quotas.check(instance)
-                check_devices(instance.devices, self._catalog.find_network, self._catalog.has_acl)
+                check_devices(instance.devices, self._catalog.find_network, self._catalog.find_acl)
                 check_restrictions(project, instance)
             if _has_limits(project):
                 check_limits(project, [*self._others(project, changed), *merged])
@@ -73,12 +74,13 @@ class Rules:
     def _check_routes(self, changed: Sequence[Instance], merged: Sequence[Instance]) -> None:
         """What is behind their interfaces, beside all that is somewhere else."""
         devices = [device for instance in merged for device in instance.devices.values()]
-        if not any(device.get("type") == "nic" and routes(device) for device in devices):
+        if not any(device.get("type") == "nic" and (routes(device) or published(device)) for device in devices):
             return
         others, networks = self._all_but(changed), self._catalog.networks()
         ours = {network.link for network in networks if network.is_bridge}
         ours |= {port.host_name for port in all_ports([*merged, *others])}
         check_routes(merged, others, networks, [one for one in links.host_routes() if one.link not in ours])
+        check_published(merged, networks)
 
     def _check_links(self, changed: Sequence[Instance], merged: Sequence[Instance]) -> None:
         """The names that somebody chose for links of the host's are nobody else's."""

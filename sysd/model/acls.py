@@ -221,7 +221,8 @@ def check_rule(direction: str, said: Mapping[str, str]) -> dict[str, str]:
         if text := getattr(rule, key):
             _named(key, _check_words, text)
             if key != NAMING[direction] and (name := next(filter(is_name, words(text)), "")):
-                raise InvalidError(f"{key}: {name[:80]!r} is no address", f"{direction} rules name by {NAMING[direction]}")
+                hint = f"who is at the other end is named by {NAMING[direction]} in {direction} rules"
+                raise InvalidError(f"{key}: {name[:80]!r} is no address", hint)
     _check_protocol(rule)
     if not rule.versions:
         raise InvalidError("source, destination and protocol are of different versions of IP")

@@ -85,7 +85,8 @@ def _family(version: int) -> Iterator[Key]:
     yield Key(f"{ip}.routing", boolean, "true", "Whether guests reach anything beyond the bridge. Needs "
               f"{ip}.firewall.", live=True)  # fmt: skip
     yield Key(f"{ip}.routes", addresses.subnets(version), "", "More networks that are behind the bridge, with commas "
-              "between.", live=True)  # fmt: skip
+              f"between; interfaces in OVN networks may have some of them there ({ip}.routes.external).",
+              live=True)  # fmt: skip
     yield Key(f"{ip}.dhcp.expiry", lease_time, "1h", "How long leases hold.", live=True)
     yield ovn_ranges(version)
     yield Key(f"{ip}.dhcp.ranges", addresses.ranges(version), "", "What addresses are leased, FIRST-LAST with commas "

@@ -39,10 +39,12 @@ _UPLINK = (
     *map(bridge.ovn_ranges, (4, 6)),
     Key("dns.nameservers", addresses.addresses, "", "Whom guests in OVN networks ask for names, with commas between.",
         live=True),
+    *(Key(f"ipv{version}.routes", addresses.subnets(version), "", "Networks, with commas between, of which interfaces "
+          f"in OVN networks may have some there (ipv{version}.routes.external).", live=True) for version in (4, 6)),
     *(
         Key(name, anything, "", "", refused=_OVN)
         for name in (
-            "ipv4.routes", "ipv6.routes", "ipv4.routes.anycast", "ipv6.routes.anycast", "ovn.ingress_mode",
+            "ipv4.routes.anycast", "ipv6.routes.anycast", "ovn.ingress_mode",
             "bgp.peers.*",
         )
     ),

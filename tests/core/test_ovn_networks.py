@@ -10,10 +10,16 @@ import pytest
 from sysd.manager import outside, subnets
 from sysd.manager.hosts import check_devices, check_kept
 from sysd.model import forwards, ovn, peers, server
+from sysd.model.acls import Acl
+from sysd.model.devices.check import check_device
 from sysd.model.errors import BusyError, ExistsError, FailedError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import Instance
 from sysd.model.network import BRIDGE, MACVLAN, OVN, PHYSICAL, Network, check_network
 
+ACLS = {
+    name: Acl(name, ingress=[{"action": "allow", "source": source}] if source else [])
+    for name, source in (("web", ""), ("naming", "web,@external,@blue/to-red"), ("foreign", "@green/to-red"))
+}
 APART = "10.1.0.100-10.1.0.102"
 LAB = Network("lab0", BRIDGE, config={
     "ipv4.address": "10.1.0.1/24", "ipv4.dhcp.ranges": "10.1.0.2-10.1.0.99", "ipv4.ovn.ranges": APART,
@@ -181,16 +187,17 @@ def test_peers() -> None:
         ({}, True), ({"ipv4.address": "10.5.0.9"}, True), ({"security.acls": "web"}, True),
         ({"security.acls": "other"}, False), ({"ipv6.address": "fd00:5::9"}, False), ({"vlan": "5"}, False),
         ({"limits.max": "1Mbit"}, False), ({"security.mac_filtering": "true"}, False),
-        ({"ipv4.routes": "10.8.0.0/24"}, False),
+        ({"ipv4.routes": "10.8.0.0/24"}, True), ({"ipv4.routes.external": "198.51.100.4/30"}, True),
+        ({"security.acls": "naming"}, True), ({"security.acls": "foreign"}, False),
     ],
 )  # fmt: skip
 def test_interfaces_in_one(options: dict[str, str], good: bool) -> None:
     device = {"eth0": {"type": "nic", "network": "blue", **options}}
     if good:
-        check_devices(device, lambda name: network(), lambda name: name == "web")
+        check_devices(device, lambda name: network(), ACLS.get)
         return
     with pytest.raises((InvalidError, NotFoundError), match="device eth0: "):
-        check_devices(device, lambda name: network(), lambda name: name == "web")
+        check_devices(device, lambda name: network(), ACLS.get)
 
 
 def test_what_is_set_apart_is_no_guest_s() -> None:
@@ -205,9 +212,12 @@ def test_what_is_set_apart_is_no_guest_s() -> None:
             check_kept(LAB, [one])
 
 
-def test_rules_of_interfaces_are_for_networks_of_ovn() -> None:
+@pytest.mark.parametrize("option", [{"security.acls": "web"}, {"ipv6.routes.external": "2001:db8:1::/126"}])
+def test_what_interfaces_have_in_networks_of_ovn_only(option: dict[str, str]) -> None:
     with pytest.raises(InvalidError, match="not for networks of type bridge"):
-        check_devices({"eth0": {"type": "nic", "network": "lab0", "security.acls": "web"}}, lambda name: LAB)
+        check_devices({"eth0": {"type": "nic", "network": "lab0", **option}}, lambda name: LAB)
+    with pytest.raises(InvalidError, match="is for interfaces in networks of OVN"):
+        check_device("eth0", {"type": "nic", "nictype": "bridged", "parent": "br0", **option})
 
 
 @pytest.mark.parametrize("good", ["unix:/run/nb.sock", "tcp:127.0.0.1:6641", "ssl:[2001:db8::1]:6641,tcp:192.0.2.1:1"])

@@ -103,7 +103,8 @@ def test_only_some_networks() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["vlan", "host_name", "ipv4.routes", "security.acls", "security.acls.default.ingress.action"]
+    "key", ["vlan", "host_name", "ipv4.routes", "security.acls", "security.acls.default.ingress.action",
+            "ipv6.routes.external"]
 )
 def test_what_is_beyond_a_managed_network(key: str) -> None:
     """Its owner says what gets in and out of it."""

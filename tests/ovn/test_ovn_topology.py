@@ -295,7 +295,6 @@ def test_a_port_of_no_network(north: Server) -> None:
         replace(WEB, id="a b"), replace(WEB, id=""), replace(WEB, hostname='x"'), replace(WEB, mac="x"),
         replace(WEB, addresses=(address("10.7.0.1"),)), replace(WEB, addresses=(address("fd01::7"),)),
         replace(WEB, published=(subnet("198.51.100.0/24"),)),
-        replace(WEB, addresses=(), routes=(subnet("10.9.0.0/24"),)),
     ],
 )  # fmt: skip
 def test_ports_that_can_not_be(north: Server, bad: OvnPort) -> None:

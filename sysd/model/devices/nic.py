@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sysd.model import acls
@@ -21,6 +21,9 @@ ISOLATION = "security.port_isolation"
 MAC_FILTERING = "security.mac_filtering"
 IP_FILTERING = {4: "security.ipv4_filtering", 6: "security.ipv6_filtering"}
 ACLS = "security.acls"
+EXTERNAL = {4: "ipv4.routes.external", 6: "ipv6.routes.external"}
+MAX_EXTERNAL = 64
+"""Addresses in one network of these: the uplink is told of each."""
 BRIDGES_VLAN = "1"
 """That a bridge puts its ports in by itself, and is in."""
 LEAST_RATE = 8_000
@@ -87,9 +90,18 @@ def _tagged(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
+def _external(version: int) -> Callable[[str], list[Subnet]]:
+    def check(text: str) -> list[Subnet]:
+        found = subnets(version)(text)
+        if big := next((each for each in found if each.num_addresses > MAX_EXTERNAL), None):
+            raise InvalidError(f"{big} is more than {MAX_EXTERNAL} addresses", "the uplink is told of each of them")
+        return found
+
+    return check
+
+
 _vlan = integer(1, 4094)
 _NETWORKS_HAVE_IT = "networks of type macvlan and physical have it"
-_EXTERNAL = "it is for OVN networks, which there are not yet"
 _MAAS = "MAAS is not spoken to"
 _ALL = frozenset(NICTYPES)
 _VETH = frozenset({"bridged", "p2p", "routed"})
@@ -100,7 +112,9 @@ _SWITCHED = _BRIDGED | {"sriov"}
 _MAC_HELP = "Whether it can send by its own hardware address only."
 _IP_HELP = "Whether it can send by one IPv{0} address only, that of ipv{0}.address or a chosen one, and by its hwaddr."
 _AS_NETWORK = "When not set, its network says so."
-_ROUTES_HELP = "Networks behind the instance that the host has routes to, with commas between."
+_ROUTES_HELP = "Networks behind the instance that the host or its network's router has routes to, with commas between."
+_EXTERNAL_HELP = ("Networks behind the instance that are there on the uplink of its network, which is one of OVN, by "
+                  "addresses of the uplink's ipv{0}.routes; with commas between.")  # fmt: skip
 _ADDRESS_HELP = "The guest's own addresses, with commas between; in a managed network one, which DHCP always gives it."
 
 # Key, and the nictypes that have it.
@@ -136,11 +150,11 @@ _TABLE = (
     (boot.PRIORITY, _ALL),
     (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _VETH),
     (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _VETH),
+    *((Key(key, _external(v), "", _EXTERNAL_HELP.format(v), live=True), _BRIDGED) for v, key in EXTERNAL.items()),
     *(
         (Key(name, anything, "", "", refused=why), _ALL)
         for why, names in {
             _NETWORKS_HAVE_IT: ("gvrp",),
-            _EXTERNAL: ("ipv4.routes.external", "ipv6.routes.external"),
             "routes of other tables are not there yet": ("ipv4.host_table", "ipv6.host_table"),
             _MAAS: ("maas.subnet.ipv4", "maas.subnet.ipv6"),
         }.items()
@@ -149,13 +163,14 @@ _TABLE = (
 )  # fmt: skip
 OPTIONS = tuple(key for key, _ in _TABLE)
 _FOR = {key.name: types for key, types in _TABLE}
-OVN_ONLY = tuple(name for name in _FOR if name.startswith(ACLS))
+OF_ACLS = tuple(name for name in _FOR if name.startswith(ACLS))
+OVN_ONLY = (*OF_ACLS, *EXTERNAL.values())
 NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name", *OVN_ONLY)
 """What is beyond the network that an interface is in, or would open what that closes: not for who may use managed
 networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
 """What an interface has in networks of type bridge, and not in those of other types."""
-OF_OVN = ("ipv4.address", "ipv6.address", "host_name")
+OF_OVN = ("ipv4.address", "ipv6.address", "ipv4.routes", "ipv6.routes", "host_name")
 """Of these, what it has in networks of OVN, too."""
 OF_CARDS = (MAC_FILTERING,)
 """What of that it has in networks of type sriov, too."""
@@ -197,6 +212,11 @@ def check(options: Mapping[str, str]) -> None:
 def routes(options: Mapping[str, str]) -> tuple[Subnet, ...]:
     """Networks that are behind an instance's interface."""
     return tuple(one for version in (4, 6) for one in subnets(version)(options.get(f"ipv{version}.routes", "")))
+
+
+def published(options: Mapping[str, str]) -> tuple[Subnet, ...]:
+    """Those that its network's uplink is to know, too."""
+    return tuple(one for version, key in EXTERNAL.items() for one in subnets(version)(options.get(key, "")))
 
 
 def chosen_key(device: str, version: int) -> str:

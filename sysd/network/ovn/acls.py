@@ -65,7 +65,8 @@ def rules(
         group: Columns = {"name": subjects.group(acl.name)}
         made.append(Row("Port_Group", acl_group(acl.name).key, group, also={"syscont-acl": acl.name}))
         for direction in DIRECTIONS:
-            made += [row for rule in _in_force(acl, direction) for row in _rule(network, acl, direction, rule, subjects)]
+            for rule in _in_force(acl, direction):
+                made += _rule(network, acl, direction, rule, subjects)
     made += _needed(network, restricted)
     return [*made, *default_rules(network, RESTRICTED, restricted, defaults, DEFAULT_FIRST)]
 
@@ -86,7 +87,7 @@ def _in_force(acl: Acl, direction: str) -> list[Rule]:
 
 
 def _rule(network: OvnNetwork, acl: Acl, direction: str, rule: Rule, subjects: Subjects) -> Iterator[Row]:
-    """None for a rule that is about nobody now."""
+    """None of a rule that is about nobody now."""
     side, port = _SIDES[direction]
     addresses = _addresses(rule, subjects)
     if addresses is None:

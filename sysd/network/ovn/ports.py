@@ -139,8 +139,11 @@ def _allowed(network: OvnNetwork, port: OvnPort, own: list[Address]) -> tuple[st
 
 
 def _ways(network: OvnNetwork, port: OvnPort, own: list[Address]) -> Iterator[Row]:
+    """Until OVN gave the port an address, there is none."""
     for subnet in (*port.routes, *port.published):
-        hop = next(each for each in own if each.version == subnet.version)
+        hop = next((each for each in own if each.version == subnet.version), None)
+        if hop is None:
+            continue
         way = {"ip_prefix": str(subnet), "nexthop": str(hop), "output_port": name(network.uuid, "lr-int")}
         yield Row("Logical_Router_Static_Route", f"route/{subnet}", way, (ROUTER,))
     for subnet in port.published:

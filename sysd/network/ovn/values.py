@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from sysd.model import addresses
 from sysd.model.acls import INGRESS
 from sysd.model.addresses import Address, Interface, Subnet
+from sysd.model.devices.nic import MAX_EXTERNAL
 from sysd.model.errors import InvalidError
 from sysd.model.forwards import Forward
 
-MAX_PUBLISHED = 64
-"""Addresses in a subnet that the uplink is told of one by one."""
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 _TEXT = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 
@@ -128,13 +127,13 @@ def check_port(network: OvnNetwork, port: OvnPort) -> None:
     for each in port.addresses:
         if not any(each in subnet for subnet in network.subnets):
             raise InvalidError(f"port {port.id}: {each} is not in network {network.name}")
-    versions = {each.version for each in port.all_addresses(network)}
+    versions = {each.version for each in port.all_addresses(network)} | ({4} if port.is_dynamic(network) else set())
     for subnet in (*port.routes, *port.published):
         if subnet.version not in versions:
             raise InvalidError(f"port {port.id}: {subnet} has no way: the port has no IPv{subnet.version} address")
     for subnet in port.published:
-        if subnet.num_addresses > MAX_PUBLISHED:
-            raise InvalidError(f"port {port.id}: {subnet} is more than {MAX_PUBLISHED} addresses")
+        if subnet.num_addresses > MAX_EXTERNAL:
+            raise InvalidError(f"port {port.id}: {subnet} is more than {MAX_EXTERNAL} addresses")
 
 
 def text(word: str) -> str:
