@@ -52,7 +52,7 @@ def check(one: Instance, *others: Instance, networks: list[Network] = ALL) -> No
     check_published([one], networks)
 
 
-HOST = [each for each in routes({"ipv4.routes": "203.0.113.0/24"})]
+HOST = routes({"ipv4.routes": "203.0.113.0/24"})
 
 
 def test_both_versions() -> None:
@@ -98,7 +98,7 @@ def test_what_can_not_be(where: str, key: str, value: str, why: str) -> None:
 
 @pytest.mark.parametrize("value", ["198.51.100.0/25", "198.51.100.1/24", "2001:db8:1::/126", "198.51.100.4"])
 def test_bad_values(value: str) -> None:
-    with pytest.raises(InvalidError, match="device eth0: ipv4.routes.external: "):
+    with pytest.raises(InvalidError, match=r"device eth0: ipv4.routes.external: "):
         instance("c1", "blue", **{FOUR: value})
 
 
@@ -113,5 +113,5 @@ def test_networks_that_change_beneath_it() -> None:
     for gone in ({"ipv4.routes": "198.51.100.8/29"}, {"ipv4.address": "198.51.100.1/24"}):
         with pytest.raises(InvalidError, match=r"device eth0 of c1: ipv4.routes.external: 198.51.100.4/30 "):
             check_published([one], [replace(LAB, config=LAB.config | gone), BLUE])
-    with pytest.raises(InvalidError, match="overlaps 198.51.100.0/24"):
+    with pytest.raises(InvalidError, match=r"overlaps 198.51.100.0/24"):
         check_networks_apart([network("red", "lab0", "198.51.100.1/24")], [one])
