@@ -144,6 +144,23 @@ def test_subjects(text: str, version: int, expression: str) -> None:
     assert subjects.match(text, version, f"ip{version}.src") == expression
 
 
+def test_names_and_addresses_are_told_apart() -> None:
+    subjects = Subjects(RED, {"10.1.0.7", "7a"}, {})
+    assert subjects.match("10.1.0.7", 4, "ip4.src") == "ip4.src == {10.1.0.7/32}"
+    assert subjects.match("7a", 4, "ip4.src") == f"ip4.src == {{$sc_aaaaaaaaaaaa_acl_{digest('7a')}_ip4}}"
+
+
+def test_a_rule_about_nobody_is_none(north: Server) -> None:
+    """A peer that is none yet, and one that has nothing of the version that the other side is of."""
+    use(north, lambda n: ensure(n, PLAIN))
+    rules = [{"action": "allow", "source": "@red/x"}, {"action": "drop", "source": "@red/y", "destination": "fd01::1"},
+             {"action": "reject", "source": "@red/x,10.9.0.1"}]  # fmt: skip
+    peers = {"@red/x": [], "@red/y": [subnet("10.7.0.0/24")]}
+    use(north, lambda n: ensure_acls(n, PLAIN, [acl("a", rules)], DEFAULTS, peers))
+    (row,) = [row for row in north.rows("ACL") if row["priority"] >= 300]
+    assert (row["action"], row["match"].partition(" && ")[2]) == ("reject", "ip4.src == {10.9.0.1/32}")
+
+
 def to_mail(packet: str) -> str:
     return f"eth.dst=={MAIL.mac} && ip4.src==10.1.0.20 && ip4.dst==10.1.0.21 && ip.ttl==64 && {packet}"
 

@@ -204,6 +204,37 @@ def test_routes_to_guests(northd: Northd) -> None:
     assert "arp.op = 2" in trace
 
 
+def test_what_is_published_goes_out_as_it_is(northd: Northd) -> None:
+    port = replace(WEB, published=(subnet("198.51.100.4/31"), subnet("2001:db8:9::4/127")), secured=False)
+    made(northd, RED, port, MAIL)
+    for gateway in ("192.0.2.1", "2001:db8::1"):
+        northd.neighbour(name(RED.uuid, "lr-ext"), gateway, GATEWAY)
+    for version, source, target in ((4, "198.51.100.5", "203.0.113.1"), (6, "2001:db8:9::5", "2001:db8:7::1")):
+        out = sent(northd, port, f"{OUT}ip{version}.src=={source} && ip{version}.dst=={target} && tcp.dst==80")
+        assert arrived(out) == [WORLD]
+        assert set(re.findall(r"ip[46]\.src = ([0-9a-f.:]+)", out)) <= {source}
+        assert not re.search(r"ct_snat(_in_czone)?\([0-9a-f]", out)
+    own = sent(northd, port, OUT + "ip4.src==10.1.0.20 && ip4.dst==203.0.113.1 && tcp.dst==80")
+    assert "(192.0.2.10)" in own
+    asked = f'inport=="{WORLD}" && eth.src=={GATEWAY} && eth.dst==33:33:ff:00:00:05 && nd_ns && ip.ttl==255'
+    where = "ip6.src==2001:db8::1 && ip6.dst==ff02::1:ff00:5 && nd.target==2001:db8:9::5"
+    trace = northd.trace(name(RED.uuid, "ext"), f"{asked} && {where} && nd.sll=={GATEWAY}")
+    assert "nd_na" in trace
+    inside = sent(northd, MAIL, OUT + "ip4.src==10.1.0.21 && ip4.dst==198.51.100.5 && udp")
+    assert arrived(inside) == [iface_id(RED.uuid, WEB.id)]
+
+
+def test_what_is_behind_who_has_no_address_yet(northd: Northd) -> None:
+    port = replace(DYNAMIC, routes=(subnet("10.9.0.0/24"),), published=(subnet("198.51.100.4/31"),))
+    made(northd, RED, port, MAIL)
+    ways = {row["ip_prefix"] for row in northd.north.rows("Logical_Router_Static_Route")}
+    assert not ways & {"10.9.0.0/24", "198.51.100.4/31"}
+    (found,) = use(northd.north, lambda north: addresses_of(north, RED.uuid, DYNAMIC.id))
+    use(northd.north, lambda north: add_port(north, RED, replace(port, known=found)))
+    hops = {row["ip_prefix"]: row["nexthop"] for row in northd.north.rows("Logical_Router_Static_Route")}
+    assert (hops["10.9.0.0/24"], hops["198.51.100.4/31"]) == ("10.1.0.10", "10.1.0.10")
+
+
 def test_addresses_that_ovn_gives(northd: Northd) -> None:
     made(northd, RED, DYNAMIC, MAIL)
     (found,) = use(northd.north, lambda north: addresses_of(north, RED.uuid, DYNAMIC.id))
