@@ -59,6 +59,10 @@ class Kind:
     def making(self, reference: str, wanted: Values) -> Call:
         raise NotImplementedError
 
+    def finishing(self, reference: str, wanted: Values) -> list[Call]:
+        """What comes when all of the kind are made, of what needs others of them."""
+        return []
+
     def changing(self, reference: str, changed: Values) -> Call:
         """changed has the fields that get new values."""
         raise NotImplementedError
@@ -217,7 +221,12 @@ class Acls(Kind):
         return {item["name"]: item for item in client.items("ListAcls", "acls") if item["name"] in references}
 
     def making(self, reference: str, wanted: Values) -> Call:
-        return ("CreateAcl", wanted)
+        return ("CreateAcl", {key: value for key, value in wanted.items() if key not in _naming(wanted)})
+
+    def finishing(self, reference: str, wanted: Values) -> list[Call]:
+        """Rules that name other ACLs, which may name this one."""
+        rules = {key: wanted[key] for key in _naming(wanted)}
+        return [("UpdateAcl", {"name": reference, **rules})] if rules else []
 
     def changing(self, reference: str, changed: Values) -> Call:
         return ("UpdateAcl", {"name": reference, **changed})
@@ -327,6 +336,15 @@ class Instances(Kind):
 
     def runs(self, reference: str, current: Values) -> list[str]:
         return [reference] if current.get("state") in ALIVE else []
+
+
+def _naming(wanted: Values) -> list[str]:
+    """The directions in which some rule of an ACL names another one."""
+    return [
+        direction
+        for direction in acls.DIRECTIONS
+        if set(acls.Acl(wanted["name"], **{direction: wanted.get(direction, [])}).named_acls) - {wanted["name"]}
+    ]
 
 
 SERVER, PROJECTS, ZONES, ACLS, NETWORKS = Server(), Projects(), Zones(), Acls(), Networks()

@@ -91,12 +91,12 @@ def _objects(kind: Kind, section: Node) -> dict[str, tuple[Values, Node]]:
 
 def _make(kind: Kind, reference: str, wanted: Values, node: Node) -> Step:
     try:
-        call = kind.making(reference, wanted)
+        calls = [kind.making(reference, wanted), *kind.finishing(reference, wanted)]
     except SyscontError as error:
         raise node.error(error.message, error.hint) from None
     shown = {name: value for name, value in wanted.items() if name not in ("name", "project")}
     rows = [Row(key, None, value) for key, value in flat(shown).items() if value]
-    return Step(kind, reference, CREATE, rows, [call])
+    return Step(kind, reference, CREATE, rows, calls)
 
 
 def change(kind: Kind, reference: str, current: Values, wanted: Values) -> Step:

@@ -47,10 +47,11 @@ HANDLERS: dict[str, Handler] = {
     "GetProfile": lambda call: get_profile(call),
     "GetProfileConfig": lambda call: call.reply({"config": {"user.secret": "hush"}}),
     "ListNetworks": lambda call: call.reply({"networks": [NETWORK]}),
+    "ListAcls": lambda call: call.reply({"acls": []}),
     **dict.fromkeys(
         (
             *("UpdateInstance", "CreateProfile", "UpdateProfile", "CreateProject", "UpdateProject"),
-            *("CreateNetwork", "UpdateNetwork", "UpdateServerConfig"),
+            *("CreateNetwork", "UpdateNetwork", "UpdateServerConfig", "CreateAcl", "UpdateAcl"),
         ),
         lambda call: call.reply({}),
     ),
@@ -60,7 +61,7 @@ HANDLERS: dict[str, Handler] = {
     ),
 }
 READS = (
-    *("ListNetworks", "GetServerConfig", "ListInstances", "GetConfig", "ListProjects", "GetProfile"),
+    *("ListNetworks", "ListAcls", "GetServerConfig", "ListInstances", "GetConfig", "ListProjects", "GetProfile"),
     *("GetProfileConfig",),
 )
 
@@ -185,6 +186,29 @@ def test_what_others_need_comes_first(daemon: FakeDaemon, syscont: Command) -> N
         ("UpdateProfile", {"name": "new:default", "description": "Ours"}),
     ]
     assert last == ("CreateInstance", {"name": "new:new1", "image": "busybox", "profiles": ["default", "web"]})
+
+
+NAMING = """
+acls:
+- {name: web, ingress: [{action: allow, source: db}, {action: drop, source: web}]}
+- {name: db, ingress: [{action: allow, source: "10.0.0.1"}], egress: [{action: allow, destination: web}]}
+- {name: own, ingress: [{action: allow, source: "own,@internal"}]}
+"""
+
+
+def test_acls_that_name_each_other_are_there_first(daemon: FakeDaemon, syscont: Command) -> None:
+    done = apply(syscont, NAMING, "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = asked(daemon)
+    assert sorted(found[:3], key=str) == [
+        ("CreateAcl", {"name": "db", "ingress": [
+            {"action": "allow", "state": "enabled", "source": "10.0.0.1"}]}),
+        ("CreateAcl", {"name": "own", "ingress": [
+            {"action": "allow", "state": "enabled", "source": "own,@internal"}]}),
+        ("CreateAcl", {"name": "web"}),
+    ]  # fmt: skip
+    assert sorted(said["name"] for _, said in found[3:]) == ["db", "web"]
+    assert {method for method, _ in found[3:]} == {"UpdateAcl"}
 
 
 def test_features_of_a_project_stay_unless_said(daemon: FakeDaemon, syscont: Command) -> None:
