@@ -167,6 +167,36 @@ def test_acls_of_one_interface(host: Host, one: Instance, two: Instance) -> None
     syscont(host, "network", "acl", "delete", "closed")
 
 
+def test_rules_that_name_guests_and_the_world(host: Host, one: Instance, two: Instance) -> None:
+    look = ["/usr/bin/python3", "-c", "import urllib.request as u; "
+            "print(u.urlopen('http://10.10.0.110/page', timeout=10).read().decode())"]  # fmt: skip
+    syscont(host, "network", "forward", "create", "blue", "10.10.0.110", f"target_address={two.address()}")
+    for acl in ("friends", "served"):
+        syscont(host, "network", "acl", "create", acl)
+    for rule in (("source=friends", "protocol=icmp4"), ("source=@external", "protocol=tcp", "destination_port=80")):
+        syscont(host, "network", "acl", "rule", "add", "served", "ingress", "action=allow", *rule)
+    open_out = "security.acls.default.egress.action=allow"
+    syscont(host, "device", "set", "two", "eth0", "security.acls=served", open_out)
+    until(host, lambda: not reaches(one, two.address()))
+    assert host.run(look).stdout.strip() == "it works"
+    assert page(one, two.address()) != "it works"
+    syscont(host, "device", "set", "one", "eth0", "security.acls=friends", open_out)
+    until(host, lambda: reaches(one, two.address()))
+    for refused, why in (
+        (("network", "acl", "delete", "friends"), "ACL served"),
+        (("network", "set", "syscontbr0", "security.acls=served"), "of type bridge"),
+        (("network", "acl", "rule", "add", "served", "ingress", "action=allow", "source=@blue/none"), "no peer 'none'"),
+    ):
+        assert why in syscont(host, *refused, check=False).stderr
+    for name in ("one", "two"):
+        for key in ("security.acls", "security.acls.default.egress.action"):
+            syscont(host, "device", "unset", name, "eth0", key)
+    syscont(host, "network", "acl", "delete", "served")
+    syscont(host, "network", "acl", "delete", "friends")
+    syscont(host, "network", "forward", "delete", "blue", "10.10.0.110")
+    until(host, lambda: page(one, two.address()) == "it works")
+
+
 def test_what_is_told_of_it(host: Host, one: Instance) -> None:
     state = json.loads(syscont(host, "network", "info", "blue", "--format", "json").stdout)
     assert (state["state"], state["mtu"]) == ("up", 1442)
@@ -194,6 +224,28 @@ def test_forwards(host: Host, two: Instance) -> None:
     until(host, lambda: host.run(look, check=False).stdout.strip() == "it works")
     syscont(host, "network", "forward", "delete", "blue", "10.10.0.110")
     until(host, lambda: host.run(look, check=False).returncode != 0)
+
+
+def test_routes_on_the_uplink(host: Host, two: Instance) -> None:
+    """What is behind a guest is reached from outside as it is, and seen there as it is."""
+    look = ["/usr/bin/python3", "-c", "import urllib.request as u; "
+            "print(u.urlopen('http://198.51.100.5/page', timeout=10).read().decode())"]  # fmt: skip
+    wanted = ("device", "set", "two", "eth0", "ipv4.routes.external=198.51.100.4/31")
+    assert "is not in ipv4.routes of network syscontbr0" in syscont(host, *wanted, check=False).stderr
+    syscont(host, "network", "set", "syscontbr0", "ipv4.routes=198.51.100.0/24")
+    syscont(host, *wanted)
+    two.sh("ip addr add 198.51.100.5/32 dev eth0")
+    until(host, lambda: host.run(look, check=False).stdout.strip() == "it works")
+    with host.spawn(["/usr/bin/python3", "-c", SERVER]):
+        two.sh(f"ip route add {WAY_OUT}/32 via 10.50.0.1 src 198.51.100.5")
+        ask = f"nc -w 5 {WAY_OUT} 7777 </dev/null 2>/dev/null || true"
+        assert until(host, lambda: two.sh(ask)) == "198.51.100.5"
+    refused = syscont(host, "network", "unset", "syscontbr0", "ipv4.routes", check=False).stderr
+    assert "device eth0 of two: ipv4.routes.external: 198.51.100.4/31" in refused
+    syscont(host, "device", "unset", "two", "eth0", "ipv4.routes.external")
+    until(host, lambda: host.run(look, check=False).returncode != 0)
+    two.sh(f"ip route del {WAY_OUT}/32; ip addr del 198.51.100.5/32 dev eth0")
+    syscont(host, "network", "unset", "syscontbr0", "ipv4.routes")
 
 
 def peers(host: Host, network: str) -> dict[str, str]:

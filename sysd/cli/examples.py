@@ -247,6 +247,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "network acl rule add": (
         ("syscont network acl rule add web ingress action=allow protocol=tcp destination_port=80,443", ""),
         ("syscont network acl rule add web egress action=drop destination=10.0.0.0/8 state=logged", ""),
+        ("syscont network acl rule add db ingress action=allow source=web", "in networks of OVN: from guests with web"),
     ),
     "network acl rule remove": (
         ("syscont network acl rule remove web egress destination=10.0.0.0/8", "the one that says so"),

@@ -186,7 +186,8 @@ DETAILS = {
     ),
     "network acl rule add": (
         "DIRECTION is ingress, towards guests, or egress, away from them. Keys are action (allow, reject, drop), state "
-        "(enabled, disabled, logged), source and destination (addresses, networks and ranges with commas between), "
+        "(enabled, disabled, logged), source and destination (addresses, networks and ranges with commas between; in "
+        "networks of OVN the other end also by ACLs that it has, @internal, @external and @NETWORK/PEER), "
         "protocol (tcp, udp, icmp4, icmp6), source_port and destination_port (such as 80,8000-8010), icmp_type, "
         "icmp_code, and description. Rules that drop come first, then those that reject, then those that allow, "
         "however they were added; answers to what was let through always pass, as do DHCP, DNS of the network and "
