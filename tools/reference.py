@@ -57,8 +57,8 @@ that reject, then those that allow, then what `security.acls.default.*` say. Ans
 network's own DNS, and ICMP's errors and neighbours; what was connected before a rule came stays so. Guests of one
 bridge reach each other whatever ACLs say (`security.port_isolation` keeps interfaces apart). Logs are in the kernel's
 (`journalctl --dmesg`), at most ten a second of each rule. What an interface may send, and how fast, is said by its
-device (`docs/reference/devices.md`). In networks of OVN rules hold for each guest, and may name whom they are about: see
-the page [ovn](../ovn.md).
+device (`docs/reference/devices.md`). In networks of OVN rules hold for each guest, and may name whom they are about:
+see the page [ovn](../ovn.md).
 """
 SERVER = """# Configuration of the host
 

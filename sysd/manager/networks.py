@@ -175,6 +175,7 @@ class Networks:
         network = Network(name, kind, phase=Phase.CREATING)
         network = await self._updated(network, wanted, new=True)
         await self._check(network)
+        self._check_published(network)
         return network
 
     async def _make(self, network: Network) -> None:
@@ -212,9 +213,7 @@ class Networks:
     async def _check(self, network: Network) -> None:
         """Raise InvalidError unless a network goes together with all that there is."""
         everyone = self._catalog.networks()
-        others = [other for other in everyone if other.name != network.name]
         outside.check_uplink(network, everyone)
-        check_published(map(self._table.expanded, self._table.all()), [network, *others])
         if not network.has_subnets:
             return
         for acl in network.acls:
@@ -228,6 +227,7 @@ class Networks:
             for zone in network.zones_of(key):
                 if not self._catalog.has_zone(zone):
                     raise NotFoundError(f"{key}: no zone {zone!r}", "make it first: syscont network zone create")
+        others = [other for other in everyone if other.name != network.name]
         check_networks_apart([network], map(self._table.expanded, self._table.all()))
         forwards.check(network, others)
         if network.is_ovn:
@@ -242,6 +242,11 @@ class Networks:
         elsewhere = [address for where, address in host if where != index]
         subnets.check(network, others, [one for one in elsewhere if not _is_of(one.ip, others)])
         await dnsmasq.check(network)
+
+    def _check_published(self, network: Network) -> None:
+        """The same for what interfaces have on uplinks."""
+        others = [other for other in self._catalog.networks() if other.name != network.name]
+        check_published(map(self._table.expanded, self._table.all()), [network, *others])
 
     # changing
 
@@ -314,6 +319,7 @@ class Networks:
 
     async def _check_change(self, before: Network, after: Network) -> None:
         await self._check(after)
+        self._check_published(after)
         members = self._members(after.name)
         check_kept(after, map(without_chosen, members))
         if not after.has_subnets and before.link != after.link and members:

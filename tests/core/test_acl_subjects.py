@@ -23,7 +23,7 @@ from sysd.model import acls, ovn, peers
 from sysd.model.acls import Acl
 from sysd.model.errors import BusyError, InvalidError, NotFoundError, SyscontError
 from sysd.model.instance import Instance, Phase
-from sysd.model.network import BRIDGE, OVN, Network
+from sysd.model.network import BRIDGE, OVN, PHYSICAL, Network
 from sysd.store.database import Store
 
 
@@ -188,3 +188,20 @@ def test_errors_name_what_is_wrong(house: House) -> None:
         return ""
 
     assert "no ACL 'web'" in asyncio.run(steps())
+
+
+def test_uplinks_keep_what_interfaces_have_there(house: House) -> None:
+    async def steps() -> None:
+        routes = {"ipv4.routes": "198.51.100.0/24,203.0.113.0/24"}
+        lan = {"parent": "eth9", "ipv4.gateway": "192.0.2.1/24", "ipv4.ovn.ranges": "192.0.2.9-192.0.2.20"}
+        house.catalog.remember(Network("lan", PHYSICAL, config=lan | routes))
+        await house.networks.change("blue", {"network": "lan"}, (), 0)
+        nic = {"type": "nic", "network": "blue", "ipv4.routes.external": "198.51.100.4/30"}
+        house.table.add(Instance("u1", "c1", "f", 0, phase=Phase.READY, devices={"eth0": nic}))
+        await house.networks.change("lan", {"ipv4.routes": "198.51.100.0/24"}, (), 0)
+        for name, values in (("lan", {"ipv4.routes": "203.0.113.0/24"}), ("blue", {"network": "none"}),
+                             ("red", {"ipv4.address": "198.51.100.1/24"})):  # fmt: skip
+            with pytest.raises(InvalidError, match=r"device eth0 of c1: ipv4.routes.external: 198.51.100.4/30"):
+                await house.networks.change(name, values, (), 0)
+
+    asyncio.run(steps())
