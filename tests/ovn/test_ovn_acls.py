@@ -24,6 +24,7 @@ from tests.ovn.worlds import MAIL, RED, WEB, subnet, use
 DEFAULTS = Defaults()
 PLAIN = replace(RED, forwards=())
 MAIL_END = iface_id(RED.uuid, MAIL.id)
+X = "sc_aaaaaaaaaaaa_acl_2d711642b726"
 Said = list[dict[str, str]]
 
 
@@ -135,7 +136,8 @@ def test_unknown_subjects_and_groups(north: Server) -> None:
         ("@internal", 4, "ip4.src == {10.1.0.0/24}"), ("#internal", 6, "ip6.src == {fd01::/64}"),
         ("@external", 4, "ip4.src != {10.1.0.0/24}"),
         ("@external,10.1.0.7", 4, "(ip4.src == {10.1.0.7/32} || ip4.src != {10.1.0.0/24})"),
-        ("x,fd00::/8", 6, "ip6.src == {$sc_aaaaaaaaaaaa_acl_2d711642b726_ip6, fd00::/8}"),
+        ("x", 4, f"(ip4.src == {{${X}_ip4}} || (ip4 && inport == @{X}))"),
+        ("x,fd00::/8", 6, f"(ip6.src == {{${X}_ip6, fd00::/8}} || (ip6 && inport == @{X}))"),
         ("@n/p", 4, "ip4.src == {10.7.0.0/24}"), ("@n/p", 6, ""),
     ],
 )  # fmt: skip
@@ -147,7 +149,8 @@ def test_subjects(text: str, version: int, expression: str) -> None:
 def test_names_and_addresses_are_told_apart() -> None:
     subjects = Subjects(RED, {"10.1.0.7", "7a"}, {})
     assert subjects.match("10.1.0.7", 4, "ip4.src") == "ip4.src == {10.1.0.7/32}"
-    assert subjects.match("7a", 4, "ip4.src") == f"ip4.src == {{$sc_aaaaaaaaaaaa_acl_{digest('7a')}_ip4}}"
+    assert subjects.match("7a", 4, "ip4.dst") == f"ip4.dst == {{$sc_aaaaaaaaaaaa_acl_{digest('7a')}_ip4}}"
+    assert subjects.match("10.1.0.7,7a", 6, "ip6.dst") == f"ip6.dst == {{$sc_aaaaaaaaaaaa_acl_{digest('7a')}_ip6}}"
 
 
 def test_a_rule_about_nobody_is_none(north: Server) -> None:
@@ -192,6 +195,10 @@ def test_packets(northd: Northd, default: str) -> None:
     assert (MAIL_END in arrived(tried(northd, "udp.dst==1"))) == (default == "allow")
     use(northd.north, lambda n: add_port(n, PLAIN, replace(WEB, acls=("friends",)), settled=True))
     assert MAIL_END in arrived(tried(northd, "udp.dst==1"))
+    # Also with an address that it made up.
+    use(northd.north, lambda n: add_port(n, PLAIN, replace(WEB, acls=("friends",), secured=False), settled=True))
+    made_up = f"eth.dst=={MAIL.mac} && ip6.src==fd01::77 && ip6.dst==fd01::73:63ff:fe00:102 && ip.ttl==64 && udp.dst==1"
+    assert arrived(sent(northd, WEB, made_up, "--ct", "new", "--ct", "new")) == [MAIL_END]
     # Answers to what the guest began are let through, and its neighbours are known.
     answer = sent(northd, WEB, to_mail("tcp.src==443"), "--ct", "est,rpl", "--ct", "est,rpl")
     assert arrived(answer) == [MAIL_END]

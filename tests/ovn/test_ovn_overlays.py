@@ -111,8 +111,9 @@ def test_who_is_only_named_has_a_group(world: World) -> None:
     assert world.groups() >= {group("blue", "web"), group("blue", "db")}
     db = group("blue", "db")
     assert world.matches() == [
-        f"outport == @{group('blue', 'web')} && (((ip4.src == {{${db}_ip4}} || ip4.src != {{10.1.0.0/24}})) || "
-        f"((ip6.src == {{${db}_ip6}} || ip6)))"
+        f"outport == @{group('blue', 'web')} && "
+        f"(((ip4.src == {{${db}_ip4}} || (ip4 && inport == @{db}) || ip4.src != {{10.1.0.0/24}})) || "
+        f"((ip6.src == {{${db}_ip6}} || (ip6 && inport == @{db}) || ip6)))"
     ]
 
 

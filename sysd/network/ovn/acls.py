@@ -3,7 +3,8 @@
 
 What drops comes before what rejects, this before what allows, this before what a network can't be without (neighbours,
 addresses by DHCP, names, errors of ICMP), and last are the defaults. Egress is looked at where a packet enters, so that
-OVN knows the connection when the answer comes; other guests are known by their addresses, which they can't make up.
+OVN knows the connection when the answer comes; other guests are known by their addresses, and where a packet arrives
+also by the port that it is from, as they may make up more addresses of IPv6.
 Source: ovn-nb(5), ACL.
 """
 
@@ -190,13 +191,15 @@ class Subjects:
 
     def match(self, text: str, version: int, key: str) -> str:
         """An expression; empty when nothing of that version is meant."""
-        equal, beyond = list[str](), False
-        for each in (part.strip() for part in text.split(",")):
+        equal, beyond, senders = list[str](), False, list[str]()
+        for each in acls.words(text):
             if each in EXTERNAL:
                 beyond = True
-            else:
-                equal += self._terms(each, version)
-        found = [f"{key} == {{{', '.join(equal)}}}"] if equal else []
+                continue
+            equal += self._terms(each, version)
+            if key.endswith(".src") and acls.is_name(each) and each in self._known:
+                senders.append(f"(ip{version} && inport == @{self.group(each)})")
+        found = [*([f"{key} == {{{', '.join(equal)}}}"] if equal else []), *senders]
         if beyond:
             inside = self._inside(version)
             found.append(f"{key} != {{{', '.join(inside)}}}" if inside else f"ip{version}")
