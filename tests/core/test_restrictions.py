@@ -249,6 +249,26 @@ def test_the_rules_see_what_profiles_bring(store: Store) -> None:
     house.rules.check([Instance("u", "c1", "f", 1, "lab", phase=Phase.DELETING, profiles=["nested"])])
 
 
+def test_the_rules_see_what_interfaces_have_on_uplinks(store: Store) -> None:
+    """However they come by it."""
+    house = House(store)
+    lan = {"parent": "eth9", "ipv4.gateway": "192.0.2.1/24", "ipv4.routes": "198.51.100.0/24"}
+    house.catalog.remember(Network("lan", "physical", config=lan | {"ipv4.ovn.ranges": "192.0.2.9-192.0.2.9"}))
+    blue = {"network": "lan", "ipv4.address": "10.5.0.1/24", "volatile.network.ipv4.address": "192.0.2.9"}
+    house.catalog.remember(Network("blue", "ovn", config=blue))
+    nic = {"type": "nic", "network": "blue"}
+    house.catalog.remember(Profile("routed", devices={"eth0": nic | {"ipv4.routes.external": "198.51.100.4/30"}}))
+    one = Instance("u", "c1", "f", 65536, profiles=["routed"])
+    house.rules.check([one])
+    house.table.add(one)
+    other = Instance("v", "c2", "f", 65536, devices={"eth0": nic | {"ipv4.routes.external": "198.51.100.6/31"}})
+    with pytest.raises(InvalidError, match=r"overlaps 198.51.100.4/30"):
+        house.rules.check([other])
+    elsewhere = Profile("routed", devices={"eth0": nic | {"ipv4.routes.external": "203.0.113.4/30"}})
+    with pytest.raises(InvalidError, match=r"device eth0 of c1: ipv4.routes.external: 203.0.113.4/30 is not in"):
+        house.rules.check([one], lambda project, name: elsewhere)
+
+
 def test_limits_count_what_is_to_be(store: Store) -> None:
     house = House(store)
     house.projects.create("lab", ProjectUpdate(config={"limits.processes": "100"}))
