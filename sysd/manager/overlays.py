@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from sysd.manager import outside
+from sysd.manager import acceleration, outside
+from sysd.manager.acceleration import Acceleration
 from sysd.manager.background import Background
 from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, named_once
@@ -22,7 +23,7 @@ from sysd.manager.outside import Outside
 from sysd.model import ovn, peers, server
 from sysd.model.acls import Acl, names
 from sysd.model.addresses import Address
-from sysd.model.devices.nic import ACLS, OVN_ONLY
+from sysd.model.devices.nic import ACLS, RULES
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.instance import Phase
 from sysd.model.network import Network
@@ -191,6 +192,17 @@ class Overlays:
             {},
         )
 
+    async def acceleration(self) -> Acceleration:
+        """Raises FailedError."""
+        return await acceleration.look(self._switch, self._integration())
+
+    async def carriers(self) -> list[str]:
+        """Links of cards that can carry interfaces. Raises FailedError."""
+        return await acceleration.carriers(self._switch, self._integration())
+
+    def _integration(self) -> str:
+        return server.SCHEMA.text(self._catalog.server_config, server.OVN_BRIDGE)
+
     def hosts_changed(self) -> None:
         """Instances came, went or changed, or something in OVN did: see to it, once for many changes."""
         if self._gone or self._networks():
@@ -258,7 +270,7 @@ class Overlays:
                 known.get(_id(port), ()),
                 hostname=hostnames[port.hwaddr] if network.domain else "",
                 acls=tuple(dict.fromkeys((*network.acls, *names(port.options.get(ACLS, ""))))),
-                defaults=_defaults(network, port.options) if OVN_ONLY & port.options.keys() else None,
+                defaults=_defaults(network, port.options) if RULES & port.options.keys() else None,
                 privacy=True,
             )
             for port in there
@@ -272,7 +284,7 @@ class Overlays:
 
     async def _plug(self, network: Network, uuid: str) -> None:
         """Have Open vSwitch take the hosts' ends of guests' interfaces, when they are there."""
-        where = server.SCHEMA.text(self._catalog.server_config, server.OVN_BRIDGE)
+        where = self._integration()
         wanted = {port.host_name: ports.iface_id(uuid, _id(port)) for port in self._ports_of(network.name)}
         there = {each.link: each for each in await chassis.attached(self._switch)}
         for link in (name for name, each in there.items() if each.network == uuid and name not in wanted):
