@@ -275,7 +275,7 @@ _syscont_verb() {
         'image alias list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network list') options='--format --no-legend --project --help' valued=' --format --project ' kinds=() ;;
         'network show') options='--format --project --help' valued=' --format --project ' kinds=(network) ;;
-        'network info') options='--format --project --help' valued=' --format --project ' kinds=(network) ;;
+        'network info') options='--format --acceleration --project --help' valued=' --format --project ' kinds=(network) ;;
         'network create') options='--type --config --description --project --help' valued=' --type -t --config -c --description --project ' kinds=(new network-key ...) ;;
         'network rename') options='--project --help' valued=' --project ' kinds=(network new) ;;
         'network delete') options='--project --help' valued=' --project ' kinds=(network ...) ;;

@@ -194,7 +194,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "image alias list": (("syscont image alias list", ""),),
     "network list": (("syscont network list", ""),),
     "network show": (("syscont network show syscontbr0", ""),),
-    "network info": (("syscont network info syscontbr0", ""),),
+    "network info": (
+        ("syscont network info syscontbr0", ""),
+        ("syscont network info --acceleration", "Why no card can carry interfaces of OVN networks"),
+    ),
     "network create": (
         ("syscont network create lab0", "a bridge with addresses of its own, and NAT"),
         ("syscont network create lab0 ipv4.address=10.7.0.1/24 ipv4.nat=true ipv6.address=none", "with these"),

@@ -44,6 +44,10 @@ def show_one(parsed: Parsed) -> int:
 
 def info(parsed: Parsed) -> int:
     """``syscont network info``"""
+    if parsed.flag("acceleration") == bool(parsed.args):
+        raise CliError("network info takes one of NETWORK and --acceleration", "cards are the host's, not a network's")
+    if not parsed.args:
+        return document(client.call("GetAcceleration", {}).get("acceleration") or {}, parsed)
     state = client.call("GetNetworkState", {"name": parsed.args[0]}).get("state") or {}
     return document({"name": parsed.args[0], **state}, parsed)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 from sysd.dbus.forwards import ForwardMethods
@@ -49,6 +50,8 @@ class NetworkObjects:
             Method("ListNetworks", [], [("a(ssso)", "networks")], self._list),
             Method("GetNetwork", [("s", "name")], give, self._get),
             Method("CreateNetwork", [("s", "name"), OPTIONS], give, self._create, manage),
+            Method("GetAcceleration", [], [("s", "bridge"), ("b", "offload"), ("a(ssssuuuusas)", "cards")],
+                   self._get_acceleration),
         ]
 
     def interface(self) -> Interface:
@@ -110,6 +113,13 @@ class NetworkObjects:
         """Of each: host name, hardware address, address, type, project."""
         return [[[lease.hostname, lease.hwaddr, lease.address, lease.type, lease.project]
                  for lease in self._networks.leases(name)]]  # fmt: skip
+
+    async def _get_acceleration(self, name: str, call: Call) -> list[Any]:
+        """Of each card: link, device, driver, mode, functions it could have, that it has, that are free, representors,
+        bridge of Open vSwitch, and what is missing."""
+        found = await self._networks.acceleration()
+        cards = [[*astuple(one)[:-1], list(one.missing)] for one in found.cards]
+        return [found.bridge, found.offload, cards]
 
     async def _get_state(self, name: str, call: Call) -> list[Any]:
         """Of its link, as the kernel says it now."""

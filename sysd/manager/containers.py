@@ -123,7 +123,7 @@ class Containers:
         both = {**container.device_policy([*had.shares, *spec.shares]), **io_properties(expanded.devices)}
         await self._systemd.set_properties(expanded.unit, both)
         await self._proxies.sync(expanded)
-        async with self._functions.changed(expanded, running, had.nics, links.virtual):
+        async with self._functions.changed(expanded, running, had.nics, links):
             await hotplug.change(running, todo)
         await self._systemd.set_properties(expanded.unit, container.device_policy(spec.shares))
         return spec

@@ -25,7 +25,7 @@ from sysd.manager.table import Table
 from sysd.manager.talks import Talk
 from sysd.manager.trees import exclusive_layers
 from sysd.model.compression import WIRE, WIRE_IN_PARTS
-from sysd.model.devices.nic import nictype
+from sysd.model.devices.nic import is_hardware
 from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError, UnsupportedError
 from sysd.model.instance import RUNS, Instance, Kind, Phase
 from sysd.model.restrictions import is_root
@@ -272,7 +272,7 @@ def _tied(device: Mapping[str, str]) -> str:
             return ""
         case "disk":
             return "" if is_root(device) else "a folder of this host"
-        case "nic" if nictype(device) not in ("physical", "sriov"):
+        case "nic" if not is_hardware(device):
             return ""
         case _:
             return "hardware of this host"

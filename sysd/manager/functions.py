@@ -21,11 +21,12 @@ from sysd.model.instance import Instance
 from sysd.model.network import Network
 from sysd.network import links
 from sysd.runtime import container, sysfs
+from sysd.runtime.container import Links
 from sysd.runtime.guest import ContainerGuest, Guest
 from sysd.runtime.plugging import Change, plug
 from sysd.runtime.spec import Plugged, read_devices
-from sysd.runtime.sriov import cards, lending
-from sysd.runtime.sriov.lending import Wanted
+from sysd.runtime.sriov import cards, lending, loans
+from sysd.runtime.sriov.loans import Wanted
 from sysd.runtime.vm import parts, virtual
 from sysd.runtime.vm.hardware import Part
 from sysd.runtime.vm.machine import MachineGuest
@@ -52,13 +53,13 @@ def check_parent(network: Network) -> int:
 
 async def _devices_of(running: Guest) -> set[str]:
     """Devices that a guest has, perhaps not as its configuration says, as far as functions go. Raises FailedError."""
-    loans = lending.loans(running.uuid)
+    has = loans.of(running.uuid)
     if isinstance(running, MachineGuest):
         there = await running.execute("qom-list", {"path": "/machine/peripheral"})
         names = {str(one.get("name")) for one in there}
-        return {device for device in loans if parts.id_of(device) in names}
+        return {device for device in has if parts.id_of(device) in names}
     had = read_devices(running.uuid)
-    return set(had.nics) if had else set(loans)
+    return set(had.nics) if had else set(has)
 
 
 class Functions:
@@ -70,7 +71,8 @@ class Functions:
         """Before an instance is to have any. Raises FailedError for a parent that has none."""
         for device, one in wanted.items():
             try:
-                cards.find(one.parent)
+                for parent in one.parents:
+                    cards.find(parent)
             except FailedError as error:
                 raise FailedError(f"device {device}: {error.message}", error.hint) from None
         if wanted:
@@ -78,7 +80,7 @@ class Functions:
 
     async def tidy(self) -> None:
         """What instances that do not run have is put back: what did so for them was killed."""
-        for folder in sysfs.entries(lending.FUNCTIONS_DIR):
+        for folder in sysfs.entries(loans.FUNCTIONS_DIR):
             instance = self._table.find_uuid(folder.name)
             try:
                 if instance is None:
@@ -94,8 +96,8 @@ class Functions:
         if not wanted:
             return {}
         try:
-            await self._run("take", instance.uuid, instance.reference, lending.words(wanted))
-            return {device: loan.function for device, loan in lending.loans(instance.uuid).items() if device in wanted}
+            await self._run("take", instance.uuid, instance.reference, loans.words(wanted))
+            return {device: loan.function for device, loan in loans.of(instance.uuid).items() if device in wanted}
         except BaseException:
             await see_through(self.give_back(instance, wanted))
             raise
@@ -105,7 +107,7 @@ class Functions:
     ) -> tuple[MachineSpec, dict[str, Part]]:
         """Of new parts of a machine that runs those that are functions, with their addresses: it, and they, as they are
         then. Raises FailedError."""
-        wanted = {device: one for device, one in lending.parse(made.virtual).items() if device in new}
+        wanted = {device: one for device, one in loans.parse(made.virtual).items() if device in new}
         found = await self.take(instance, wanted)
         values = virtual.filled(asdict(made), found)
         descriptors = [Descriptor(**each) for each in values["descriptors"]]
@@ -115,7 +117,7 @@ class Functions:
 
     async def started(self, uuid: str) -> None:
         """An instance runs, or was found again. What it was to be given when a daemon ended, and was not, goes back."""
-        if not lending.loans(uuid):
+        if not loans.of(uuid):
             return
         async with self._table.lock(uuid):
             instance = self._table.find_uuid(uuid)
@@ -127,11 +129,11 @@ class Functions:
             except FailedError as error:
                 log.error("%s: %s", instance.reference, error.message)
                 return
-            await self.give_back(instance, [device for device in lending.loans(uuid) if device not in has])
+            await self.give_back(instance, [device for device in loans.of(uuid) if device not in has])
 
     async def give_back(self, instance: Instance, devices: Iterable[str]) -> None:
         """Of an instance that runs on. It is told to the log when that fails."""
-        has = lending.loans(instance.uuid)
+        has = loans.of(instance.uuid)
         if gone := [device for device in devices if device in has]:
             try:
                 await self._run("give-back", instance.uuid, *gone)
@@ -140,18 +142,21 @@ class Functions:
 
     @contextlib.asynccontextmanager
     async def changed(
-        self, instance: Instance, running: ContainerGuest, had: Mapping[str, Plugged], wanted: Mapping[str, Wanted]
+        self, instance: Instance, running: ContainerGuest, had: Mapping[str, Plugged], made: Links
     ) -> AsyncIterator[None]:
         """For the block, a running container can be given the links of what it is to have; what it had and is not to
         have goes back after it. One that is to be another is set up anew: the guest loses it at once, and gets it back
         when the block fails."""
-        before = {device: loan.wanted for device, loan in lending.loans(instance.uuid).items()}
-        new = {device: one for device, one in wanted.items() if before.get(device) != one}
+        before, wanted = {device: loan.wanted for device, loan in loans.of(instance.uuid).items()}, made.virtual
+        new = {device: one for device, one in wanted.items() if device not in before or before[device].name != one.name}
+        for device in before.keys() - wanted.keys() & made.nics.keys():
+            if before[device].port:  # whose name the new end is to have
+                raise FailedError(f"device {device}: it runs", "stop it before acceleration is changed")
         other = {device: before[device] for device in new if device in before}
         try:
             if new:
                 await self._see_to_its_end(instance)
-                await self._run("take", instance.uuid, instance.reference, lending.words(new))
+                await self._run("take", instance.uuid, instance.reference, loans.words(new))
             yield
         except BaseException:
             await see_through(self._undo(instance, running, had, new, other))
@@ -188,7 +193,7 @@ class Functions:
         await self.give_back(instance, [device for device in new if device not in other])
         try:
             if other:
-                await self._run("take", instance.uuid, instance.reference, lending.words(other))
+                await self._run("take", instance.uuid, instance.reference, loans.words(other))
             for device in other:
                 if device in had:
                     await plug(running, Change(links=[*had[device].plug, *had[device].tune]))

@@ -21,13 +21,14 @@ from sysd.network.filters import Source
 from sysd.network.nics import GUEST, HOST, Nic, Step
 from sysd.runtime.container import Links, Macvtap
 from sysd.runtime.spec import HOST_NETNS_FD, NETNS_FD, Plugged
-from sysd.runtime.sriov.lending import Wanted
+from sysd.runtime.sriov.loans import Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """What interfaces in a managed network are made of: their nictype, the host's link by name and index, and their
-    largest packet if the network says it. vlan: that a card is to put them in, 0 for none."""
+    """What interfaces in a managed network are made of: their nictype, the host's link by name and index (of cards it
+    may be several, with commas between), and their largest packet if the network says it. vlan: that a card is to put
+    them in, 0 for none."""
 
     kind: str
     link: str
@@ -36,8 +37,8 @@ class Uplink:
     vlan: int = 0
 
 
-FindUplink = Callable[[str], Coroutine[Any, Any, Uplink]]
-"""That of a managed network, which is up then."""
+FindUplink = Callable[[str, bool], Coroutine[Any, Any, Uplink]]
+"""That of a managed network, which is up then; and whether the interface is to be accelerated."""
 
 _NO_ADDRESS = ("ipvlan", "physical")
 _BY_NAME = ("physical", SRIOV)
@@ -119,10 +120,13 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
 
 def _virtual(instance: Instance, name: str, nic: Nic) -> Wanted:
     """The function that an interface is to be, known by all that it is to be; its card tells it its address."""
-    filtered = model.filtered(instance.devices[name])[0]
-    known = repr((instance.uuid, name, nic.name, nic.parent_name, nic.mac, nic.mtu, nic.vlans.untagged, filtered))
+    options = instance.devices[name]
+    filtered, port = model.filtered(options)[0], nic.host_name if model.is_accelerated(options) else ""
+    # Which cards carry accelerated ones may change without these.
+    card = port or nic.parent_name
+    known = repr((instance.uuid, name, nic.name, card, nic.mac, nic.mtu, nic.vlans.untagged, filtered))
     passing = f"sc{zlib.crc32(known.encode()):08x}"
-    return Wanted(nic.parent_name, nic.mac, nic.vlans.untagged or 0, filtered, passing, nic.tap)
+    return Wanted(nic.parent_name, nic.mac, nic.vlans.untagged or 0, filtered, passing, nic.tap, port)
 
 
 async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
@@ -146,7 +150,7 @@ async def _nic(instance: Instance, name: str, find_uplink: FindUplink) -> Nic:
         gateways={version: _SCHEMA.text(options, f"ipv{version}.gateway") for version in (4, 6)},
         isolated=kind == "bridged" and _SCHEMA.boolean(options, model.ISOLATION),
         vlans=_vlans(name, options, uplink),
-        routes=model.routes(options) if kind not in ("bridged", "ovn") else (),
+        routes=model.routes(options) if kind in ("p2p", "routed") else (),
         ingress=model.rates(options)[0],
         tap=instance.kind is Kind.VM,
     )
@@ -171,7 +175,7 @@ def sources(instance: Instance) -> list[Source]:
 
 async def _uplink(name: str, options: Mapping[str, str], find_uplink: FindUplink) -> Uplink:
     if network := options.get("network"):
-        found = await find_uplink(network)
+        found = await find_uplink(network, model.is_accelerated(options))
         if not found.index and found.kind not in (*_BY_NAME, "ovn"):
             raise FailedError(f"device {name}: the host has no link {found.link}", f"network {network} is made of it")
         return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sysd.manager import leases, outside, subjects, subnets
+from sysd.manager.acceleration import Acceleration
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import Event, EventBus, Kind
 from sysd.manager.hosts import check_kept, check_networks_apart, ports, without_chosen
@@ -99,6 +100,10 @@ class Networks:
     def leases(self, name: str) -> list[Lease]:
         """Who has which address in a network."""
         return leases.known(self._catalog.network(name), self._table)
+
+    async def acceleration(self) -> Acceleration:
+        """What network cards can do for OVN networks, and what they lack. Raises FailedError without Open vSwitch."""
+        return await self._uplinks.acceleration()
 
     async def state(self, name: str) -> LinkState:
         """Of its link, now, or of what OVN has of it. Raises FailedError when it has none at the moment."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from sysd.manager import outside, subjects
+from sysd.manager import acceleration, outside, subjects
+from sysd.manager.acceleration import Acceleration
 from sysd.manager.background import Background
 from sysd.manager.catalog import Catalog
 from sysd.manager.hosts import Port, named_once
@@ -23,7 +24,7 @@ from sysd.model import ovn, peers, server
 from sysd.model.acls import Acl, names, peer_of, peer_word
 from sysd.model.addresses import Address, Subnet
 from sysd.model.devices import nic
-from sysd.model.devices.nic import ACLS, OF_ACLS
+from sysd.model.devices.nic import ACLS, RULES
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.instance import Phase
 from sysd.model.network import Network
@@ -193,6 +194,17 @@ class Overlays:
             {},
         )
 
+    async def acceleration(self) -> Acceleration:
+        """Raises FailedError."""
+        return await acceleration.look(self._switch, self._integration())
+
+    async def carriers(self) -> list[str]:
+        """Links of cards that can carry interfaces. Raises FailedError."""
+        return await acceleration.carriers(self._switch, self._integration())
+
+    def _integration(self) -> str:
+        return server.SCHEMA.text(self._catalog.server_config, server.OVN_BRIDGE)
+
     def hosts_changed(self) -> None:
         """Instances came, went or changed, or something in OVN did: see to it, once for many changes."""
         if self._gone or self._networks():
@@ -262,7 +274,7 @@ class Overlays:
                 acls=tuple(dict.fromkeys((*network.acls, *names(port.options.get(ACLS, ""))))),
                 routes=nic.routes(port.options),
                 published=nic.published(port.options),
-                defaults=_defaults(network, port.options) if OF_ACLS & port.options.keys() else None,
+                defaults=_defaults(network, port.options) if RULES & port.options.keys() else None,
                 privacy=True,
             )
             for port in there
@@ -297,7 +309,7 @@ class Overlays:
 
     async def _plug(self, network: Network, uuid: str) -> None:
         """Have Open vSwitch take the hosts' ends of guests' interfaces, when they are there."""
-        where = server.SCHEMA.text(self._catalog.server_config, server.OVN_BRIDGE)
+        where = self._integration()
         wanted = {port.host_name: ports.iface_id(uuid, _id(port)) for port in self._ports_of(network.name)}
         there = {each.link: each for each in await chassis.attached(self._switch)}
         for link in (name for name, each in there.items() if each.network == uuid and name not in wanted):

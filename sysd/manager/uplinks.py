@@ -14,6 +14,7 @@ from typing import Any
 from pyroute2.netlink.exceptions import NetlinkError
 
 from sysd.manager import functions, outside
+from sysd.manager.acceleration import Acceleration
 from sysd.manager.background import Background
 from sysd.manager.bridged import behind_of, bridge_of, check_external, external, own_routes, put_back
 from sysd.manager.catalog import Catalog
@@ -63,11 +64,13 @@ class Uplinks:
         self._background = Background()
         systemd.on_unit_change(self._unit_changed)
 
-    async def uplink(self, name: str) -> Uplink:
+    async def uplink(self, name: str, accelerated: bool) -> Uplink:
         """What interfaces in a network are made of, which is up then. Raises FailedError when it can't be."""
         network = self._catalog.network(name)
         if network.is_ovn:
             await self._overlays.ready(network)
+            if accelerated:
+                return Uplink(SRIOV, ",".join(await self._overlays.carriers()), 0, network.mtu)
             return Uplink("ovn", "", 0, network.mtu)
         if not network.is_bridge:
             await self.bring_up(network)
@@ -78,6 +81,10 @@ class Uplinks:
     async def state(self, network: Network) -> LinkState:
         """Of one of OVN. Raises FailedError."""
         return await self._overlays.state(network)
+
+    async def acceleration(self) -> Acceleration:
+        """Raises FailedError."""
+        return await self._overlays.acceleration()
 
     def _is_well(self, network: Network) -> bool:
         """Whether nobody took anything away since the network was brought up; takes a fraction of a millisecond."""

@@ -26,7 +26,6 @@ _OF_CONTAINERS = {
     ),
 }
 _NICTYPES = ("bridged", "p2p", "macvlan", "physical", "sriov")
-_HARDWARE = ("physical", "sriov")
 _NICTYPES_OF_CONTAINERS = "the host would have to set its addresses and routes inside, where another kernel is"
 _OF_A_FUNCTION = ("hwaddr", "mtu")
 _DISK_OF_CONTAINERS = ("propagation", "shift", "raw.mount.options")
@@ -48,7 +47,7 @@ def check(instance: Instance, expanded: Instance) -> None:
 def _check_stateful(devices: Mapping[str, Mapping[str, str]]) -> None:
     """Of hardware the host can't tell in what state it is."""
     for name, options in devices.items():
-        if options["type"] in ("pci", "gpu") or options.get("nictype") in _HARDWARE:
+        if options["type"] in ("pci", "gpu") or (options["type"] == "nic" and nic.is_hardware(options)):
             raise _no_state(name)
 
 
@@ -109,7 +108,7 @@ def _check_nic(name: str, options: Mapping[str, str]) -> None:
     if nictype not in _NICTYPES:
         why = f"{_NICTYPES_OF_CONTAINERS}; one of {', '.join(_NICTYPES)}, or network"
         raise UnsupportedError(f"device {name}: nictype {nictype} is not for virtual machines", why)
-    if nictype in _HARDWARE:
+    if nic.is_hardware(options):
         # The card tells a virtual function its address.
         keys = _OF_A_FUNCTION if nictype == "physical" else ("mtu",)
         _refuse(name, options, keys, "the hardware itself, which the guest's own driver sets up")

@@ -31,7 +31,7 @@ from sysd.runtime.plugging import PLUG
 from sysd.runtime.seccomp import compile_policy
 from sysd.runtime.spec import LaunchSpec, Plugged, Share
 from sysd.runtime.sriov import lending
-from sysd.runtime.sriov.lending import Wanted, words
+from sysd.runtime.sriov.loans import Wanted, words
 from sysd.units.systemd import Properties
 
 log = logging.getLogger(__name__)

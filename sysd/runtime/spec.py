@@ -75,7 +75,7 @@ class LaunchSpec:
     /proc/sys, credentials are hex by name, seed has cloud-init's files. lxd_socket: /dev/lxd/sock is there, too. filter
     is a compiled seccomp filter (hex), apparmor a profile; both may be empty. templates: by what triggers them, the
     files that the image wants made, as (path, text, "new" when only where there is none). virtual: functions of the
-    host's cards that it has interfaces from (sysd.runtime.sriov.lending.words)."""
+    host's cards that it has interfaces from (sysd.runtime.sriov.loans.words)."""
 
     uuid: str
     name: str

@@ -30,6 +30,7 @@ class NetworkMethods:
             Method("DeleteNetwork", self.delete_network, manage),
             Method("ListLeases", self.list_leases),
             Method("GetNetworkState", self.get_network_state),
+            Method("GetAcceleration", self.get_acceleration),
         ]
 
     async def list_networks(self, call: Call) -> None:
@@ -63,6 +64,9 @@ class NetworkMethods:
 
     async def get_network_state(self, call: Call) -> None:
         call.reply({"state": asdict(await self._networks.state(call.text("name")))})
+
+    async def get_acceleration(self, call: Call) -> None:
+        call.reply({"acceleration": asdict(await self._networks.acceleration())})
 
     def _network(self, value: Network) -> dict[str, Any]:
         users = self._networks.users(value.name)

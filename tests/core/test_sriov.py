@@ -15,8 +15,8 @@ import pytest
 
 from sysd.model.errors import FailedError, InvalidError
 from sysd.runtime import sysfs
-from sysd.runtime.sriov import cards, lending, netlink
-from sysd.runtime.sriov.lending import Wanted
+from sysd.runtime.sriov import cards, devlink, lending, loans, netlink, representors
+from sysd.runtime.sriov.loans import Wanted
 from sysd.runtime.sriov.netlink import NO_MAC, Settings
 from sysd.runtime.vm import lending as vfio
 from sysd.runtime.vm import virtual
@@ -120,13 +120,14 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(cards, "UDEV", tmp_path / "udev")
     monkeypatch.setattr(cards, "_PATIENCE", 0.02)
     monkeypatch.setattr(cards, "write", found.write)
-    monkeypatch.setattr(lending, "FUNCTIONS_DIR", tmp_path / "functions")
+    monkeypatch.setattr(loans, "FUNCTIONS_DIR", tmp_path / "functions")
     monkeypatch.setattr(vfio, "LENT_DIR", tmp_path / "lent")
     monkeypatch.setattr(virtual, "fill", lambda uuid, found: None)
     monkeypatch.setattr(netlink, "settings", lambda card: dict(found.told))
     monkeypatch.setattr(netlink, "change", found.change)
     monkeypatch.setattr(netlink, "rename", found.rename)
     monkeypatch.setattr(netlink, "bring_up", lambda index: found.set(index, "flags", "0x1003"))
+    monkeypatch.setattr(netlink, "bring_down", lambda index: found.set(index, "flags", "0x1002"))
     monkeypatch.setattr(netlink, "has_addresses", lambda index: index in found.addresses)
     monkeypatch.setattr(netlink, "set_hwaddr", lambda index, value: found.set(index, "address", value))
     monkeypatch.setattr(netlink, "set_mtu", lambda index, value: found.set(index, "mtu", str(value)))
@@ -150,7 +151,7 @@ def state(kernel: Kernel) -> dict[str, Any]:
 
 
 def lent(uuid: str = UUID) -> list[str]:
-    return [f"{device}={loan.function}" for device, loan in lending.loans(uuid).items()]
+    return [f"{device}={loan.function}" for device, loan in loans.of(uuid).items()]
 
 
 # taking and giving back
@@ -165,7 +166,7 @@ def test_it_is_lent_and_put_back(on: Kernel) -> None:
     assert lent() == [f"lan={FIRST}"]
     lending.give_back(UUID)
     assert state(on) == before
-    assert not list(lending.FUNCTIONS_DIR.iterdir())
+    assert not list(loans.FUNCTIONS_DIR.iterdir())
 
 
 def test_what_the_card_was_told_is_told_again(on: Kernel) -> None:
@@ -345,6 +346,96 @@ def test_what_is_wrong_is_not_begun(on: Kernel, changed: dict[str, Any], why: st
     assert lent() == []
 
 
+# representors
+
+PORT = "vethsc01"
+FAST = Wanted("eno0,eno1", "02:00:00:00:00:01", 0, False, "sc1", False, PORT)
+
+
+@pytest.fixture
+def switch(on: Kernel, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """In mode switchdev, by what sysfs says alone, on a host with another card of which it says the same."""
+    monkeypatch.setattr(devlink, "_family", lambda: 0)
+    (on.sys / "class/net/eno1/phys_switch_id").write_text("c0ffee\n")
+    (on.sys / "class/net/eno1/phys_port_name").write_text("p0\n")
+    for name, port, switch in (("rep0", "pf0vf0", "c0ffee"), ("rep1", "pf0vf1", "c0ffee"), ("x0", "pf0vf0", "dec0de"),
+                               ("x1", "pf1vf0", "c0ffee"), ("x2", "c1pf0vf1", "c0ffee")):  # fmt: skip
+        on.link(on.sys / "devices" / CARD, name, "02:00:00:00:00:bb")
+        (on.sys / "class/net" / name / "phys_port_name").write_text(f"{port}\n")
+        (on.sys / "class/net" / name / "phys_switch_id").write_text(f"{switch}\n")
+    return on
+
+
+def links(kernel: Kernel) -> set[str]:
+    return {path.name for path in (kernel.sys / "class/net").iterdir()}
+
+
+def is_up(kernel: Kernel, link: str) -> bool:
+    return (kernel.sys / "class/net" / link / "flags").read_text() == "0x1003\n"
+
+
+def test_a_card_is_told_from_its_representors(switch: Kernel) -> None:
+    assert cards.link_of(CARD) == "eno1"
+    assert (representors.mode("eno1"), representors.mode("rep0")) == ("switchdev", "switchdev")
+    assert [representors.find("eno1", number) for number in range(3)] == ["rep0", "rep1", ""]
+    (switch.sys / "class/net/eno1/phys_port_name").unlink()
+    # Of which of two cards with one switch it is, nobody says.
+    assert [representors.find("eno1", number) for number in range(2)] == ["", "rep1"]
+    (switch.sys / "class/net/eno1/phys_switch_id").unlink()
+    assert (representors.mode("eno1"), representors.find("eno1", 1)) == ("legacy", "")
+
+
+def test_a_representor_is_the_port_meanwhile(switch: Kernel) -> None:
+    before = links(switch)
+    lending.take(UUID, "c1", {"lan": FAST})
+    lending.take(UUID, "c1", {"lan": FAST})
+    assert {"rep0"} == before - links(switch) - {"eth0"}
+    assert is_up(switch, PORT)
+    # What its card says of where it may send from is left alone.
+    assert switch.told[0] == Settings(FAST.hwaddr, 0, 0, True)
+    lending.take(OTHER, "c2", {"lan": replace(FAST, port="vethsc02", name="sc2")})
+    assert {"rep0", "rep1"}.isdisjoint(links(switch))
+    with pytest.raises(FailedError, match=r"all 2 .* of eno1 are taken: 0 \(device lan of c1\)"):
+        lending.take("b6e9a2f4-1111-4222-8333-444455558888", "c3", {"lan": replace(FAST, port="vethsc03", name="sc3")})
+    lending.give_back(UUID)
+    lending.give_back(OTHER)
+    assert links(switch) == before
+    assert not is_up(switch, "rep0")
+    assert lent() == []
+
+
+def test_a_representor_that_others_have_is_not_taken(switch: Kernel) -> None:
+    (switch.sys / "class/net/rep0/upper_br0").mkdir()
+    lending.take(UUID, "c1", {"lan": FAST})
+    assert "rep1" not in links(switch)
+    lending.give_back(UUID)
+    (switch.sys / "class/net/rep1/phys_switch_id").unlink()
+    why = r"taken: 0 \(its representor rep0 is part of br0\), 1 \(no representor: eno1 is in mode switchdev\)"
+    with pytest.raises(FailedError, match=why):
+        lending.take(UUID, "c1", {"lan": FAST})
+
+
+def test_a_port_that_is_there_already_is_not_taken(switch: Kernel) -> None:
+    before = links(switch)
+    switch.link(switch.sys / "devices" / CARD, PORT, "02:00:00:00:00:cc")
+    with pytest.raises(FailedError, match=f"device lan: the host has a link {PORT}"):
+        lending.take(UUID, "c1", {"lan": FAST})
+    lending.give_back(UUID)
+    assert links(switch) == before | {PORT}
+    assert lent() == []
+
+
+def test_a_mode_that_changes_takes_no_function_along(switch: Kernel) -> None:
+    """The representor is gone then; the function is given back all the same."""
+    lending.take(UUID, "c1", {"lan": FAST})
+    (switch.sys / "class/net" / PORT).unlink()
+    (switch.sys / "class/net/eno1/phys_switch_id").unlink()
+    with pytest.raises(FailedError, match="virtual function 0 of eno0,eno1 has no representor any more"):
+        lending.take(UUID, "c1", {"lan": FAST})
+    lending.give_back(UUID)
+    assert lent() == []
+
+
 # messages
 
 
@@ -357,7 +448,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, bytes]]]:
         found.append((kind, body))
         return iter(())
 
-    monkeypatch.setattr(netlink, "_ask", ask)
+    monkeypatch.setattr(netlink, "ask", ask)
     return iter([found])
 
 
@@ -390,8 +481,42 @@ def test_what_a_card_says_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     said = function(0, NO_MAC, 0, 0xFFFFFFFF) + function(6, "02:00:00:00:00:01", 12, 1)
     answer = struct.pack("=BxHiII", 0, 0, 7, 0, 0) + attribute(3, b"eno1\0") + attribute(22 | 0x8000, said)
-    monkeypatch.setattr(netlink, "_ask", lambda *_: iter([answer]))
+    monkeypatch.setattr(netlink, "ask", lambda *_: iter([answer]))
     assert netlink.settings(7) == {0: Settings(NO_MAC, 0, 1, None), 6: Settings("02:00:00:00:00:01", 12, 1, True)}
+
+
+def test_what_devlink_says_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ports: another card's, another computer's, a subfunction's, one that is not of a network, and ours."""
+
+    def said(*values: tuple[int, bytes]) -> bytes:
+        return struct.pack("=BBxx", 0, 1) + b"".join(netlink.attribute(kind, value) for kind, value in values)
+
+    def port(device: bytes, flavour: int, number: int, link: bytes, external: bytes = b"\0") -> bytes:
+        short = [(kind, struct.pack("=H", value)) for kind, value in ((77, flavour), (128, number))]
+        name = [(7, link)] if link else []
+        return said((1, b"pci\0"), (2, device + b"\0"), *short, (149, external), *name)
+
+    ours, theirs = b"0000:03:00.0", b"0000:04:00.0"
+    ports = [
+        port(theirs, 4, 1, b"a0\0"), port(ours, 4, 1, b"a1\0", b"\1"), port(ours, 7, 1, b"a2\0"),
+        port(ours, 4, 2, b"a3\0"), port(ours, 4, 3, b""), said((1, b"pci\0"), (77, b"\4")), port(ours, 4, 1, b"a4\0"),
+    ]  # fmt: skip
+    asked: list[tuple[int, bytes]] = []
+
+    def ask(kind: int, flags: int, body: bytes, protocol: int) -> Iterator[bytes]:
+        asked.append((kind, body))
+        if kind == 0x10:
+            return iter([said((1, struct.pack("=H", 0x1B)))])
+        if body[0] == 29 and theirs in body:
+            raise OSError(95, "Operation not supported")
+        return iter([said((25, b"\1\0"))] if body[0] == 29 else ports)
+
+    monkeypatch.setattr(devlink, "ask", ask)
+    card = ("pci", ours.decode())
+    assert [devlink.representor(card, number) for number in range(4)] == ["", "a4", "a3", ""]
+    assert devlink.mode(card) == "switchdev"
+    assert devlink.mode(("pci", theirs.decode())) == ""
+    assert {kind for kind, _ in asked} == {0x10, 0x1B}
 
 
 # machines

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sysd.manager.hosts import check_devices
-from sysd.manager.interfaces import links_of, sources
+from sysd.manager.interfaces import Uplink, links_of, sources
 from sysd.model import kinds
 from sysd.model.devices import check
 from sysd.model.errors import InvalidError, UnsupportedError
@@ -18,11 +18,12 @@ from sysd.model.instance import Instance, Kind
 from sysd.model.network import SRIOV, Network, check_network, check_type
 from sysd.network import nics
 from sysd.network.nics import Nic
-from sysd.runtime.sriov import lending
-from sysd.runtime.sriov.lending import Wanted
+from sysd.runtime.sriov import loans
+from sysd.runtime.sriov.loans import Wanted
 
 UUID = "b6e9a2f4-1111-4222-8333-444455556666"
 NIC = {"type": "nic", "nictype": "sriov", "parent": "eno1"}
+ACCELERATED = {"type": "nic", "network": "blue", "acceleration": "sriov"}
 WANTED = Wanted("eno1", "02:00:00:00:00:01", 12, True, "sc1", False)
 
 
@@ -101,7 +102,7 @@ def test_links_of_an_instance(kind: Kind) -> None:
     options = {**NIC, "vlan": "12", "security.mac_filtering": "true"}
     one = Instance(UUID, "c1", "i", 65536, kind=kind, config=config, devices={"lan": options})
 
-    async def no_network(name: str) -> Any:
+    async def no_network(name: str, accelerated: bool) -> Any:
         raise AssertionError(name)
 
     found = asyncio.run(links_of(one, no_network))
@@ -114,7 +115,53 @@ def test_links_of_an_instance(kind: Kind) -> None:
     for key, value in (("vlan", "13"), ("hwaddr", "02:00:00:00:00:02"), ("parent", "eno2"), ("name", "lan0")):
         changed = replace(one, devices={"lan": {**options, key: value}})
         assert asyncio.run(links_of(changed, no_network)).virtual["lan"].name != wanted.name
-    assert lending.parse(lending.words(found.virtual)) == found.virtual
+    assert loans.parse(loans.words(found.virtual)) == found.virtual
+
+
+@pytest.mark.parametrize("kind", [Kind.CONTAINER, Kind.VM])
+def test_links_of_an_accelerated_interface(kind: Kind) -> None:
+    """Which cards there are for it may change."""
+    names = {"volatile.lan.name": "eth0", "volatile.lan.host_name": "vethsc01"}
+    config = {"volatile.lan.hwaddr": "02:00:00:00:00:01", **names}
+    one = Instance(UUID, "c1", "i", 65536, kind=kind, config=config, devices={"lan": ACCELERATED})
+    known = set()
+    for carriers in ("eno1,eno2", "eno2"):
+
+        async def uplink(name: str, accelerated: bool, carriers: str = carriers) -> Uplink:
+            assert (name, accelerated) == ("blue", True)
+            return Uplink(SRIOV, carriers, 0, 1442)
+
+        found = asyncio.run(links_of(one, uplink))
+        wanted = found.virtual["lan"]
+        assert replace(wanted, name="sc1") == Wanted(
+            carriers, "02:00:00:00:00:01", 0, False, "sc1", kind is Kind.VM, "vethsc01"
+        )
+        assert wanted.parents == carriers.split(",")
+        assert found.mtus == {"lan": 1442}
+        known.add(wanted.name)
+    assert len(known) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({**ACCELERATED, "acceleration": "vdpa"}, "acceleration: not acceptable: 'vdpa'"),
+        ({"type": "nic", "nictype": "bridged", "parent": "br0", "acceleration": "sriov"}, "in networks of OVN"),
+        ({**NIC, "acceleration": "sriov"}, "acceleration is not for nictype sriov"),
+    ],
+)
+def test_what_is_not_accelerated(options: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidError, match=why):
+        check.check_device("lan", options)
+
+
+def test_an_accelerated_interface_is_hardware() -> None:
+    one = Instance(UUID, "v1", "i", 65536, kind=Kind.VM, devices={"lan": ACCELERATED})
+    stateful = replace(one, config={"migration.stateful": "true"})
+    with pytest.raises(InvalidError, match="device lan: the state of hardware can't be kept"):
+        kinds.check(stateful, stateful)
+    with pytest.raises(UnsupportedError, match="device lan: mtu is not for the hardware itself"):
+        kinds.check(one, replace(one, devices={"lan": {**ACCELERATED, "mtu": "1400"}}))
 
 
 def test_the_state_of_hardware_is_not_kept() -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
+from sysd.manager import acceleration
+from sysd.manager.acceleration import Accelerator
 from sysd.model.errors import FailedError
 from sysd.network.ovn import chassis as driver
 from sysd.network.ovn.chassis import Attached, Chassis, Facts
+from sysd.runtime.sriov import loans
+from sysd.runtime.sriov.loans import Found
 from tests.ovn.servers import Server
 
 NETWORK = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
@@ -152,3 +157,56 @@ def test_two_at_once_map_both(host: Server) -> None:
 
     asyncio.run(both())
     assert len(use(host, driver.facts)[0].mappings) == 6
+
+
+def test_ports_of_all(host: Server) -> None:
+    found = use(host, attach("vethsc1", bridge="br-ex"), driver.ports)[1]
+    assert found == {"theirs0": "br-int", "vethsc1": "br-ex"}
+
+
+# what cards lack that could carry interfaces
+
+GOOD = Found("eno1", "pci/0000:03:00.0", "mlx5_core", "switchdev", 8, 8, 5, 8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "bridge", "missing"),
+    [
+        ({}, "br-int", []),
+        ({"free": 0}, "br-int", ["a virtual function that nobody has"]),
+        ({"on": 0, "free": 0, "representors": 0}, "br-int", ["virtual functions: 'echo 8 >/sys/class/net/eno1/"]),
+        ({"mode": "legacy", "representors": 0}, "br-int", ["'devlink dev eswitch set pci/0000:03:00.0 mode sw"]),
+        ({"representors": 0}, "br-int", ["representors: none"]),
+        ({}, "", ["a port in br-int: 'ovs-vsctl add-port br-int eno1'"]),
+        ({}, "br-ex", ["a port in br-int, which has it in br-ex: "]),
+        ({"mode": "legacy"}, "", ["mode switchdev", "a port in br-int"]),
+    ],
+)
+def test_what_a_card_lacks(
+    host: Server, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], bridge: str, missing: list[str]
+) -> None:
+    one = replace(GOOD, **changed)
+    monkeypatch.setattr(loans, "everything", lambda: [one])
+    if bridge:
+        use(host, attach("eno1", bridge=bridge))
+    (found,) = use(host, lambda chassis: acceleration.look(chassis, "br-int"))
+    assert (found.bridge, found.offload) == ("br-int", True)
+    assert found.cards == (Accelerator(**asdict(one), bridge=bridge, missing=found.cards[0].missing),)
+    assert len(found.cards[0].missing) == len(missing)
+    assert all(expected in said for expected, said in zip(missing, found.cards[0].missing, strict=True))
+    carries = one.mode == "switchdev" and bridge == "br-int"
+    if carries:
+        assert use(host, lambda chassis: acceleration.carriers(chassis, "br-int")) == [["eno1"]]
+    else:
+        with pytest.raises(FailedError, match="no network card of this host can carry"):
+            use(host, lambda chassis: acceleration.carriers(chassis, "br-int"))
+
+
+def test_without_offload_no_card_carries(host: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loans, "everything", lambda: [GOOD])
+    use(host, attach("eno1"))
+    host.transact({"op": "update", "table": "Open_vSwitch", "where": [], "row": {"other_config": ["map", []]}})
+    (found,) = use(host, lambda chassis: acceleration.look(chassis, "br-int"))
+    assert [said.split(":")[0] for said in found.cards[0].missing] == ["hw-offload"]
+    with pytest.raises(FailedError, match="no network card of this host can carry"):
+        use(host, lambda chassis: acceleration.carriers(chassis, "br-int"))

@@ -32,7 +32,7 @@ _SOCKET = {"netdev": ["hubport,id=socket,hubid=2"], "device": ["virtio-net-pci,n
 # USB comes and goes; graphics cards can only be there from the beginning.
 _DRIVEN_BY_DEBIAN = {"device": ["qemu-xhci,id=usb", "bochs-display", "virtio-gpu-pci"]}
 # Whose functions can be lent to machines on them: behind an IOMMU, which tells those on an old bus not apart.
-_LENDING = ("iommu", "hardware-vms")
+_LENDING = ("iommu", "hardware-vms", "ovn-cards")
 _IOMMU = {
     "device": [
         "intel-iommu,intremap=on",

@@ -21,6 +21,7 @@ ISOLATION = "security.port_isolation"
 MAC_FILTERING = "security.mac_filtering"
 IP_FILTERING = {4: "security.ipv4_filtering", 6: "security.ipv6_filtering"}
 ACLS = "security.acls"
+ACCELERATION = "acceleration"
 EXTERNAL = {4: "ipv4.routes.external", 6: "ipv6.routes.external"}
 MAX_EXTERNAL = 64
 """Addresses in one network of these: the uplink is told of each."""
@@ -147,6 +148,8 @@ _TABLE = (
            + _AS_NETWORK, live=True), _BRIDGED) for way in acls.DIRECTIONS),
     *((Key(f"{ACLS}.default.{way}.logged", boolean, "", f"Whether {way} that no rule is about is logged. "
            + _AS_NETWORK, live=True), _BRIDGED) for way in acls.DIRECTIONS),
+    (Key(ACCELERATION, one_of("none", "sriov"), "none", "sriov: in a network of OVN it is a virtual function of a "
+         "card, whose switch does what Open vSwitch would."), _BRIDGED),
     (boot.PRIORITY, _ALL),
     (Key("ipv4.routes", subnets(4), "", _ROUTES_HELP), _VETH),
     (Key("ipv6.routes", subnets(6), "", _ROUTES_HELP), _VETH),
@@ -163,9 +166,9 @@ _TABLE = (
 )  # fmt: skip
 OPTIONS = tuple(key for key, _ in _TABLE)
 _FOR = {key.name: types for key, types in _TABLE}
-OF_ACLS = tuple(name for name in _FOR if name.startswith(ACLS))
-OVN_ONLY = (*OF_ACLS, *EXTERNAL.values())
-NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name", *OVN_ONLY)
+RULES = tuple(name for name in _FOR if name.startswith(ACLS))
+OVN_ONLY = (*RULES, *EXTERNAL.values(), ACCELERATION)
+NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name", *RULES, *EXTERNAL.values())
 """What is beyond the network that an interface is in, or would open what that closes: not for who may use managed
 networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")
@@ -207,6 +210,15 @@ def check(options: Mapping[str, str]) -> None:
         for key in ("ipv4.gateway", "ipv6.gateway"):
             if options.get(key, "auto") not in ("auto", "none"):
                 raise InvalidError(f"{key}: an address is for mode l2", "auto or none")
+
+
+def is_accelerated(options: Mapping[str, str]) -> bool:
+    return options.get(ACCELERATION, "none") == "sriov"
+
+
+def is_hardware(options: Mapping[str, str]) -> bool:
+    """Whether the guest has something of a card's, by what the device itself says; its network may say so, too."""
+    return nictype(options) in ("physical", "sriov") or is_accelerated(options)
 
 
 def routes(options: Mapping[str, str]) -> tuple[Subnet, ...]:

@@ -77,6 +77,16 @@ async def facts(chassis: Chassis) -> Facts:
     return await chassis.read(work)
 
 
+async def ports(chassis: Chassis) -> dict[str, str]:
+    """The bridges that have them, by name; also those of others."""
+
+    def work(view: View) -> dict[str, str]:
+        bridges = view.table("Bridge").rows.values()
+        return {str(port.name): str(bridge.name) for bridge in bridges for port in bridge.ports}
+
+    return await chassis.read(work)
+
+
 async def attach(
     chassis: Chassis, link: str, *, network: str, iface_id: str = "", bridge: str = INTEGRATION
 ) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sysd.model.devices.pci import address
 from sysd.model.errors import FailedError, InvalidError
 from sysd.runtime import sysfs
-from sysd.runtime.sriov import netlink
+from sysd.runtime.sriov import netlink, representors
 from sysd.runtime.sysfs import entries, read
 from sysd.runtime.vm import pci
 
@@ -53,6 +53,12 @@ def find(link: str) -> Card:
         raise FailedError(f"{link} is no PCI card, whose virtual functions could be lent") from None
 
 
+def named() -> list[str]:
+    """The links of all cards that have virtual functions, or could, simulated ones among them."""
+    links = [entry.name for entry in entries(sysfs.SYS / "class/net") if (entry / "device/sriov_numvfs").exists()]
+    return [link for link in links if not representors.is_one(link)]
+
+
 def _card_of(function: Path) -> str:
     return ", ".join(entry.name for entry in entries(function / "net")) or function.resolve().name
 
@@ -67,8 +73,10 @@ def _functions(card: Path) -> dict[int, str]:
 
 
 def link_of(function: str) -> str:
-    """Name of the link that the host has of a function; empty when it has none."""
-    return next((entry.name for entry in entries(pci.folder(function) / "net")), "")
+    """Name of the link that the host has of a function; empty when it has none. A card's own, not what leads to its
+    virtual functions, which some drivers show there, too."""
+    names = (entry.name for entry in entries(pci.folder(function) / "net"))
+    return next((name for name in names if not representors.is_one(name)), "")
 
 
 def index_of(link: str) -> int:
@@ -87,11 +95,17 @@ def why_not(function: str) -> str:
     place = sysfs.SYS / "class/net" / link
     if int(read(place / "flags") or "0", 16) & _UP:
         return f"{link}, which is up"
-    if above := sorted(entry.name.removeprefix("upper_") for entry in place.glob("upper_*")):
-        return f"{link}, which is part of {above[0]}"
+    if above := part_of(link):
+        return f"{link}, which is part of {above}"
     if netlink.has_addresses(index_of(link)):
         return f"{link}, which has addresses"
     return ""
+
+
+def part_of(link: str) -> str:
+    """A bridge, bond or the like that has a link of the host's; empty when none has."""
+    place = sysfs.SYS / "class/net" / link
+    return min((entry.name.removeprefix("upper_") for entry in place.glob("upper_*")), default="")
 
 
 def switch_on(card: Card) -> Card:

@@ -2,11 +2,8 @@
 """Virtual functions of the host's cards, lent to instances as interfaces: chosen, set up on their card, and put back as
 they were.
 
-    /run/syscont/functions/UUID/DEVICE    which function a device has, and what that was before: there from before the
-                                          first step until after the last one back
-
-Whoever chooses, changes or gives back holds the lock of that folder, so two instances never get one function. All of it
-ends with a boot, as the functions do. Run as a program, also while the daemon is away:
+Whoever chooses, changes or gives back holds the lock of the folder of loans, so two instances never get one function.
+Run as a program, also while the daemon is away:
 
     take UUID REFERENCE WANTED            ExecStartPre= of an instance's unit, and before a device is plugged
     give-back UUID [DEVICE...]            ExecStopPost= (by launch-vm and plug), and when a device was unplugged
@@ -20,108 +17,33 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
-from sysd.model.addresses import link, mac
 from sysd.model.devices.check import check_device_name
 from sysd.model.errors import FailedError, SyscontError
-from sysd.model.values import integer
 from sysd.runtime import sysfs
-from sysd.runtime.spec import RUNTIME_DIR
-from sysd.runtime.sriov import cards, netlink
-from sysd.runtime.sriov.cards import Card
+from sysd.runtime.sriov import cards, loans, netlink, representors
+from sysd.runtime.sriov.loans import Loan, Wanted
 from sysd.runtime.sriov.netlink import Settings
 from sysd.runtime.sysfs import read
 from sysd.runtime.vm import lending as vfio
 from sysd.runtime.vm import pci, virtual
 
-FUNCTIONS_DIR = RUNTIME_DIR / "functions"
-_DRAFT = "."
 _GIVEN = "0"
 """NET_ADDR_PERM: how a link has its address when its card says so."""
-_SHOWN = 8
-"""Functions that a message names, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a device is to have: a function of the card whose link is parent. name: what its link is called on the host
-    on its way to a container, and by which the same is told from another. machine: a virtual machine has the function
-    itself."""
-
-    parent: str
-    hwaddr: str
-    vlan: int
-    filtered: bool
-    name: str
-    machine: bool
-
-    def check(self) -> None:
-        """Raises InvalidError for what is no name, address or VLAN."""
-        link(self.parent)
-        link(self.name)
-        mac(self.hwaddr)
-        integer(0, 4094)(str(self.vlan))
-
-
-@dataclass(frozen=True, slots=True)
-class Loan:
-    """reference: the instance that has a function of a card, which knows it by its number; wanted: as what. Before, it
-    had this driver, and a link with this name, hwaddr and mtu if there was one; settings: what its card said of it."""
-
-    reference: str
-    wanted: Wanted
-    card: str
-    number: int
-    function: str
-    driver: str
-    link: str
-    hwaddr: str
-    mtu: int
-    settings: Settings
 
 
 def command(verb: str, *words: str) -> list[str]:
     return ["/usr/bin/python3", "-I", "-m", "sysd.runtime.sriov.lending", verb, *words]
 
 
-def words(wanted: Mapping[str, Wanted]) -> str:
-    """As take has it."""
-    return json.dumps({device: asdict(one) for device, one in wanted.items()}, separators=(",", ":"))
-
-
-def parse(said: str) -> dict[str, Wanted]:
-    """What words has made."""
-    return {device: Wanted(**one) for device, one in json.loads(said or "{}").items()}
-
-
-def loans(uuid: str) -> dict[str, Loan]:
-    """Of an instance, by device."""
-    found = {}
-    for path in sysfs.entries(FUNCTIONS_DIR / uuid):
-        if not path.name.startswith(_DRAFT) and (text := read(path)):
-            said = json.loads(text)
-            parts = {"wanted": Wanted(**said["wanted"]), "settings": Settings(**said["settings"])}
-            found[path.name] = Loan(**said | parts)
-    return found
-
-
-def _note(uuid: str, device: str, loan: Loan) -> None:
-    folder = FUNCTIONS_DIR / uuid
-    folder.mkdir(mode=0o700, exist_ok=True)
-    draft = folder / f"{_DRAFT}{device}"
-    draft.write_text(json.dumps(asdict(loan)))
-    draft.replace(folder / device)
-
-
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    FUNCTIONS_DIR.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(FUNCTIONS_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    loans.FUNCTIONS_DIR.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(loans.FUNCTIONS_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -143,8 +65,8 @@ def take(uuid: str, reference: str, wanted: Mapping[str, Wanted]) -> None:
                 _claim(uuid, reference, device, one)
         for device in wanted:
             with _of(device):
-                _set_up(uuid, device, loans(uuid)[device])
-        virtual.fill(uuid, {device: loan.function for device, loan in loans(uuid).items() if device in wanted})
+                _set_up(uuid, device, loans.of(uuid)[device])
+        virtual.fill(uuid, {device: loan.function for device, loan in loans.of(uuid).items() if device in wanted})
 
 
 @contextlib.contextmanager
@@ -160,16 +82,14 @@ def _of(device: str) -> Iterator[None]:
 
 
 def _claim(uuid: str, reference: str, device: str, wanted: Wanted) -> None:
-    card = cards.find(wanted.parent)
-    has = loans(uuid).get(device)
-    if has and has.function in card.functions.values():
-        _note(uuid, device, replace(has, wanted=wanted))
+    found = loans.cards_of(wanted)
+    has = loans.of(uuid).get(device)
+    if has and any(has.function in card.functions.values() for card in found):
+        loans.note(uuid, device, replace(has, wanted=wanted))
         return
     if has:
         _put_back(uuid, device, has)
-    # Intel's cards have no functions, and these no links, while they are down.
-    netlink.bring_up(cards.index_of(card.link))
-    number, function = _choose(card if card.functions else cards.switch_on(card))
+    card, number, function = loans.choose(found, wanted)
     its = cards.link_of(function)
     place = sysfs.SYS / "class/net" / its
     hwaddr, mtu = (read(place / "address"), int(read(place / "mtu"))) if its else ("", 0)
@@ -178,44 +98,20 @@ def _claim(uuid: str, reference: str, device: str, wanted: Wanted) -> None:
         raise FailedError(f"{card.link} says nothing of its virtual function {number}")
     if before.mac == hwaddr and read(place / "addr_assign_type") != _GIVEN:
         before = replace(before, mac=netlink.NO_MAC)  # chosen on the function's side, which may do so again
-    driver = pci.driver(function)
-    _note(uuid, device, Loan(reference, wanted, card.function, number, function, driver, its, hwaddr, mtu, before))
-
-
-def _choose(card: Card) -> tuple[int, str]:
-    """The first that nobody has."""
-    lent, reasons = _lent(), []
-    for number, function in card.functions.items():
-        why = lent.get(function) or cards.why_not(function)
-        if not why:
-            return number, function
-        reasons.append(f"{number} ({why})")
-    shown = ", ".join(reasons[:_SHOWN])
-    if len(reasons) > _SHOWN:
-        shown += f" and {len(reasons) - _SHOWN} more"
-    hint = "stop an instance that has one, or let the host have one free: down, with no addresses, part of nothing"
-    if len(card.functions) < card.total:
-        hint += f"; {card.total} can be switched on when none is in use (sriov_numvfs)"
-    raise FailedError(f"all {len(card.functions)} virtual functions of {card.link} are taken: {shown}", hint)
-
-
-def _lent() -> dict[str, str]:
-    """Who has which function."""
-    found = {}
-    for folder in sysfs.entries(vfio.LENT_DIR):
-        for function, passed in vfio.loans(folder.name).items():
-            found[function] = f"device {passed.device} of {passed.reference}"
-    for folder in sysfs.entries(FUNCTIONS_DIR):
-        for device, loan in loans(folder.name).items():
-            found[loan.function] = f"device {device} of {loan.reference}"
-    return found
+    driver, its_end = pci.driver(function), representors.find(card.link, number) if wanted.port else ""
+    loan = Loan(reference, wanted, card.function, number, function, driver, its, hwaddr, mtu, before, its_end)
+    loans.note(uuid, device, loan)
 
 
 def _set_up(uuid: str, device: str, loan: Loan) -> None:
     wanted = loan.wanted
-    # Where a card can't say whether it holds a function to its address, only that it must can't be had.
-    spoof = wanted.filtered if wanted.filtered or loan.settings.spoof is not None else None
+    # Where a card can't say whether it holds a function to its address, only that it must can't be had. What comes out
+    # of a representor is looked at there.
+    says = loan.settings.spoof is not None and not wanted.port
+    spoof = wanted.filtered if wanted.filtered or says else None
     settings = Settings(wanted.hwaddr, wanted.vlan, 0, spoof)
+    if wanted.port:
+        _show(loan)
     if wanted.machine:
         _tell_card(loan, settings)
         vfio.take(uuid, loan.reference, {device: loan.function})
@@ -227,6 +123,35 @@ def _set_up(uuid: str, device: str, loan: Loan) -> None:
     if not its:
         raise FailedError(f"the host has no driver that makes an interface of PCI function {loan.function}")
     netlink.rename(cards.index_of(its), wanted.name)
+
+
+def _show(loan: Loan) -> None:
+    """Let a function's representor be the port that its device has."""
+    its, port = representors.find(cards.link_of(loan.card), loan.number), loan.wanted.port
+    if not its:
+        raise FailedError(f"virtual function {loan.number} of {loan.wanted.parent} has no representor any more")
+    if its != port:
+        if cards.has_link(port):
+            hint = "an interface's acceleration is changed while the instance does not run"
+            raise FailedError(f"the host has a link {port}, which would be that of the representor", hint)
+        _rename(its, port)
+    netlink.bring_up(cards.index_of(port))
+
+
+def _hide(loan: Loan) -> None:
+    """Let it be the host's again, and down. A card in another mode has none."""
+    its = representors.find(cards.link_of(loan.card), loan.number)
+    if its == loan.wanted.port:
+        if cards.has_link(loan.representor):
+            netlink.bring_down(cards.index_of(its))
+        else:
+            _rename(its, loan.representor)
+
+
+def _rename(link: str, name: str) -> None:
+    index = cards.index_of(link)
+    netlink.bring_down(index)
+    netlink.rename(index, name)
 
 
 def _tell_card(loan: Loan, settings: Settings) -> None:
@@ -256,7 +181,7 @@ def give_back_left(uuid: str, unit: str) -> None:
 
 def _give_back(uuid: str, devices: Sequence[str]) -> None:
     failed = []
-    for device, loan in loans(uuid).items():
+    for device, loan in loans.of(uuid).items():
         if devices and device not in devices:
             continue
         try:
@@ -265,16 +190,18 @@ def _give_back(uuid: str, devices: Sequence[str]) -> None:
             failed.append(f"virtual function {loan.number} of {loan.wanted.parent}: {error.strerror}")
         except FailedError as error:
             failed.append(error.message)
-    if not loans(uuid):
+    if not loans.of(uuid):
         with contextlib.suppress(FileNotFoundError):
-            for draft in sysfs.entries(FUNCTIONS_DIR / uuid):
+            for draft in sysfs.entries(loans.FUNCTIONS_DIR / uuid):
                 draft.unlink()
-            (FUNCTIONS_DIR / uuid).rmdir()
+            (loans.FUNCTIONS_DIR / uuid).rmdir()
     if failed:
         raise FailedError(f"not put back: {'; '.join(failed)}")
 
 
 def _put_back(uuid: str, device: str, loan: Loan) -> None:
+    if loan.representor:
+        _hide(loan)
     if pci.folder(loan.function).exists():  # or it has gone with its card
         if pci.driver(loan.function) == vfio.VFIO:
             _tell_card(loan, loan.settings)
@@ -286,7 +213,7 @@ def _put_back(uuid: str, device: str, loan: Loan) -> None:
                 cards.bind(loan.function, loan.driver)
         if loan.link:
             _restore_link(loan)
-    (FUNCTIONS_DIR / uuid / device).unlink()
+    (loans.FUNCTIONS_DIR / uuid / device).unlink()
 
 
 def _restore_link(loan: Loan) -> None:
@@ -314,7 +241,7 @@ def _give_back_everything(uuid: str) -> None:
 def main(verb: str, uuid: str, *rest: str) -> None:
     if verb == "take":
         reference, wanted = rest
-        take(uuid, reference, parse(wanted))
+        take(uuid, reference, loans.parse(wanted))
     elif verb == "give-back" and not rest:
         _give_back_everything(uuid)
     elif verb == "give-back":

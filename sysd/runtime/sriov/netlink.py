@@ -13,7 +13,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+REQUEST, DUMP = 0x1, 0x300
+_ACK = 0x4
 _ERROR, _DONE = 2, 3
 _NEW_LINK, _GET_LINK, _GET_ADDRESS = 16, 18, 22
 _NESTED, _KIND = 0x8000, 0x3FFF
@@ -45,18 +46,18 @@ class Settings:
 
 def settings(card: int) -> dict[int, Settings]:
     """Of all functions of a card, whose link has this index, by number. Raises OSError."""
-    request = _LINK.pack(0, 0, card, 0, 0) + _attribute(_WHAT, struct.pack("=I", _WITH_FUNCTIONS))
+    request = _LINK.pack(0, 0, card, 0, 0) + attribute(_WHAT, struct.pack("=I", _WITH_FUNCTIONS))
     found: dict[int, Settings] = {}
-    for body in _ask(_GET_LINK, _REQUEST, request):
-        for kind, functions in _attributes(body[_LINK.size :]):
+    for body in ask(_GET_LINK, REQUEST, request):
+        for kind, functions in attributes(body[_LINK.size :]):
             if kind == _FUNCTIONS:
-                found |= dict(_function(one) for what, one in _attributes(functions) if what == _FUNCTION)
+                found |= dict(_function(one) for what, one in attributes(functions) if what == _FUNCTION)
     return found
 
 
 def _function(data: bytes) -> tuple[int, Settings]:
     number, said = 0, Settings(NO_MAC)
-    for kind, value in _attributes(data):
+    for kind, value in attributes(data):
         if kind == _MAC:
             number = int(struct.unpack_from("=I", value)[0])
             said = replace(said, mac=value[4:10].hex(":"))
@@ -74,46 +75,50 @@ def change(card: int, number: int, before: Settings, after: Settings) -> None:
     values = []
     if after.mac != before.mac:
         mac = bytes.fromhex(after.mac.replace(":", ""))
-        values.append(_attribute(_MAC, struct.pack("=I", number) + mac.ljust(_MAX_ADDRESS, b"\0")))
+        values.append(attribute(_MAC, struct.pack("=I", number) + mac.ljust(_MAX_ADDRESS, b"\0")))
     if (after.vlan, after.qos) != (before.vlan, before.qos):
-        values.append(_attribute(_VLAN, struct.pack("=III", number, after.vlan, after.qos)))
+        values.append(attribute(_VLAN, struct.pack("=III", number, after.vlan, after.qos)))
     if after.spoof is not None and after.spoof != before.spoof:
-        values.append(_attribute(_SPOOF, struct.pack("=II", number, after.spoof)))
+        values.append(attribute(_SPOOF, struct.pack("=II", number, after.spoof)))
     for value in values:  # one by one: a card that refuses one is known by it
-        _change(card, _attribute(_FUNCTIONS | _NESTED, _attribute(_FUNCTION | _NESTED, value)))
+        _change(card, attribute(_FUNCTIONS | _NESTED, attribute(_FUNCTION | _NESTED, value)))
 
 
 def rename(index: int, name: str) -> None:
     """A link that is down. Raises OSError."""
-    _change(index, _attribute(_NAME, name.encode() + b"\0"))
+    _change(index, attribute(_NAME, name.encode() + b"\0"))
 
 
 def set_hwaddr(index: int, hwaddr: str) -> None:
-    _change(index, _attribute(_HWADDR, bytes.fromhex(hwaddr.replace(":", ""))))
+    _change(index, attribute(_HWADDR, bytes.fromhex(hwaddr.replace(":", ""))))
 
 
 def set_mtu(index: int, mtu: int) -> None:
-    _change(index, _attribute(_MTU, struct.pack("=I", mtu)))
+    _change(index, attribute(_MTU, struct.pack("=I", mtu)))
 
 
 def bring_up(index: int) -> None:
-    _change(index, b"", up=True)
+    _change(index, b"", _UP, _UP)
+
+
+def bring_down(index: int) -> None:
+    _change(index, b"", 0, _UP)
 
 
 def has_addresses(index: int) -> bool:
     """Whether the host has any address on a link."""
-    found = _ask(_GET_ADDRESS, _REQUEST | _DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
+    found = ask(_GET_ADDRESS, REQUEST | DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
     return any(_ADDRESS.unpack_from(body)[4] == index for body in found)
 
 
-def _change(index: int, attributes: bytes, *, up: bool = False) -> None:
-    for _ in _ask(_NEW_LINK, _REQUEST | _ACK, _LINK.pack(0, 0, index, _UP * up, _UP * up) + attributes):
+def _change(index: int, attributes: bytes, flags: int = 0, changed: int = 0) -> None:
+    for _ in ask(_NEW_LINK, REQUEST | _ACK, _LINK.pack(0, 0, index, flags, changed) + attributes):
         pass
 
 
-def _ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+def ask(kind: int, flags: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> Iterator[bytes]:
     """The answers, without what begins each of them. Raises OSError with the kernel's number for a refusal."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:
         sock.settimeout(_TIMEOUT)
         sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
         while True:
@@ -126,15 +131,15 @@ def _ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
                 if kind in (_ERROR, _DONE):
                     return
                 yield answer
-            if not flags & _DUMP:
+            if not flags & DUMP:
                 return
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     while len(data) >= 4:
         size, kind = struct.unpack_from("=HH", data)
         if size < 4:

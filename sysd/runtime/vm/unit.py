@@ -19,7 +19,7 @@ from sysd.model.keys import machine as keys
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
-from sysd.runtime.sriov.lending import words
+from sysd.runtime.sriov.loans import words
 from sysd.runtime.vm import firmware, helpers, kvm, lending, mounts, notify, parts, seed, state, vfio, virtual
 from sysd.runtime.vm.hardware import MODEL, Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
