@@ -190,6 +190,16 @@ def test_forwards(red: Northd, packet: str, target: str) -> None:
     assert arrived(trace) == [end]
 
 
+@pytest.mark.parametrize(("version", "stranger", "inside", "target"), [
+    (4, "203.0.113.1", "10.1.0.21", "10.1.0.20"), (6, "2001:db8:7::1", "fd01::21", "fd01::20"),
+])  # fmt: skip
+def test_nobody_outside_is_inside(red: Northd, version: int, stranger: str, inside: str, target: str) -> None:
+    flow = f'inport=="{WORLD}" && eth.src=={GATEWAY} && eth.dst=={RED.mac} && ip.ttl==64'
+    for source, ends in ((stranger, [iface_id(RED.uuid, WEB.id)]), (inside, [])):
+        packet = f"{flow} && ip{version}.src=={source} && ip{version}.dst=={target} && tcp.dst==80"
+        assert arrived(red.trace(name(RED.uuid, "ext"), packet)) == ends
+
+
 def test_routes_to_guests(northd: Northd) -> None:
     port = replace(WEB, routes=(subnet("10.9.0.0/24"),), published=(subnet("198.51.100.4/31"),))
     made(northd, RED, port, MAIL)

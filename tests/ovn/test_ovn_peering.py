@@ -54,8 +54,12 @@ def test_rows(north: Server) -> None:
         f'outport == "{blue}-peer-aaaaaaaaaaaa" && ip6.src != {{fd02::/64}}',
         f'inport == "{blue}-ext" && ip4.src == {{10.1.0.0/24, 10.9.0.0/24}}',
         f'inport == "{blue}-ext" && ip6.src == {{fd01::/64}}',
+        # And what each of them has without a peer.
+        f'inport == "{red}-ext" && ip4.src == 10.1.0.0/24', f'inport == "{red}-ext" && ip6.src == fd01::/64',
+        f'inport == "{blue}-ext" && ip4.src == 10.2.0.0/24', f'inport == "{blue}-ext" && ip6.src == fd02::/64',
     }  # fmt: skip
     north.transact({"op": "update", "table": "Logical_Router", "where": [], "row": {"policies": ["set", []]}})
+    both(north)
     assert use(north, lambda n: ensure_peering(n, *pair)) == [True]
     assert use(north, lambda n: remove_peering(n, BLUE.uuid, RED.uuid)) == [True]
     assert use(north, lambda n: remove_peering(n, BLUE.uuid, RED.uuid), lambda n: peers_of(n, RED.uuid)) == [False, []]

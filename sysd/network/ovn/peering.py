@@ -15,10 +15,8 @@ from sysd.model.addresses import Subnet, overlap
 from sysd.model.errors import InvalidError
 from sysd.network.ovn.northbound import Northbound, name, short
 from sysd.network.ovn.rows import PEER, Columns, Owner, Row, View, settle
-from sysd.network.ovn.topology import ROUTER
+from sysd.network.ovn.topology import DROP, ROUTER
 from sysd.network.ovn.values import OvnNetwork
-
-_DROP = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def _policies(mine: Peer, theirs: Peer, port: str) -> Iterator[Row]:
         if others and mine.network.uplink:
             dropped["outsider"] = f'inport == "{name(mine.network.uuid, "lr-ext")}" && {source} == {others}'
         for key, match in dropped.items():
-            policy: Columns = {"priority": _DROP, "match": match, "action": "drop"}
+            policy: Columns = {"priority": DROP, "match": match, "action": "drop"}
             yield Row("Logical_Router_Policy", f"{key}{version}", policy, (ROUTER,))
 
 

@@ -26,6 +26,8 @@ NAMES = Ref("DNS", "names")
 DHCP = {4: Ref("DHCP_Options", "dhcp4"), 6: Ref("DHCP_Options", "dhcp6")}
 MAX_PORTS = 2000
 """In a forward, for each protocol: OVN has a rule for every one of them."""
+DROP = 500
+"""Priority of what a router lets nobody do."""
 ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -177,6 +179,11 @@ def _outside(network: OvnNetwork, uplink: OvnUplink) -> Iterator[Row]:
     for gateway in uplink.gateways:
         way = {"ip_prefix": ANYWHERE[gateway.version], "nexthop": str(gateway), "output_port": port}
         yield Row("Logical_Router_Static_Route", f"default{gateway.version}", way, (ROUTER,))
+    for own in network.addresses:
+        # Who is inside is known by his address, and so nobody outside has one of these.
+        match = f'inport == "{port}" && ip{own.version}.src == {own.network}'
+        policy: Columns = {"priority": DROP, "match": match, "action": "drop"}
+        yield Row("Logical_Router_Policy", f"inside{own.version}", policy, (ROUTER,))
     for address in network.nat:
         if own := network.address(address.version):
             nat = {"type": "snat", "external_ip": str(address), "logical_ip": str(own.network)}

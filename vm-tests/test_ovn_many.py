@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""500 ports in one network of OVN: what one more costs us, and whether the daemon answers meanwhile. Databases and
+daemons are real; what packets would need of a kernel is not asked for here."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from guests import Instance, syscont, until
+from hosts import Host, Recipe
+from test_ovn import READY
+
+pytestmark = pytest.mark.heavy
+
+EACH, INSTANCES, MORE = 20, 25, 20
+OWN_TIME, ANSWER = 0.020, 0.5
+"""Seconds: of the daemon's processor for an interface, and for which anybody may wait for an answer."""
+RECORDS = "ovsdb-tool show-log {} | grep -c ^record"
+NORTH = "/var/lib/ovn/ovnnb_db.db"
+
+
+@pytest.fixture(scope="module")
+def host(host_kind: type[Host], deb: Path) -> Iterator[Host]:
+    with host_kind(recipe=Recipe(variant="ovn-cards")) as one:
+        one.sh(READY)
+        one.install_deb(deb)
+        syscont(one, "image", "build", "busybox")
+        addresses = ("ipv4.address=10.50.0.1/16", "ipv6.address=fd00:50::1/64")
+        syscont(one, "network", "create", "blue", "--type", "ovn", "network=none", *addresses)
+        syscont(one, "profile", "create", "many")
+        for number in range(EACH):
+            syscont(one, "profile", "device", "add", "many", f"n{number}", "nic", "network=blue", f"name=n{number}")
+        for number in range(INSTANCES):
+            syscont(one, "create", "busybox", f"c{number}", "--no-profiles")
+            syscont(one, "profile", "add", f"c{number}", "many")
+        yield one
+
+
+def ports(host: Host) -> int:
+    return host.sh("ovn-nbctl --bare --columns=name list Logical_Switch_Port").count("nic-")
+
+
+def spent(host: Host) -> float:
+    """Seconds of processor that the daemon has had."""
+    pid = host.sh("systemctl show --property=MainPID --value syscontd").strip()
+    user, kernel = host.read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[11:13]
+    return (int(user) + int(kernel)) / 100
+
+
+def records(host: Host, database: str) -> int:
+    return int(host.sh(RECORDS.format(database)))
+
+
+def settled(host: Host) -> None:
+    """Until nothing is done any more in the background."""
+
+    def quiet() -> bool:
+        before = spent(host)
+        time.sleep(2.0)
+        return spent(host) - before < 0.02
+
+    until(host, quiet, patience=120.0)
+
+
+def test_one_more_costs_little(host: Host) -> None:
+    until(host, lambda: ports(host) == EACH * INSTANCES, patience=120.0)
+    one = Instance(host, "c0")
+    one.do("start")
+    settled(host)
+    costs = []
+    for number in range(MORE):
+        north, before = records(host, NORTH), spent(host)
+        syscont(host, "device", "add", "c0", f"m{number}", "nic", "network=blue", f"name=m{number}")
+        costs.append(spent(host) - before)
+        # Its own, and that of northd, which says that it has seen it.
+        assert records(host, NORTH) - north <= 2
+        settled(host)
+    print("own time of one more, in ms:", [round(1000 * cost) for cost in costs])
+    assert sorted(costs)[MORE // 2] <= OWN_TIME
+
+
+def answers_in(host: Host) -> float:
+    """The longest that anybody waits, of some who ask what there is."""
+    found = []
+    for _ in range(10):
+        began = time.monotonic()
+        assert len(json.loads(syscont(host, "list", "--format", "json").stdout)) == INSTANCES
+        found.append(time.monotonic() - began)
+    return max(found)
+
+
+def test_it_answers_while_others_are_busy(host: Host) -> None:
+    """northd has all to do at once, or the database is away, for which it says so and goes on later."""
+    usual = answers_in(host)
+    host.sh("ovn-appctl -t ovn-northd inc-engine/recompute; pkill -STOP ovn-northd")
+    host.run(["syscont", "network", "set", "blue", "dns.domain=else"])
+    assert answers_in(host) < usual + ANSWER
+    host.sh("pkill -CONT ovn-northd")
+    host.sh("pkill -STOP -f ovnnb_db.db")
+    try:
+        with host.spawn(["syscont", "network", "set", "blue", "dns.domain=more"]) as waiting:
+            assert answers_in(host) < usual + ANSWER
+            said = waiting.communicate(timeout=60)[1]
+        assert waiting.returncode != 0
+        assert "northbound database" in said
+    finally:
+        host.sh("pkill -CONT -f ovnnb_db.db")
+    syscont(host, "network", "set", "blue", "dns.domain=more")
+    settled(host)
+    syscont(host, "device", "add", "c1", "more", "nic", "network=blue")
+    until(host, lambda: ports(host) > EACH * INSTANCES + 1, patience=30.0)
