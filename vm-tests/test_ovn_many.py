@@ -98,7 +98,7 @@ def test_it_answers_while_others_are_busy(host: Host) -> None:
     host.run(["syscont", "network", "set", "blue", "dns.domain=else"])
     assert answers_in(host) < usual + ANSWER
     host.sh("pkill -CONT ovn-northd")
-    host.sh("pkill -STOP -f ovnnb_db.db")
+    host.sh("kill -STOP $(cat /run/ovn/ovnnb_db.pid)")
     try:
         with host.spawn(["syscont", "network", "set", "blue", "dns.domain=more"]) as waiting:
             assert answers_in(host) < usual + ANSWER
@@ -106,7 +106,7 @@ def test_it_answers_while_others_are_busy(host: Host) -> None:
         assert waiting.returncode != 0
         assert "northbound database" in said
     finally:
-        host.sh("pkill -CONT -f ovnnb_db.db")
+        host.sh("kill -CONT $(cat /run/ovn/ovnnb_db.pid)")
     syscont(host, "network", "set", "blue", "dns.domain=more")
     settled(host)
     syscont(host, "device", "add", "c1", "more", "nic", "network=blue")

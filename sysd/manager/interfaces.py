@@ -95,9 +95,16 @@ async def links_of(instance: Instance, find_uplink: FindUplink) -> Links:
     virtual: dict[str, Wanted] = {}
     put_back: list[Step] = []
     stays = False
-    names = names_of(instance.devices)
+    names, uplinks = names_of(instance.devices), dict[tuple[str, bool], Uplink]()
+
+    async def find(network: str, accelerated: bool) -> Uplink:
+        """Once for all interfaces in a network."""
+        if (network, accelerated) not in uplinks:
+            uplinks[network, accelerated] = await find_uplink(network, accelerated)
+        return uplinks[network, accelerated]
+
     for name in names:
-        nic = await _nic(instance, name, find_uplink)
+        nic = await _nic(instance, name, find)
         if nic.kind == SRIOV:
             virtual[name] = _virtual(instance, name, nic)
             nic = replace(nic, mac="", parent_name=virtual[name].name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -18,17 +18,16 @@ from sysd.manager import acceleration, outside, subjects
 from sysd.manager.acceleration import Acceleration
 from sysd.manager.background import Background
 from sysd.manager.catalog import Catalog
-from sysd.manager.hosts import Port, named_once
 from sysd.manager.outside import Outside
+from sysd.manager.overlay_ports import Known, OverlayPorts, PortsOf, behind, defaults, id_of
 from sysd.model import ovn, peers, server
 from sysd.model.acls import Acl, names, peer_of, peer_word
-from sysd.model.addresses import Address, Subnet
+from sysd.model.addresses import Subnet
 from sysd.model.devices import nic
-from sysd.model.devices.nic import ACLS, RULES
+from sysd.model.devices.nic import ACLS
 from sysd.model.errors import FailedError, InvalidError, SyscontError
 from sysd.model.instance import Phase
 from sysd.model.network import Network
-from sysd.model.values import boolean
 from sysd.network import links, pairs
 from sysd.network.links import LinkState
 from sysd.network.ovn import acls, chassis, peering, ports, topology
@@ -36,7 +35,7 @@ from sysd.network.ovn.chassis import Chassis
 from sysd.network.ovn.database import Identity
 from sysd.network.ovn.northbound import Northbound
 from sysd.network.ovn.peering import Peer
-from sysd.network.ovn.values import Defaults, OvnNetwork, OvnPort, OvnUplink
+from sysd.network.ovn.values import OvnNetwork, OvnUplink
 from sysd.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,6 @@ PROVIDER, BRIDGE, PLUG, FAR_END = "sc-", "scovs", "vethscu", "vethscx"
 """What OVN calls an uplink, and the host the bridge that leads to it and the cable there; the rest is of its name."""
 GONE = "ovn_gone"
 """Of the store's meta values."""
-PortsOf = Callable[[str], list[Port]]
 
 
 class Overlays:
@@ -60,11 +58,10 @@ class Overlays:
         self._ports_of = ports_of
         self._lock = asyncio.Lock()
         self._north: Northbound | None = None
-        self._switch = Chassis(news=self.hosts_changed)
-        self._has: dict[str, dict[str, OvnPort]] = {}
-        """By UUID of the network, the ports that the database has as far as we know."""
+        self._switch = Chassis(news=self._news)
+        self._ports = OverlayPorts(ports_of, self._switch)
         self._acls: dict[str, list[Acl]] = {}
-        """The same of ACLs."""
+        """By UUID of the network, those that the database has as far as we know."""
         self._gone = set((store.get_meta(GONE) or "").split())
         """UUIDs of networks that are no more, and of which OVN may still have something."""
         self._unreached: set[str] = set()
@@ -74,6 +71,10 @@ class Overlays:
         self._pause = RETRY
         self._background = Background()
         self._look: asyncio.TimerHandle | None = None
+        self._whole = True
+        """Whether the next look is at all that there is, and not only at what has changed here."""
+        self._looked = 0.0
+        """When that was last done."""
 
     def check_server_config(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """Raise InvalidError for TLS without all that it takes. What changed is looked at soon."""
@@ -83,7 +84,7 @@ class Overlays:
         missing = next((key for key in server.OVN_FILES if key not in after), "")
         if missing and "ssl:" in after.get(server.OVN_NORTHBOUND, ""):
             raise InvalidError(f"{server.OVN_NORTHBOUND}: ssl: needs {missing}, too", "set all of them at once")
-        self.hosts_changed()
+        self._news(whole=True)
 
     # what is asked for
 
@@ -105,7 +106,7 @@ class Overlays:
         await topology.ensure(north, described)
         rules = self._rules(network)
         await self._set_rules(network, described, self._with_former(uuid, rules))
-        await self._set_ports(network, described, whole=True)
+        await self._ports.set_all(north, network, described, self._integration())
         await self._set_rules(network, described, rules)
         self._acls[uuid] = rules
         await self._set_peers(network, described)
@@ -121,23 +122,26 @@ class Overlays:
         """Let it have the ports that there are now, of which it is not asked when it is known to have them: so guests
         can be started also when it is away. Raises FailedError."""
         async with self._lock:
-            uuid = network.config[ovn.UUID]
-            has, rules = self._has.get(uuid), self._rules(network)
-            if has is None or rules != self._acls.get(uuid):
-                await self._bring_up(network)
-                return
-            wanted = _by_id(self._ports(network, {each.id: each.known for each in has.values()}))
-            if _behind(has) != _behind(wanted):
-                await self._bring_up(network)  # its peers are to know
-            elif has != wanted:
-                found = outside.outside(network, self._catalog.networks())
-                await self._set_ports(network, await self._described(network, found))
+            await self._ready(network, self._ports.known(network.config[ovn.UUID]))
+
+    async def _ready(self, network: Network, known: Known) -> None:
+        uuid = network.config[ovn.UUID]
+        has = self._ports.has(uuid)
+        if has is None or self._rules(network) != self._acls.get(uuid):
+            await self._bring_up(network)
+            return
+        wanted = self._ports.wanted(network, uuid, known)
+        if behind(has) != behind(wanted):
+            await self._bring_up(network)  # its peers are to know
+        elif has != wanted:
+            described = await self._described(network, outside.outside(network, self._catalog.networks()))
+            await self._ports.set_changed(await self._database(), network, described, self._integration(), known)
 
     async def take_down(self, network: Network) -> None:
         """Leave nothing of it anywhere: at once, or when OVN is there again to be told."""
         async with self._lock:
             uuid = network.config[ovn.UUID]
-            self._has.pop(uuid, None)
+            self._ports.forget(uuid)
             self._acls.pop(uuid, None)
             if uuid in self._unreached:
                 self._unreached.discard(uuid)
@@ -190,7 +194,7 @@ class Overlays:
             network.text("bridge.hwaddr") or network.config[ovn.HWADDR],
             network.mtu,
             tuple(str(each) for each in (*own, *(found.addresses if found else ()))),
-            tuple(sorted(port.host_name for port in self._ports_of(network.name) if _id(port) in there)),
+            tuple(sorted(port.host_name for port in self._ports_of(network.name) if id_of(port) in there)),
             {},
         )
 
@@ -206,9 +210,14 @@ class Overlays:
         return server.SCHEMA.text(self._catalog.server_config, server.OVN_BRIDGE)
 
     def hosts_changed(self) -> None:
-        """Instances came, went or changed, or something in OVN did: see to it, once for many changes."""
+        """Instances came, went or changed: see to it, once for many changes."""
         if self._gone or self._networks():
             self._look_in(NEWS)
+
+    def _news(self, whole: bool) -> None:
+        """Of OVN's: of something that is as we say, or else of what it has given."""
+        self._whole |= whole
+        self.hosts_changed()
 
     def _look_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -224,61 +233,35 @@ class Overlays:
 
     async def _look_at_all(self) -> None:
         """And again after a while, as a database that is away tells nothing."""
+        now = asyncio.get_running_loop().time()
+        whole = self._whole or now - self._looked >= AGAIN
+        self._whole, self._looked = False, now if whole else self._looked
         async with self._lock:
             well = not self._gone or await self._clear()
         for name in [each.name for each in self._networks()]:
-            well = await self._put_right(name) and well
+            well = await self._put_right(name, whole=whole) and well
+        self._whole |= not well
         self._pause = RETRY if well else min(AGAIN, 2 * self._pause)
         if not well or self._networks():
             self._look_in(AGAIN if well else self._pause)
 
-    async def _put_right(self, name: str) -> bool:
+    async def _put_right(self, name: str, *, whole: bool) -> bool:
         async with self._lock:
             # As it is now: somebody may just have changed or deleted it.
             network = self._catalog.find_network(name)
             try:
-                if network:
+                if network and whole:
                     await self._bring_up(network)
+                elif network:
+                    learned = await self._ports.learned(await self._database(), network.config[ovn.UUID])
+                    await self._ready(network, learned)
             except (SyscontError, OSError) as error:
                 self._tell(name, f"network {name} can't be put right: {error}")
                 return False
         self._failed.discard(name)
         return True
 
-    # ports
-
-    async def _set_ports(self, network: Network, described: OvnNetwork, *, whole: bool = False) -> None:
-        """whole: also what it is known to have, which somebody may have changed."""
-        north, uuid = await self._database(), described.uuid
-        there = {each.id: each for each in await ports.ports_of(north, uuid)}
-        wanted = _by_id(self._ports(network, {name: one.addresses for name, one in there.items()}))
-        has = self._has.get(uuid, {})
-        for gone in there.keys() - wanted.keys():
-            await ports.remove_port(north, uuid, gone)
-        changed = [each for name, each in wanted.items() if whole or name not in there or has.get(name) != each]
-        if changed:
-            await ports.add_ports(north, described, changed)
-        self._has[uuid] = wanted
-        await self._plug(network, uuid)
-
-    def _ports(self, network: Network, known: dict[str, tuple[Address, ...]]) -> list[OvnPort]:
-        there = self._ports_of(network.name)
-        hostnames = named_once({port.hwaddr: port.instance for port in there})
-        return [
-            OvnPort(
-                _id(port),
-                port.hwaddr,
-                port.kept,
-                known.get(_id(port), ()),
-                hostname=hostnames[port.hwaddr] if network.domain else "",
-                acls=tuple(dict.fromkeys((*network.acls, *names(port.options.get(ACLS, ""))))),
-                routes=nic.routes(port.options),
-                published=nic.published(port.options),
-                defaults=_defaults(network, port.options) if RULES & port.options.keys() else None,
-                privacy=True,
-            )
-            for port in there
-        ]
+    # rules
 
     def _rules(self, network: Network) -> list[Acl]:
         """All ACLs that hold for some guest, and those that these name. Raises NotFoundError: without one, it would be
@@ -300,23 +283,12 @@ class Overlays:
             if other := there.get(peer.target):
                 own = [subnet for subnet in (other.subnet(4), other.subnet(6)) if subnet]
                 named[peer_word(network.name, peer.name)] = [*own, *self._routes(other)]
-        await acls.ensure_acls(await self._database(), described, rules, _defaults(network, {}), named)
+        await acls.ensure_acls(await self._database(), described, rules, defaults(network, {}), named)
 
     def _routes(self, network: Network) -> tuple[Subnet, ...]:
         """To what is behind its guests."""
         there = self._ports_of(network.name)
         return tuple(to for port in there for to in (*nic.routes(port.options), *nic.published(port.options)))
-
-    async def _plug(self, network: Network, uuid: str) -> None:
-        """Have Open vSwitch take the hosts' ends of guests' interfaces, when they are there."""
-        where = self._integration()
-        wanted = {port.host_name: ports.iface_id(uuid, _id(port)) for port in self._ports_of(network.name)}
-        there = {each.link: each for each in await chassis.attached(self._switch)}
-        for link in (name for name, each in there.items() if each.network == uuid and name not in wanted):
-            await chassis.detach(self._switch, link)
-        for link, iface_id in wanted.items():
-            if link not in there or (there[link].iface_id, there[link].bridge) != (iface_id, where):
-                await chassis.attach(self._switch, link, network=uuid, iface_id=iface_id, bridge=where)
 
     async def _set_peers(self, network: Network, described: OvnNetwork) -> None:
         """With those that are there: who comes later sees to both sides."""
@@ -402,7 +374,7 @@ class Overlays:
             await self._north.close()
             self._north = None
         if self._north is None:
-            self._north = Northbound(where, self._identity(), news=self.hosts_changed)
+            self._north = Northbound(where, self._identity(), news=self._news)
         return self._north
 
 
@@ -411,29 +383,6 @@ class Overlays:
         files = [self._catalog.server_config.get(key) for key in server.OVN_FILES]
         key, certificate, authority = (Path(each) if each else None for each in files)
         return Identity(key, certificate, authority) if key and certificate and authority else None
-
-
-def _defaults(network: Network, options: Mapping[str, str]) -> Defaults:
-    """options: of an interface, which come first."""
-
-    def said(what: str) -> str:
-        return options.get(f"{ACLS}.default.{what}") or network.text(f"{ACLS}.default.{what}")
-
-    return Defaults(
-        said("ingress.action"), said("egress.action"), boolean(said("ingress.logged")), boolean(said("egress.logged"))
-    )
-
-
-def _behind(found: Mapping[str, OvnPort]) -> set[Subnet]:
-    return {to for port in found.values() for to in (*port.routes, *port.published)}
-
-
-def _by_id(found: list[OvnPort]) -> dict[str, OvnPort]:
-    return {each.id: each for each in found}
-
-
-def _id(port: Port) -> str:
-    return f"{port.instance.uuid}.{zlib.crc32(port.device.encode()):08x}"
 
 
 def _short(uplink: str) -> str:

@@ -23,7 +23,7 @@ import pytest
 from sysd.model.errors import FailedError, InvalidError
 from sysd.network.ovn.database import Identity, check_remotes
 from sysd.network.ovn.northbound import Northbound
-from sysd.network.ovn.rows import Owner, Row, View, settle
+from sysd.network.ovn.rows import Owner, Ref, Row, View, settle
 from tests.ovn.servers import VSWITCH, Northd, Server
 
 OWNER = Owner("8b1b9f0c-0000-4000-8000-000000000001", "part")
@@ -61,8 +61,11 @@ def descriptors() -> set[str]:
     return {each for each in found if not each.startswith("/var/lib/libuuid/")}
 
 
+SWITCH = Row("Logical_Switch", "one", {"name": "one", "other_config": {"subnet": "10.1.0.0/24"}})
+
+
 def make(view: View) -> None:
-    settle(view, OWNER, [Row("Logical_Switch", "one", {"name": "one", "other_config": {"subnet": "10.1.0.0/24"}})])
+    settle(view, OWNER, [SWITCH])
 
 
 def names(view: View) -> list[str]:
@@ -93,20 +96,33 @@ def test_what_others_change_is_seen(north: Server) -> None:
 
 
 def test_what_others_change_is_news(north: Server) -> None:
-    """And so is that the server has gone; what was done here is none."""
+    """And so is that the server has gone, and, as such, what is answered; what was done here, what others have for
+    themselves and what only tells of guests is none."""
 
     async def use() -> None:
-        heard = asyncio.Event()
-        here, other = Northbound(north.remote, news=heard.set), Northbound(north.remote)
+        heard: asyncio.Queue[bool] = asyncio.Queue()
+        here, other = Northbound(north.remote, news=heard.put_nowait), Northbound(north.remote)
+        port = Row("Logical_Switch_Port", "nic", {"name": "p"}, (Ref("Logical_Switch", "one", "part"),))
+
+        async def set_column(name: str, value: object) -> None:
+            def work(view: View) -> None:
+                setattr(view.find(OWNER, "Logical_Switch_Port", "nic"), name, value)
+
+            await other.change(work)
+
         try:
             assert await here.change(make)
+            await here.change(lambda view: settle(view, OWNER, (SWITCH, port)))
+            await other.change(lambda view: setattr(view.transaction.insert(view.table("Logical_Switch")), "name", "x"))
+            await set_column("up", [True])
             await asyncio.sleep(0.3)
-            assert not heard.is_set()
+            assert heard.empty()
+            await set_column("dynamic_addresses", ["02:00:00:00:00:01 10.1.0.2"])
+            assert await asyncio.wait_for(heard.get(), 5) is False
             await other.change(lambda view: settle(view, OWNER, ()))
-            await asyncio.wait_for(heard.wait(), 5)
-            heard.clear()
+            assert await asyncio.wait_for(heard.get(), 5) is True
             await asyncio.to_thread(north.stop)
-            await asyncio.wait_for(heard.wait(), 5)
+            assert await asyncio.wait_for(heard.get(), 5) is True
         finally:
             await here.close()
             await other.close()

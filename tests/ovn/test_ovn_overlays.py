@@ -21,9 +21,10 @@ from sysd.model.acls import Acl
 from sysd.model.instance import Instance, Phase
 from sysd.model.network import OVN, Network
 from sysd.network.ovn import chassis
+from sysd.network.ovn.database import Database
 from sysd.network.ovn.northbound import digest
 from sysd.store.database import Store
-from tests.ovn.servers import Server
+from tests.ovn.servers import Northd, Server
 
 BLUE = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 RED = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
@@ -35,7 +36,7 @@ class World:
 
     def __init__(self, server_: Server, folder: Path) -> None:
         self.server = server_
-        store = Store(folder / "db")
+        self.store = store = Store(folder / "db")
         self.catalog = Catalog(store)
         self.catalog.remember_server_config({server.OVN_NORTHBOUND: server_.remote})
         self.table = Table(EventBus(), self.catalog.expand)
@@ -71,6 +72,7 @@ class World:
                 await steps()
             finally:
                 await (await self.overlays._database()).close()
+                self.store.close()
 
         asyncio.run(work())
 
@@ -150,3 +152,63 @@ def test_peers_learn_what_is_behind_a_guest_when_it_starts(world: World) -> None
     assert ways.count("10.77.0.0/24") == 2
     allowed = [str(row["port_security"]) for row in world.server.rows("Logical_Switch_Port")]
     assert [each for each in allowed if "10.2.0.9 " in each and "10.77.0.0/24" in each]
+
+
+def test_one_more_is_one_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many: the others are not looked at again, and when nothing is new, nothing is asked."""
+    asked: list[str] = []
+
+    def count(name: str) -> None:
+        original = getattr(Database, name)
+
+        async def counted(self: Database, work: Any, **options: Any) -> Any:
+            asked.append(name)
+            return await original(self, work, **options)
+
+        monkeypatch.setattr(Database, name, counted)
+
+    def there() -> int:
+        return len(world.server.rows("Logical_Switch_Port"))
+
+    async def steps() -> None:
+        for number in range(20, 60):
+            world.guest(f"g{number}", "blue", **{"ipv4.address": f"10.1.0.{number}"})
+        await world.up("blue")
+        before = there()
+        asked.clear()
+        await world.overlays.ready(world.network("blue"))
+        assert asked == []
+        world.guest("more", "blue", **{"ipv4.address": "10.1.0.60"})
+        await world.overlays.ready(world.network("blue"))
+        assert (asked, there()) == (["change"], before + 1)
+        world.table.remove(world.table.by_uuid("u-g30"))
+        await world.overlays.ready(world.network("blue"))
+        assert (asked, there()) == (["change"] * 2, before)
+
+    count("change")
+    count("read")
+    world.run(steps)
+
+
+def test_what_ovn_gives_is_learned(world: World, northd: Northd) -> None:
+    """Without a look at all the rest, which somebody may have changed."""
+
+    def routes() -> list[str]:
+        return [row["ip_prefix"] for row in world.server.rows("Logical_Router_Static_Route")]
+
+    async def steps() -> None:
+        await world.up("blue")
+        assert routes() == []
+        world.server.transact({"op": "update", "table": "Port_Group", "where": [], "row": {"name": "another"}})
+        for _ in range(100):
+            assert await world.overlays._put_right("blue", whole=False)
+            if routes():
+                break
+            await asyncio.sleep(0.05)
+        assert routes() == ["10.77.0.0/24"]
+        assert world.groups() == {"another"}
+        assert await world.overlays._put_right("blue", whole=True)
+        assert f"{PREFIX['blue']}_guests" in world.groups()
+
+    world.guest("c1", "blue", **{"ipv4.address": "", "ipv4.routes": "10.77.0.0/24"})
+    world.run(steps)

@@ -8,12 +8,12 @@ ovn-controller(8).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sysd.model.errors import FailedError
-from sysd.network.ovn.database import PATIENCE, Database, Schema
+from sysd.network.ovn.database import PATIENCE, Database, News, Schema
 from sysd.network.ovn.rows import NETWORK, ROW, View, set_column
 
 DEFAULT_REMOTE = "unix:/run/openvswitch/db.sock"
@@ -28,6 +28,8 @@ _TABLES = Schema(
         "Port": ("external_ids", "interfaces", "name"),
         "Interface": ("error", "external_ids", "name", "ofport", "type"),
     },
+    unheard={"Interface": frozenset({"error", "ofport"})},
+    all_rows=True,
 )  # fmt: skip
 _BRIDGE, _LINK = "bridge:", "link:"
 
@@ -36,7 +38,7 @@ class Chassis(Database):
     """A host as OVN sees it."""
 
     def __init__(
-        self, remote: str = DEFAULT_REMOTE, *, patience: float = PATIENCE, news: Callable[[], None] = lambda: None
+        self, remote: str = DEFAULT_REMOTE, *, patience: float = PATIENCE, news: News = lambda whole: None
     ) -> None:
         super().__init__(remote, _TABLES, patience=patience, news=news)
 

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,11 +47,19 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """title: what a user knows the database by. tables: what is copied of it."""
+    """title: what a user knows the database by. tables: what is copied of it. answers: columns that others fill in, of
+    which we want to hear, and unheard, of which not; by table. all_rows: whether others' rows matter, too."""
 
     name: str
     title: str
     tables: Mapping[str, tuple[str, ...]]
+    answers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unheard: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    all_rows: bool = False
+
+
+News = Callable[[bool], None]
+"""Told whether something has changed that is as we say, and not only what others answer to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,8 @@ def _check_address(word: str, address: str, port: int) -> None:
 
 
 class Database:
-    """remotes as check_remotes() takes them. Made and used in one event loop, in which news is called when the copy has
-    changed, or was lost, while nothing was asked of it."""
+    """remotes as check_remotes() takes them. Made and used in one event loop, in which news is called when something
+    that matters has changed, or the copy was lost, while nothing was asked of it."""
 
     def __init__(
         self,
@@ -98,7 +106,7 @@ class Database:
         identity: Identity | None = None,
         *,
         patience: float = PATIENCE,
-        news: Callable[[], None] = lambda: None,
+        news: News = lambda whole: None,
     ) -> None:
         self.news = news
         self.remotes = check_remotes(remotes)
@@ -207,18 +215,19 @@ class _Worker(threading.Thread):
             select.select([self._wake], [], [])  # there is nobody else who could say something
             self._awoken()
             return
-        seen = self._state()
+        seen = self._heard()
         while self._jobs.empty():
             self._wait(None)
             with contextlib.suppress(FailedError):
                 self._take_in()
-            if seen != (seen := self._state()):
+            before, seen = seen, self._heard()
+            if before != seen:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
-                    self._loop.call_soon_threadsafe(self._database.news)
+                    self._loop.call_soon_threadsafe(self._database.news, before[0] != seen[0])
 
-    def _state(self) -> int:
-        """Another one whenever the copy is."""
-        return int(self._replica.change_seqno) if self._replica else -1
+    def _heard(self) -> tuple[int, int]:
+        """How often of what we say, and of what others answer."""
+        return (self._replica.said, self._replica.answered) if self._replica else (-1, -1)
 
     def _take_in(self) -> None:
         """Let go of a copy that is no longer one. Raises FailedError."""
@@ -303,7 +312,7 @@ class _Worker(threading.Thread):
     def _copy(self, deadline: float) -> None:
         database = self._database
         self._replica = self._library.connect(
-            database.remotes, database.schema.name, database.schema.tables, lambda add: self._wait(deadline, add)
+            database.remotes, database.schema, lambda add: self._wait(deadline, add)
         )
         self._replica.run()
         while not self._replica.is_whole:

@@ -19,9 +19,8 @@ expressions, ``_`` stands for ``-``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
-from sysd.network.ovn.database import PATIENCE, Database, Identity, Schema
+from sysd.network.ovn.database import PATIENCE, Database, Identity, News, Schema
 from sysd.network.ovn.rows import MANAGED, SETS
 
 SCHEMA = "OVN_Northbound"
@@ -38,7 +37,11 @@ def _tables() -> dict[str, tuple[str, ...]]:
     return {table: tuple(sorted(columns)) for table, columns in found.items()}
 
 
-TABLES = Schema(SCHEMA, "OVN's northbound database", _tables())
+TABLES = Schema(
+    SCHEMA, "OVN's northbound database", _tables(),
+    answers={"Logical_Switch_Port": frozenset({"dynamic_addresses"})},
+    unheard={"Logical_Switch_Port": frozenset({"up"})},
+)  # fmt: skip
 
 
 class Northbound(Database):
@@ -50,7 +53,7 @@ class Northbound(Database):
         identity: Identity | None = None,
         *,
         patience: float = PATIENCE,
-        news: Callable[[], None] = lambda: None,
+        news: News = lambda whole: None,
     ) -> None:
         super().__init__(remotes, TABLES, identity, patience=patience, news=news)
 

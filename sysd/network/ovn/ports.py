@@ -89,6 +89,17 @@ async def ports_of(north: Northbound, network: str) -> list[PortState]:
     return await north.read(work)
 
 
+async def given(north: Northbound, network: str, names: Sequence[str]) -> dict[str, tuple[Address, ...]]:
+    """Addresses of those of some ports that have any by now."""
+
+    def work(view: View) -> dict[str, tuple[Address, ...]]:
+        rows = {each: view.find(_owner(network, each), "Logical_Switch_Port", _NIC) for each in names}
+        found = {each: _state(row).addresses for each, row in rows.items() if row is not None}
+        return {each: addresses for each, addresses in found.items() if addresses}
+
+    return await north.read(work)
+
+
 async def addresses_of(north: Northbound, network: str, port: str) -> tuple[Address, ...]:
     """Of a port, when ovn-northd has given it some. Raises FailedError when it has not, after a while."""
     deadline = time.monotonic() + north.patience

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import ovs.db.error
@@ -20,6 +20,7 @@ import ovs.stream
 from ovs.db import idl
 from ovsdbapp.backend.ovs_idl import connection, idlutils
 
+from sysd.network.ovn.database import Schema
 from sysd.network.ovn.rows import Owner, mark_of
 
 Wait = Callable[[Callable[[Any], object]], None]
@@ -41,7 +42,10 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
     The library has indexes, too, but by whole columns; what marks a row as ours is one key in a column of many.
     """
 
-    def __init__(self, remotes: str, helper: Any) -> None:
+    def __init__(self, remotes: str, helper: Any, schema: Schema) -> None:
+        self._schema = schema
+        self.said = self.answered = 0
+        """How often something changed that is ours to say, and something that others answer."""
         self.owned: dict[Owner, dict[tuple[str, str], set[Any]]] = {}
         self.parts: dict[str, set[Owner]] = {}
         self.of_table: dict[tuple[str, str], set[Any]] = {}
@@ -59,9 +63,22 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
         self._session.reconnect.set_backoff(100, 1000)
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
+        before = self._owner(row)
         self._forget(row.uuid)
         if event != idl.ROW_DELETE:
             self._learn(row)
+        if self._schema.all_rows or before or self._owner(row):
+            self._count(row._table.name, updates._data.keys() if event == idl.ROW_UPDATE and updates else None)
+
+    def _owner(self, row: Any) -> Owner | None:
+        return self._known[row.uuid][1] if row.uuid in self._known else None
+
+    def _count(self, table: str, columns: Collection[str] | None) -> None:
+        """columns: of a row that was there; None of one that comes or goes."""
+        left = set(columns or ()) - self._schema.unheard.get(table, frozenset())
+        answers = self._schema.answers.get(table, frozenset())
+        self.said += columns is None or bool(left - answers)
+        self.answered += bool(left & answers)
 
     def _learn(self, row: Any) -> None:
         table, columns = row._table.name, row._table.columns
@@ -97,16 +114,16 @@ def _discard(index: dict[Any, set[Any]], key: Any, member: Any) -> None:
         del index[key]
 
 
-def connect(remotes: list[str], schema: str, tables: Mapping[str, tuple[str, ...]], wait: Wait) -> Replica:
+def connect(remotes: list[str], schema: Schema, wait: Wait) -> Replica:
     """A copy that is not whole yet. Raises Away, or Nonsense when what answers is no such database."""
     away = Away()
     for remote in remotes:
         try:
-            said = _fetch_schema(remote, schema, wait)
+            said = _fetch_schema(remote, schema.name, wait)
         except Away as error:
             away = error
             continue
-        replica = _copy_of(said, schema, tables, ",".join(remotes))
+        replica = _copy_of(said, schema, ",".join(remotes))
         replica.hurry()
         return replica
     raise away
@@ -170,17 +187,17 @@ def _messages(rpc: Any, wait: Wait) -> Iterator[Any]:
             wait(lambda poll: (rpc.wait(poll), rpc.recv_wait(poll)))
 
 
-def _copy_of(said: dict[str, Any], schema: str, tables: Mapping[str, tuple[str, ...]], remotes: str) -> Replica:
+def _copy_of(said: dict[str, Any], schema: Schema, remotes: str) -> Replica:
     """With room for what is wanted of a database, if it has all of that."""
     try:
         there = {table: content["columns"].keys() for table, content in said["tables"].items()}
-        for table, columns in tables.items():
+        for table, columns in schema.tables.items():
             for column in columns:
                 if column not in there.get(table, ()):
-                    raise Nonsense(f"its {schema} {said.get('version', '')} has no {table}.{column}")
+                    raise Nonsense(f"its {schema.name} {said.get('version', '')} has no {table}.{column}")
         helper = idlutils.create_schema_helper(said)
-        for table, columns in tables.items():
+        for table, columns in schema.tables.items():
             helper.register_columns(table, list(columns))
-        return Replica(remotes, helper)
+        return Replica(remotes, helper, schema)
     except (AttributeError, KeyError, TypeError, ValueError, ovs.db.error.Error) as error:
-        raise Nonsense(f"its schema of {schema} is none: {error!r}") from None
+        raise Nonsense(f"its schema of {schema.name} is none: {error!r}") from None

@@ -179,11 +179,11 @@ def _outside(network: OvnNetwork, uplink: OvnUplink) -> Iterator[Row]:
     for gateway in uplink.gateways:
         way = {"ip_prefix": ANYWHERE[gateway.version], "nexthop": str(gateway), "output_port": port}
         yield Row("Logical_Router_Static_Route", f"default{gateway.version}", way, (ROUTER,))
-    for own in network.addresses:
+    for subnet in network.subnets:
         # Who is inside is known by his address, and so nobody outside has one of these.
-        match = f'inport == "{port}" && ip{own.version}.src == {own.network}'
+        match = f'inport == "{port}" && ip{subnet.version}.src == {subnet}'
         policy: Columns = {"priority": DROP, "match": match, "action": "drop"}
-        yield Row("Logical_Router_Policy", f"inside{own.version}", policy, (ROUTER,))
+        yield Row("Logical_Router_Policy", f"inside{subnet.version}", policy, (ROUTER,))
     for address in network.nat:
         if own := network.address(address.version):
             nat = {"type": "snat", "external_ip": str(address), "logical_ip": str(own.network)}
