@@ -69,7 +69,7 @@ class OverlayPorts:
         before, made = self._of(uuid).made, dict[str, _Made]()
         for port in there:
             name, hwaddr = id_of(port), port.hwaddr
-            rest = hwaddr, hostnames.get(hwaddr, ""), known.get(name, ())
+            rest = hwaddr, hostnames.get(hwaddr, ""), () if port.kept else known.get(name, ())
             had = before.get(name)
             if had is None or had.network is not network or had.options is not port.options or had.rest != rest:
                 had = _Made(network, port.options, rest, _port(name, network, port, *rest))
@@ -84,7 +84,7 @@ class OverlayPorts:
     async def learned(self, north: Northbound, uuid: str) -> Known:
         """The same, with what OVN has given since. Raises FailedError."""
         known = self.known(uuid)
-        missing = [name for name, addresses in known.items() if not addresses]
+        missing = [name for name, each in (self.has(uuid) or {}).items() if not each.known and not each.addresses]
         return {**known, **await ports.given(north, uuid, missing)} if missing else known
 
     async def set_all(self, north: Northbound, network: Network, described: OvnNetwork, where: str) -> None:
@@ -163,7 +163,8 @@ def defaults(network: Network, options: Mapping[str, str]) -> Defaults:
 
 def behind(found: Mapping[str, OvnPort]) -> set[Subnet]:
     """What is reached through ports."""
-    return {to for port in found.values() for to in (*port.routes, *port.published)}
+    with_some = (port for port in found.values() if port.routes or port.published)
+    return {to for port in with_some for to in (*port.routes, *port.published)}
 
 
 def id_of(port: Port) -> str:

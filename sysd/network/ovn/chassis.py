@@ -14,11 +14,10 @@ from typing import Any
 
 from sysd.model.errors import FailedError
 from sysd.network.ovn.database import PATIENCE, Database, News, Schema
-from sysd.network.ovn.rows import NETWORK, ROW, View, set_column
+from sysd.network.ovn.rows import IFACE_ID, NETWORK, ROW, View, set_column
 
 DEFAULT_REMOTE = "unix:/run/openvswitch/db.sock"
 INTEGRATION = "br-int"
-IFACE_ID = "iface-id"
 MAPPINGS, OUR_MAPPINGS = "ovn-bridge-mappings", "syscont-bridge-mappings"
 _TABLES = Schema(
     "Open_vSwitch", "the local Open vSwitch",
@@ -103,8 +102,8 @@ async def attach(
         port = _own(view, "Port", link) or _insert_port(view, link, "")
         (interface,) = port.interfaces
         marks = {NETWORK: network, ROW: f"{_LINK}{link}"}
-        for old in view.of_network(network, "Interface"):
-            if iface_id and old.uuid != interface.uuid and old.external_ids.get(IFACE_ID) == iface_id:
+        for old in view.interfaces(iface_id) if iface_id else ():
+            if old.uuid != interface.uuid and old.external_ids.get(NETWORK) == network:
                 _mark(old, {IFACE_ID: ""})
         _mark(port, marks)
         _mark(interface, marks | {IFACE_ID: iface_id})
@@ -146,7 +145,7 @@ async def ensure_bridge(chassis: Chassis, name: str, *, network: str) -> bool:
         marks = {NETWORK: network, ROW: f"{_BRIDGE}{name}"}
         bridge = _own(view, "Bridge", name)
         if bridge is None:
-            bridge = view.transaction.insert(view.table("Bridge"))
+            bridge = view.make("Bridge")
             bridge.name = name
         if not view.has(_root(view), "bridges", bridge):
             view.put(_root(view), "bridges", bridge)
@@ -247,9 +246,9 @@ def _own(view: View, table: str, name: str) -> Any:
 
 
 def _insert_port(view: View, name: str, kind: str) -> Any:
-    interface = view.transaction.insert(view.table("Interface"))
+    interface = view.make("Interface")
     interface.name, interface.type = name, kind
-    port = view.transaction.insert(view.table("Port"))
+    port = view.make("Port")
     port.name, port.interfaces = name, [interface]
     return port
 

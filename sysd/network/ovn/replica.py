@@ -21,7 +21,7 @@ from ovs.db import idl
 from ovsdbapp.backend.ovs_idl import connection, idlutils
 
 from sysd.network.ovn.database import Schema
-from sysd.network.ovn.rows import Owner, mark_of
+from sysd.network.ovn.rows import IFACE_ID, Owner, mark_of
 
 Wait = Callable[[Callable[[Any], object]], None]
 """Until something happens; what is to be waited for is put into a poller."""
@@ -50,7 +50,9 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
         self.parts: dict[str, set[Owner]] = {}
         self.of_table: dict[tuple[str, str], set[Any]] = {}
         self.named: dict[tuple[str, str], set[Any]] = {}
-        self._known: dict[Any, tuple[str, Owner | None, str, str]] = {}
+        self.interfaces: dict[str, set[Any]] = {}
+        """Of Open vSwitch, by what OVN knows them by."""
+        self._known: dict[Any, tuple[str, Owner | None, str, str, str]] = {}
         super().__init__(remotes, helper)
 
     @property
@@ -91,13 +93,18 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
             self.of_table.setdefault((owner.network, table), set()).add(row.uuid)
         if name:
             self.named.setdefault((table, name), set()).add(row.uuid)
-        if owner or name:
-            self._known[row.uuid] = (table, owner, key, name)
+        iface_id = marks.get(IFACE_ID, "") if table == "Interface" else ""
+        if iface_id:
+            self.interfaces.setdefault(iface_id, set()).add(row.uuid)
+        if owner or name or iface_id:
+            self._known[row.uuid] = (table, owner, key, name, iface_id)
 
     def _forget(self, uuid: Any) -> None:
         if uuid not in self._known:
             return
-        table, owner, key, name = self._known.pop(uuid)
+        table, owner, key, name, iface_id = self._known.pop(uuid)
+        if iface_id:
+            _discard(self.interfaces, iface_id, uuid)
         if name:
             _discard(self.named, (table, name), uuid)
         if owner:

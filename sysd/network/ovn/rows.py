@@ -14,7 +14,7 @@ from typing import Any
 
 from sysd.model.errors import FailedError
 
-NETWORK, ROW = "syscont-network", "syscont-row"
+NETWORK, ROW, IFACE_ID = "syscont-network", "syscont-row", "iface-id"
 TOPOLOGY, PEER = "topology", "peer/"
 """Parts: the network itself, and, with the other's UUID behind it, a peering."""
 
@@ -152,10 +152,19 @@ class View:
     def named(self, table: str, name: str) -> list[Any]:
         return self.rows(table, self._replica.named.get((table, name), ()))
 
-    def insert(self, owner: Owner, row: Row) -> Any:
-        made = self.transaction.insert(self.table(row.table))
-        self._inserted[owner, row.table, row.key] = made
+    def interfaces(self, iface_id: str) -> list[Any]:
+        """Of a local Open vSwitch, those that OVN knows by a name."""
+        return self.rows("Interface", self._replica.interfaces.get(iface_id, ()))
+
+    def make(self, table: str) -> Any:
+        """A row that is nowhere yet."""
+        made = self.transaction.insert(self.table(table))
         self._new.add(made.uuid)
+        return made
+
+    def insert(self, owner: Owner, row: Row) -> Any:
+        made = self.make(row.table)
+        self._inserted[owner, row.table, row.key] = made
         return made
 
     def has(self, container: Any, column: str, member: Any) -> bool:
