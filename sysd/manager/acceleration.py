@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sysd.model.errors import FailedError
 from sysd.network.ovn import chassis
@@ -39,14 +39,14 @@ async def look(switch: Chassis, bridge: str) -> Acceleration:
 
 def _look_at(one: Found, has: str, bridge: str, offload: bool) -> Accelerator:
     missing = []
-    if not one.on:
+    if not one.enabled:
         place = f"/sys/class/net/{one.link}/device/sriov_numvfs"
         missing.append(f"virtual functions: 'echo {one.total or 'NUMBER'} >{place}', before the mode is set")
     elif not one.free:
         missing.append("a virtual function that nobody has")
     if one.mode != "switchdev":
         missing.append(f"mode switchdev: 'devlink dev eswitch set {one.device} mode switchdev'")
-    elif one.on and not one.representors:
+    elif one.enabled and not one.representors:
         missing.append(f"representors: none of the host's links has the switch of {one.link}, and a function's name")
     if not offload:
         missing.append(
@@ -56,9 +56,7 @@ def _look_at(one: Found, has: str, bridge: str, offload: bool) -> Accelerator:
     if has != bridge:
         there = f", which has it in {has}" if has else ""
         missing.append(f"a port in {bridge}{there}: 'ovs-vsctl add-port {bridge} {one.link}'")
-    return Accelerator(
-        one.link, one.device, one.driver, one.mode, one.total, one.on, one.free, one.representors, has, tuple(missing)
-    )
+    return Accelerator(**asdict(one), bridge=has, missing=tuple(missing))
 
 
 async def carriers(switch: Chassis, bridge: str) -> list[str]:

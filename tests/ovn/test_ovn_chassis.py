@@ -174,7 +174,7 @@ GOOD = Found("eno1", "pci/0000:03:00.0", "mlx5_core", "switchdev", 8, 8, 5, 8)
     [
         ({}, "br-int", []),
         ({"free": 0}, "br-int", ["a virtual function that nobody has"]),
-        ({"on": 0, "free": 0, "representors": 0}, "br-int", ["virtual functions: 'echo 8 >/sys/class/net/eno1/"]),
+        ({"enabled": 0, "free": 0, "representors": 0}, "br-int", ["virtual functions: 'echo 8 >/sys/class/net/eno1/"]),
         ({"mode": "legacy", "representors": 0}, "br-int", ["'devlink dev eswitch set pci/0000:03:00.0 mode sw"]),
         ({"representors": 0}, "br-int", ["representors: none"]),
         ({}, "", ["a port in br-int: 'ovs-vsctl add-port br-int eno1'"]),

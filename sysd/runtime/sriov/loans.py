@@ -175,14 +175,14 @@ def lent() -> dict[str, str]:
 @dataclass(frozen=True, slots=True)
 class Found:
     """A network card. device: what devlink knows it by; mode: of its switch. Of total virtual functions that it could
-    have (0 where it does not say) on are switched on, of which nobody has free, and representors are seen."""
+    have (0 where it does not say) enabled are switched on, of which nobody has free, and representors are seen."""
 
     link: str
     device: str
     driver: str
     mode: str
     total: int
-    on: int
+    enabled: int
     free: int
     representors: int
 
@@ -195,13 +195,13 @@ def everything() -> list[Found]:
 def _found(link: str, lent: Mapping[str, str]) -> Found:
     place = sysfs.SYS / "class/net" / link / "device"
     driver = (place / "driver").resolve().name if (place / "driver").exists() else ""
-    on, total = (int(read(place / f"sriov_{what}") or "0") for what in ("numvfs", "totalvfs"))
+    enabled, total = (int(read(place / f"sriov_{what}") or "0") for what in ("numvfs", "totalvfs"))
     try:
         functions = cards.find(link).functions.values()
         free = sum(1 for each in functions if each not in lent and not cards.why_not(each))
     except FailedError:  # a simulated one: its functions are nothing that could be lent
         free = 0
-    seen = sum(1 for number in range(on) if representors.find(link, number))
-    return Found(link, "/".join(devlink.handle(link)), driver, representors.mode(link), total, on, free, seen)
+    seen = sum(1 for number in range(enabled) if representors.find(link, number))
+    return Found(link, "/".join(devlink.handle(link)), driver, representors.mode(link), total, enabled, free, seen)
 
 
