@@ -136,10 +136,12 @@ def port_of(host: Host, end: str) -> str:
 
 def works(host: Host, end: str) -> bool:
     """Whether Open vSwitch has the port, with its link, and OVN says that it is here."""
-    number = host.sh(f"ovs-vsctl get interface {end} ofport").strip()
-    iface_id = host.sh(f"ovs-vsctl get interface {end} external_ids:iface-id").strip().strip('"')
-    up = host.sh(f"ovn-nbctl lsp-get-up {iface_id}").strip()
-    return number.isdigit() and number != "0" and up == "up"
+    script = f"""
+    ovs-vsctl --if-exists get interface {end} ofport
+    ovn-nbctl lsp-get-up $(ovs-vsctl --if-exists get interface {end} external_ids:iface-id | tr -d '"')
+    """
+    number, _, up = host.run(["sh", "-c", script], check=False).stdout.partition("\n")
+    return number.isdigit() and number != "0" and up == "up\n"
 
 
 def test_two_containers_have_functions_and_ports(host: Host, launch: Launch, ready: list[str]) -> None:

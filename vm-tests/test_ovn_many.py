@@ -14,7 +14,7 @@ from test_ovn import READY
 
 pytestmark = pytest.mark.heavy
 
-EACH, INSTANCES, MORE = 20, 25, 15
+EACH, INSTANCES, MORE = 20, 25, 11
 OWN_TIME, ANSWER = 0.020, 0.5
 """Seconds: of the daemon's processor for an interface, and for which anybody may wait for an answer."""
 RECORDS = "ovsdb-tool show-log {} | grep -c ^record"
@@ -63,40 +63,39 @@ def settled(host: Host) -> None:
     until(host, quiet, patience=120.0)
 
 
-def cost(host: Host, name: str, network: str) -> float:
-    """Of an interface that comes to a container which runs, beyond that of one which is in no network's hands."""
-    syscont(host, "launch", "busybox", name, "--no-profiles")
-    found = []
-    for options in (["nictype=p2p"], [f"network={network}"]):
-        settled(host)
-        before = spent(host)
-        syscont(host, "device", "add", name, "lan", "nic", *options)
-        found.append(spent(host) - before)
-        syscont(host, "device", "remove", name, "lan")
-    syscont(host, "delete", "--force", name)
-    return found[1] - found[0]
+def cost(host: Host, name: str, *options: str) -> float:
+    """Of an interface that comes to a container which runs, until it is there."""
+    settled(host)
+    before = spent(host)
+    syscont(host, "device", "add", name, "lan", "nic", *options)
+    found = spent(host) - before
+    syscont(host, "device", "remove", name, "lan")
+    return found
 
 
 def test_one_more_costs_little(host: Host) -> None:
-    """One transaction of ours each, and little time."""
+    """One transaction of ours each, and little time, beyond what an interface costs that is in nobody's hands. What is
+    looked at later is so once for many."""
     until(host, lambda: ports(host) == EACH * INSTANCES, patience=120.0)
-    costs = sorted(cost(host, f"m{number}", "blue") for number in range(MORE))
-    print("own time of one more, in ms:", [round(1000 * one, 1) for one in costs])
-    assert costs[MORE // 2] <= OWN_TIME
     syscont(host, "launch", "busybox", "more", "--no-profiles")
+    pairs = [(cost(host, "more", "nictype=p2p"), cost(host, "more", "network=blue")) for _ in range(MORE)]
+    costs = sorted(blue - other for other, blue in pairs)
+    print("own time of one more, in ms:", [round(1000 * one, 1) for one in costs], pairs)
     settled(host)
     north = records(host, NORTH)
     syscont(host, "device", "add", "more", "lan", "nic", "network=blue", "ipv4.address=10.50.9.9")
     settled(host)
     # And northd's, which says that it has seen it.
-    assert records(host, NORTH) - north <= 2
+    done = records(host, NORTH) - north
     syscont(host, "delete", "--force", "more")
+    assert done <= 2
+    assert costs[MORE // 2] <= OWN_TIME
 
 
 def answers_in(host: Host) -> float:
     """The longest that anybody waits, of some who ask what there is."""
     found = []
-    for _ in range(10):
+    for _ in range(20):
         began = time.monotonic()
         assert len(json.loads(syscont(host, "list", "--format", "json").stdout)) == INSTANCES
         found.append(time.monotonic() - began)
@@ -122,4 +121,4 @@ def test_it_answers_while_others_are_busy(host: Host) -> None:
     syscont(host, "network", "set", "blue", "dns.domain=more")
     settled(host)
     syscont(host, "device", "add", "c1", "more", "nic", "network=blue")
-    until(host, lambda: ports(host) > EACH * INSTANCES + 1, patience=30.0)
+    until(host, lambda: ports(host) > EACH * INSTANCES, patience=30.0)
