@@ -210,3 +210,33 @@ def test_without_offload_no_card_carries(host: Server, monkeypatch: pytest.Monke
     assert [said.split(":")[0] for said in found.cards[0].missing] == ["hw-offload"]
     with pytest.raises(FailedError, match="no network card of this host can carry"):
         use(host, lambda chassis: acceleration.carriers(chassis, "br-int"))
+
+
+def test_what_is_news_of_a_host(host: Server) -> None:
+    """What ovs-vswitchd and ovn-controller say of a port is none; what OVN knows it by is, and where uplinks are."""
+
+    async def work() -> None:
+        heard: asyncio.Queue[bool] = asyncio.Queue()
+        chassis = Chassis(host.remote, news=heard.put_nowait)
+        ids = {"syscont-network": NETWORK, "syscont-row": "link:vethsc1", "iface-id": "sc-x-nic-1"}
+
+        def change(table: str, **row: Any) -> None:
+            where = [["name", "==", "vethsc1"]] if table == "Interface" else []
+            host.transact({"op": "update", "table": table, "where": where, "row": row})
+
+        try:
+            await driver.attach(chassis, "vethsc1", network=NETWORK, iface_id="sc-x-nic-1")
+            said = {**ids, "ovn-installed": "true"}
+            change("Interface", ofport=3, external_ids=["map", list(map(list, said.items()))])
+            change("Interface", error="no such device")
+            await asyncio.sleep(0.3)
+            assert heard.empty()
+            said["iface-id"] = "other"
+            change("Interface", external_ids=["map", list(map(list, said.items()))])
+            assert await asyncio.wait_for(heard.get(), 5) is True
+            change("Open_vSwitch", external_ids=["map", []])
+            assert await asyncio.wait_for(heard.get(), 5) is True
+        finally:
+            await chassis.close()
+
+    asyncio.run(work())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import ovs.db.error
@@ -23,6 +23,7 @@ from ovsdbapp.backend.ovs_idl import connection, idlutils
 from sysd.network.ovn.database import Schema
 from sysd.network.ovn.rows import IFACE_ID, Owner, mark_of
 
+_ROOT, _MARKS = "Open_vSwitch", "syscont-"
 Wait = Callable[[Callable[[Any], object]], None]
 """Until something happens; what is to be waited for is put into a poller."""
 Transaction = idl.Transaction
@@ -70,7 +71,7 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
         if event != idl.ROW_DELETE:
             self._learn(row)
         if self._schema.all_rows or before or self._owner(row):
-            self._count(row._table.name, updates._data.keys() if event == idl.ROW_UPDATE and updates else None)
+            self._count(row._table.name, _changed(row, updates) if event == idl.ROW_UPDATE and updates else None)
 
     def _owner(self, row: Any) -> Owner | None:
         return self._known[row.uuid][1] if row.uuid in self._known else None
@@ -113,6 +114,20 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
             if not self.owned[owner]:
                 del self.owned[owner]
                 _discard(self.parts, owner.network, owner)
+
+
+def _changed(row: Any, before: Any) -> set[str]:
+    """The columns that are not as they were. In external_ids each writes what is his: ovn-controller, to name one, when
+    an interface came to be a port of OVN's."""
+    found = set(before._data)
+    ids = "external_ids"
+    if ids in found and row._table.name != _ROOT and _ours(row.external_ids) == _ours(before.external_ids):
+        found.remove(ids)
+    return found
+
+
+def _ours(ids: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in ids.items() if key.startswith(_MARKS) or key == IFACE_ID}
 
 
 def _discard(index: dict[Any, set[Any]], key: Any, member: Any) -> None:
