@@ -194,7 +194,7 @@ _syscont_verb() {
         'info') options='--format --project --help' valued=' --format --project ' kinds=(instance) ;;
         'rename') options='--project --help' valued=' --project ' kinds=(instance new) ;;
         'copy') options='--config --device --profile --no-profiles --ephemeral --instance-only --target-project --storage --refresh --mode --project --help' valued=' --config -c --device -d --profile -p --target-project --storage -s --mode --project ' kinds=(instance target) ;;
-        'move') options='--target-project --take --config --device --profile --no-profiles --instance-only --storage --mode --project --help' valued=' --target-project --config -c --device -d --profile -p --storage -s --mode --project ' kinds=(instance target) ;;
+        'move') options='--target-project --take --stateful --config --device --profile --no-profiles --instance-only --storage --mode --project --help' valued=' --target-project --config -c --device -d --profile -p --storage -s --mode --project ' kinds=(instance target) ;;
         'delete') options='--force --project --help' valued=' --project ' kinds=(instance ...) ;;
         'start') options='--wait --stateless --all --project --help' valued=' --project ' kinds=(instance ...) ;;
         'stop') options='--stateful --force --timeout --all --project --help' valued=' --timeout --project ' kinds=(instance ...) ;;

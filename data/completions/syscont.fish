@@ -283,6 +283,7 @@ complete -c syscont -n "__syscont_at 'copy'" -l project -x -a '(__syscont_candid
 complete -c syscont -n "__syscont_at 'copy'" -a '(__syscont_candidates instance)'
 complete -c syscont -n "__syscont_at 'move'" -l target-project -x -d 'Put it into this project.'
 complete -c syscont -n "__syscont_at 'move'" -l take -d 'Take over what has come from another host that is gone for good and can\'t give it up any more.'
+complete -c syscont -n "__syscont_at 'move'" -l stateful -d 'With what it has in memory, or not at all.'
 complete -c syscont -n "__syscont_at 'move'" -s c -l config -x -a '(__syscont_candidates key)' -d 'Set a configuration key; may be given several times.'
 complete -c syscont -n "__syscont_at 'move'" -s d -l device -x -d 'Give a device other options: NAME,KEY=VALUE,...'
 complete -c syscont -n "__syscont_at 'move'" -s p -l profile -x -d 'Use this profile instead of the source\'s; may be given several times.'

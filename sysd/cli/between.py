@@ -88,7 +88,8 @@ def copy_between(parsed: Parsed, changes: Parameters) -> int:
 def move_between(parsed: Parsed, changes: Parameters) -> int:
     """``syscont move`` of what is on one host to another."""
     only = True if parsed.flag("instance-only") else None
-    source = Side(client.host(), "SendInstance", {"source": parsed.args[0], "instanceOnly": only, "move": True})
+    source = Side(client.host(), "SendInstance", {"source": parsed.args[0], "instanceOnly": only, "move": True,
+                                                   "stateful": True if parsed.flag("stateful") else None})
     target = Side(parsed.target_host, "ReceiveInstance", {"name": _target(parsed), **changes, "move": True})
     _transfer(source, target, parsed.value("mode", "auto"))
     return 0

@@ -79,7 +79,9 @@ _COPY = (
     _MODE,
 )
 _TAKE = Option("take", "Take over what has come from another host that is gone for good and can't give it up any more.")
-_MOVE = (_PROJECT, _TAKE, *(one for one in _COPY if one.long not in ("ephemeral", "refresh", "target-project")))
+_WITH_MEMORY = Option("stateful", "With what it has in memory, or not at all.")
+_OF_COPIES = ("ephemeral", "refresh", "target-project")
+_MOVE = (_PROJECT, _TAKE, _WITH_MEMORY, *(one for one in _COPY if one.long not in _OF_COPIES))
 _EXPORT = (
     Option("compression", "How to compress it.", "", VALUE, "ALGORITHM",
            ("none", "gzip", "bzip2", "xz", "lzma", "zstd", "lz4")),

@@ -38,11 +38,12 @@ class TransferMethods:
         return list(self._manager.trust.told())
 
     async def _send(self, _: str, call: Call) -> list[Any]:
-        """source may be INSTANCE/SNAPSHOT. Options: instance-only (b), move (b), and one of peer (s), the certificate
-        of the other host, which is then to be told the offer, or offer, which that has made: addresses, certificate,
-        secret, and when it expires in seconds since the epoch."""
+        """source may be INSTANCE/SNAPSHOT. Options: instance-only (b), move (b), stateful (b, of a move: with what
+        it has in memory, or not at all), and one of peer (s), the certificate of the other host, which is then to be
+        told the offer, or offer, which that has made: addresses, certificate, secret, and when it expires in seconds
+        since the epoch."""
         options = call.options
-        wanted = Send(call.body[0], options.flag("instance-only"), options.flag("move"))
+        wanted = Send(call.body[0], options.flag("instance-only"), options.flag("move"), options.flag("stateful"))
         way = _way(options)
         options.end()
         return _told(*self._manager.transfers.send(wanted, way, call.caller.uid))

@@ -44,11 +44,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """source: an instance, or ``INSTANCE/SNAPSHOT``. move: it is to be there and no longer here."""
+    """source: an instance, or ``INSTANCE/SNAPSHOT``. move: it is to be there and no longer here. stateful: with what it
+    has in memory, or not at all; without this, that goes along if it runs and is a virtual machine."""
 
     source: str
     instance_only: bool = False
     move: bool = False
+    stateful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,10 @@ class Departures:
             if itself:
                 raise InvalidError("a snapshot goes where its instance goes", "copy it, as an instance of its own")
             self._instances.check_movable(instance)
+        if wanted.stateful and not wanted.move:
+            raise InvalidError("what an instance has in memory goes along when it moves", "a copy begins without")
+        if wanted.stateful:
+            self._states.check_memory(instance)
 
     async def send(self, handle: Handle, talk: Talk, peer: Peer, wanted: Send) -> None:
         await (self._move if wanted.move else self._copy)(handle, talk, peer, wanted)

@@ -137,7 +137,7 @@ class Snapshots:
         instance = self._table.get(reference)
         check_allowed(self._catalog.project(instance.project), "snapshots", "a snapshot")
         if wanted.stateful:
-            self._states.check_snapshot(instance)
+            self._states.check_memory(instance)
         if wanted.name:
             names.check_snapshot_name(wanted.name)
             self._check_free(instance, wanted)
@@ -148,7 +148,7 @@ class Snapshots:
                 if wanted.scheduled and not self._is_due(current):
                     return
                 if wanted.stateful:
-                    self._states.check_snapshot(current)
+                    self._states.check_memory(current)
                 made = self._plan(current, wanted)
                 await self._take(handle, current, made)
             handle.set_result("snapshot", made.name)

@@ -32,7 +32,8 @@ class States:
     def check(self, instance: Instance) -> None:
         """Raise unless the memory of an instance can be kept."""
         if instance.kind is not Kind.VM:
-            raise UnsupportedError(f"{instance.name} is a container: what its processes have in memory can't be kept")
+            why = f"{instance.name} is a container: what its processes have in memory can't be kept"
+            raise UnsupportedError(why, "CRIU can't write it down: each service of a systemd has namespaces of its own")
         if not get_bool(self._table.expanded(instance).config, ALLOWED_BY):
             why = f"the memory of {instance.name} may not be kept"
             raise DeniedError(why, f"syscont config set {instance.name} {ALLOWED_BY}=true")
@@ -70,8 +71,8 @@ class States:
         if instance.kind is Kind.VM:
             state.drop(folder)
 
-    def check_snapshot(self, instance: Instance) -> None:
-        """Raise unless there is memory that a snapshot can have."""
+    def check_memory(self, instance: Instance) -> None:
+        """Raise unless there is memory that a snapshot can have, or another host."""
         self.check(instance)
         if not self.is_kept(instance):
             self._check_runs(instance)

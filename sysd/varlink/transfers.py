@@ -31,7 +31,7 @@ class TransferMethods:
         ]
 
     async def send(self, call: Call) -> None:
-        wanted = Send(call.text("source"), call.flag("instanceOnly"), call.flag("move"))
+        wanted = Send(call.text("source"), call.flag("instanceOnly"), call.flag("move"), call.flag("stateful"))
         await self._follow(call, *self._manager.transfers.send(wanted, _way(call), call.caller.uid))
 
     async def receive(self, call: Call) -> None:

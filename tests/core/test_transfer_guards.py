@@ -181,6 +181,18 @@ def test_one_that_runs_or_is_protected() -> None:
         offer(made)
 
 
+def test_with_its_memory_or_not_at_all() -> None:
+    made = source()
+    with pytest.raises(InvalidError, match="when it moves"):
+        made.check(Send("web1", stateful=True))
+    made._states.check_memory.assert_not_called()
+    made.check(Send("web1", move=True))
+    made._states.check_memory.assert_not_called()
+    made._states.check_memory.side_effect = UnsupportedError("it is a container")
+    with pytest.raises(UnsupportedError):
+        made.check(Send("web1", move=True, stateful=True))
+
+
 def test_nobody_is_awaited_for_what_may_not_go() -> None:
     made: Any = transfers()
     made._departures.check.side_effect = BusyError("it is protected")
@@ -201,6 +213,7 @@ NIC = {"type": "nic", "network": "lab0"}
         ({"type": "usb"}, "hardware"), ({"type": "gpu"}, "hardware"), ({"type": "anything new"}, "hardware"),
         ({"type": "nic", "nictype": "physical", "parent": "eno1"}, "hardware"),
         ({"type": "nic", "nictype": "sriov", "parent": "eno1"}, "hardware"),
+        ({"type": "nic", "network": "blue", "acceleration": "sriov"}, "hardware"),
     ],
 )  # fmt: skip
 def test_what_ties_a_container_that_runs_to_its_host(device: dict[str, str], why: str) -> None:
