@@ -56,8 +56,10 @@ class OverlayPorts:
         self._networks.pop(uuid, None)
 
     def has(self, uuid: str) -> dict[str, OvnPort] | None:
-        """What the database has of a network, as far as we know; None when it was not asked yet."""
-        return self._of(uuid).has
+        """What the database has of a network, as far as we know; None when it was not asked yet, or the local Open
+        vSwitch did not take all of it."""
+        of = self._of(uuid)
+        return of.has if of.plugged is not None else None
 
     def _of(self, uuid: str) -> _Of:
         return self._networks.setdefault(uuid, _Of())
@@ -107,8 +109,8 @@ class OverlayPorts:
         has, wanted = of.has or {}, self.wanted(network, uuid, known)
         changed = [each for name, each in wanted.items() if has.get(name) != each]
         await self._set(north, described, wanted, has.keys() - wanted.keys(), changed)
-        if of.plugged is not None:
-            await self._plug(network, uuid, where, of.plugged if of.bridge == where else dict.fromkeys(of.plugged, ""))
+        plugged = of.plugged or {}
+        await self._plug(network, uuid, where, plugged if of.bridge == where else dict.fromkeys(plugged, ""))
 
     async def _set(
         self, north: Northbound, described: OvnNetwork, wanted: dict[str, OvnPort], gone: set[str], new: list[OvnPort]
