@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from sysd.model.errors import FailedError
 from sysd.network.ovn import chassis
 from sysd.network.ovn.chassis import Chassis
-from sysd.runtime.sriov import loans
+from sysd.runtime.sriov import cards, loans, representors
 from sysd.runtime.sriov.loans import Found
 
 
@@ -33,7 +35,8 @@ class Acceleration:
 async def look(switch: Chassis, bridge: str) -> Acceleration:
     """Raises FailedError when the local Open vSwitch does not answer."""
     offload, ports = (await chassis.facts(switch)).hw_offload, await chassis.ports(switch)
-    found = [_look_at(one, ports.get(one.link, ""), bridge, offload) for one in loans.everything()]
+    there = await asyncio.to_thread(loans.everything)
+    found = [_look_at(one, ports.get(one.link, ""), bridge, offload) for one in there]
     return Acceleration(bridge, offload, tuple(found))
 
 
@@ -63,8 +66,13 @@ async def carriers(switch: Chassis, bridge: str) -> list[str]:
     """The links of those cards that could carry an interface, if one of their functions is free. Raises FailedError
     when there is none."""
     offload, ports = (await chassis.facts(switch)).hw_offload, await chassis.ports(switch)
-    found = [one.link for one in loans.everything() if ports.get(one.link) == bridge and one.mode == "switchdev"]
+    found = await asyncio.to_thread(_switching, [link for link, where in ports.items() if where == bridge])
     if not offload or not found:
         hint = "'syscont network info --acceleration' tells what is missing"
         raise FailedError("no network card of this host can carry an interface of an OVN network", hint)
     return found
+
+
+def _switching(links: Collection[str]) -> list[str]:
+    """Those of them that are of cards in mode switchdev."""
+    return [link for link in cards.named() if link in links and representors.mode(link) == "switchdev"]

@@ -26,7 +26,14 @@ from sysd.manager.talks import Talk
 from sysd.manager.trees import exclusive_layers
 from sysd.model.compression import WIRE, WIRE_IN_PARTS
 from sysd.model.devices.nic import is_hardware
-from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError, UnsupportedError
+from sysd.model.errors import (
+    BusyError,
+    FailedError,
+    InvalidError,
+    NotRunningError,
+    SyscontError,
+    UnsupportedError,
+)
 from sysd.model.instance import RUNS, Instance, Kind, Phase
 from sysd.model.restrictions import is_root
 from sysd.model.snapshot import Snapshot
@@ -142,6 +149,8 @@ class Departures:
             await self._lifecycle.refresh(instance)
             runs = self._table.status(instance).state not in STOPPED
             live = runs and instance.kind is Kind.VM
+            if wanted.stateful and not live:
+                raise NotRunningError(f"{instance.reference} does not run: it has no memory that could go along")
             move = Move(
                 secrets.token_hex(32), True, instance.uuid, instance.reference, peer.certificate, peer.addresses,
                 live=live, runs=runs and not live,

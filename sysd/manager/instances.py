@@ -349,6 +349,8 @@ class Instances:
             properties = dict.fromkeys(name for part in parts for name in _PROPERTIES[part])
             self._publish(Kind.INSTANCE_CHANGED, changed, *properties)
         await self._register.on_disk()
+        if changed.devices != before.devices or changed.profiles != before.profiles:
+            await self._lifecycle.tell_networks(self._table.expand(changed))
 
     def rename(self, reference: str, new_reference: str, owner: int) -> Operation:
         """Give a stopped instance another name, or with ``PROJECT:NAME`` another project."""

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Lifecycle:
         filters: Filters,
         runtimes: Mapping[Kind, Runtime],
         hosts_changed: Callable[[], None],
+        tell_networks: Callable[[Instance], Coroutine[Any, Any, None]],
     ) -> None:
         self._table = table
         self._systemd = systemd
@@ -60,6 +61,7 @@ class Lifecycle:
         self._filters = filters
         self._runtimes = runtimes
         self.hosts_changed = hosts_changed
+        self.tell_networks = tell_networks
 
     async def begin(self, instance: Instance, upper: Path) -> None:
         """Put into the folder of a new instance what its first start finds there."""

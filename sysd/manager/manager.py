@@ -137,6 +137,7 @@ class Manager:
                 Kind.VM: machines,
             },
             self.uplinks.hosts_changed,
+            self.uplinks.tell,
         )
         self.networks = Networks(
             store,

@@ -85,9 +85,8 @@ class OverlayPorts:
 
     async def learned(self, north: Northbound, uuid: str) -> Known:
         """The same, with what OVN has given since. Raises FailedError."""
-        known = self.known(uuid)
         missing = [name for name, each in (self.has(uuid) or {}).items() if not each.known and not each.addresses]
-        return {**known, **await ports.given(north, uuid, missing)} if missing else known
+        return {**self.known(uuid), **await ports.given(north, uuid, missing)}
 
     async def set_all(self, north: Northbound, network: Network, described: OvnNetwork, where: str) -> None:
         """Also what it is known to have, which somebody may have changed. Raises FailedError."""
@@ -106,10 +105,9 @@ class OverlayPorts:
         """What is other than it is known to be. Raises FailedError."""
         uuid = described.uuid
         of = self._of(uuid)
-        has, wanted = of.has or {}, self.wanted(network, uuid, known)
+        has, plugged, wanted = of.has or {}, of.plugged or {}, self.wanted(network, uuid, known)
         changed = [each for name, each in wanted.items() if has.get(name) != each]
         await self._set(north, described, wanted, has.keys() - wanted.keys(), changed)
-        plugged = of.plugged or {}
         await self._plug(network, uuid, where, plugged if of.bridge == where else dict.fromkeys(plugged, ""))
 
     async def _set(
@@ -119,7 +117,10 @@ class OverlayPorts:
             await ports.remove_port(north, described.uuid, name)
         if new:
             await ports.add_ports(north, described, new)
-        self._of(described.uuid).has = wanted
+        of = self._of(described.uuid)
+        if of.has != wanted:
+            of.plugged = None
+        of.has = wanted
 
     async def _plug(self, network: Network, uuid: str, where: str, there: dict[str, str]) -> None:
         """Have Open vSwitch take the hosts' ends of guests' interfaces, when they are there. there: those it has, and
@@ -128,7 +129,7 @@ class OverlayPorts:
         of.plugged = None
         wanted = {port.host_name: ports.iface_id(uuid, id_of(port)) for port in self._ports_of(network.name)}
         for link in there.keys() - wanted.keys():
-            await chassis.detach(self._switch, link)
+            await chassis.detach(self._switch, link, network=uuid)
         for link, iface_id in wanted.items():
             if there.get(link) != iface_id:
                 await chassis.attach(self._switch, link, network=uuid, iface_id=iface_id, bridge=where)

@@ -164,10 +164,10 @@ class Overlays:
                     await topology.remove(await self._database(), uuid)
                     for port in await chassis.attached(self._switch):
                         if port.network == uuid:
-                            await chassis.detach(self._switch, port.link)
+                            await chassis.detach(self._switch, port.link, network=uuid)
                 self._remember_gone(self._gone - {uuid})
             await self._part(but=but)
-        except (SyscontError, OSError) as error:
+        except (SyscontError, OSError, NetlinkError) as error:
             self._tell("", f"of networks that are no more something is left in OVN for now: {error}")
             return False
         self._failed.discard("")
@@ -236,14 +236,17 @@ class Overlays:
         now = asyncio.get_running_loop().time()
         whole = self._whole or now - self._looked >= AGAIN
         self._whole, self._looked = False, now if whole else self._looked
-        async with self._lock:
-            well = not self._gone or await self._clear()
-        for name in [each.name for each in self._networks()]:
-            well = await self._put_right(name, whole=whole) and well
-        self._whole |= not well
-        self._pause = RETRY if well else min(AGAIN, 2 * self._pause)
-        if not well or self._networks():
-            self._look_in(AGAIN if well else self._pause)
+        well = False
+        try:
+            async with self._lock:
+                well = not self._gone or await self._clear()
+            for name in [each.name for each in self._networks()]:
+                well = await self._put_right(name, whole=whole) and well
+        finally:
+            self._whole |= not well
+            self._pause = RETRY if well else min(AGAIN, 2 * self._pause)
+            if not well or self._networks():
+                self._look_in(AGAIN if well else self._pause)
 
     async def _put_right(self, name: str, *, whole: bool) -> bool:
         async with self._lock:
@@ -255,7 +258,7 @@ class Overlays:
                 elif network:
                     learned = await self._ports.learned(await self._database(), network.config[ovn.UUID])
                     await self._ready(network, learned)
-            except (SyscontError, OSError) as error:
+            except (SyscontError, OSError, NetlinkError) as error:
                 self._tell(name, f"network {name} can't be put right: {error}")
                 return False
         self._failed.discard(name)

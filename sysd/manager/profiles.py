@@ -186,6 +186,7 @@ class Profiles:
             if user.phase is Phase.READY:
                 try:
                     await self._lifecycle.put_in_force(user)
+                    await self._lifecycle.tell_networks(self._table.expanded(user))
                 except SyscontError as error:
                     failed.append(error.message)
             changed = ("Config", "ExpandedConfig", "ExpandedDevices")

@@ -23,6 +23,7 @@ from sysd.manager.interfaces import Uplink
 from sysd.manager.overlays import Overlays
 from sysd.model import bridge
 from sysd.model.errors import FailedError, SyscontError
+from sysd.model.instance import Instance
 from sysd.model.network import MADE_LINK, PHYSICAL, SRIOV, Network
 from sysd.model.tunnels import tunnels as tunnels_of
 from sysd.network import bridges, dnsmasq, firewall, leases, links, tunnels
@@ -291,6 +292,18 @@ class Uplinks:
         self._overlays.hosts_changed()
         if self._refresh is None:
             self._refresh = asyncio.get_running_loop().call_later(0.01, self._start_refresh)
+
+    async def tell(self, expanded: Instance) -> None:
+        """Have OVN know at once what interfaces of an instance are by now: rules, routes, addresses. Raises
+        FailedError, and it is told later."""
+        for name in dict.fromkeys(options.get("network", "") for options in expanded.devices.values()):
+            network = self._catalog.find_network(name) if name else None
+            if network and network.is_ovn:
+                try:
+                    await self._overlays.ready(network)
+                except FailedError as error:
+                    why = f"{expanded.reference} is changed, and network {name} is told later: {error.message}"
+                    raise FailedError(why, error.hint) from None
 
     def _start_refresh(self) -> None:
         self._refresh = None

@@ -104,7 +104,7 @@ def test_only_some_networks() -> None:
 
 @pytest.mark.parametrize(
     "key", ["vlan", "host_name", "ipv4.routes", "security.acls", "security.acls.default.ingress.action",
-            "ipv6.routes.external"]
+            "ipv6.routes.external", "acceleration"]
 )
 def test_what_is_beyond_a_managed_network(key: str) -> None:
     """Its owner says what gets in and out of it."""

@@ -24,6 +24,7 @@ from tests.ovn.worlds import MAIL, RED, WEB, subnet, use
 DEFAULTS = Defaults()
 PLAIN = replace(RED, forwards=())
 MAIL_END = iface_id(RED.uuid, MAIL.id)
+LOCAL = "169.254.0.0/16, 224.0.0.0/4, 255.255.255.255/32"
 X = "sc_aaaaaaaaaaaa_acl_2d711642b726"
 Said = list[dict[str, str]]
 
@@ -134,8 +135,8 @@ def test_unknown_subjects_and_groups(north: Server) -> None:
         ("10.1.0.1", 4, "ip4.src == {10.1.0.1/32}"), ("10.1.0.1", 6, ""),
         ("10.1.0.1-10.1.0.4", 4, "ip4.src == {10.1.0.1/32, 10.1.0.2/31, 10.1.0.4/32}"),
         ("@internal", 4, "ip4.src == {10.1.0.0/24}"), ("#internal", 6, "ip6.src == {fd01::/64}"),
-        ("@external", 4, "ip4.src != {10.1.0.0/24}"),
-        ("@external,10.1.0.7", 4, "(ip4.src == {10.1.0.7/32} || ip4.src != {10.1.0.0/24})"),
+        ("@external", 4, f"ip4.src != {{10.1.0.0/24, {LOCAL}}}"),
+        ("@external,10.1.0.7", 4, f"(ip4.src == {{10.1.0.7/32}} || ip4.src != {{10.1.0.0/24, {LOCAL}}})"),
         ("x", 4, f"(ip4.src == {{${X}_ip4}} || (ip4 && inport == @{X}))"),
         ("x,fd00::/8", 6, f"(ip6.src == {{${X}_ip6, fd00::/8}} || (ip6 && inport == @{X}))"),
         ("@n/p", 4, "ip4.src == {10.7.0.0/24}"), ("@n/p", 6, ""),

@@ -15,7 +15,7 @@ from sysd.manager.acceleration import Accelerator
 from sysd.model.errors import FailedError
 from sysd.network.ovn import chassis as driver
 from sysd.network.ovn.chassis import Attached, Chassis, Facts
-from sysd.runtime.sriov import loans
+from sysd.runtime.sriov import cards, loans, representors
 from sysd.runtime.sriov.loans import Found
 from tests.ovn.servers import Server
 
@@ -68,7 +68,11 @@ def test_attach_and_detach(host: Server) -> None:
     ]  # fmt: skip
     assert host.dump() == once
     assert iface_ids(host) == {"theirs0": "", "vethsc1": "sc-x-nic-1"}
-    assert use(host, lambda c: driver.detach(c, "vethsc1"), lambda c: driver.detach(c, "vethsc1")) == [True, False]
+    # A link that another network has taken meanwhile is not the former one's to take away.
+    assert use(host, lambda c: driver.detach(c, "vethsc1", network="another")) == [False]
+    assert host.dump() == once
+    for found in (True, False):
+        assert use(host, lambda c: driver.detach(c, "vethsc1", network=NETWORK)) == [found]
     after = host.dump()
     assert len(after) == len(before)
     assert iface_ids(host) == {"theirs0": ""}
@@ -98,7 +102,7 @@ def test_ports_of_others(host: Server) -> None:
     before = host.dump()
     with pytest.raises(FailedError, match="theirs0 that is not ours"):
         use(host, attach("theirs0", "x"))
-    assert use(host, lambda c: driver.detach(c, "theirs0"), driver.attached) == [False, []]
+    assert use(host, lambda c: driver.detach(c, "theirs0", network=NETWORK), driver.attached) == [False, []]
     assert host.dump() == before
 
 
@@ -187,6 +191,8 @@ def test_what_a_card_lacks(
 ) -> None:
     one = replace(GOOD, **changed)
     monkeypatch.setattr(loans, "everything", lambda: [one])
+    monkeypatch.setattr(cards, "named", lambda: [one.link])
+    monkeypatch.setattr(representors, "mode", lambda link: one.mode)
     if bridge:
         use(host, attach("eno1", bridge=bridge))
     (found,) = use(host, lambda chassis: acceleration.look(chassis, "br-int"))
@@ -204,6 +210,8 @@ def test_what_a_card_lacks(
 
 def test_without_offload_no_card_carries(host: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loans, "everything", lambda: [GOOD])
+    monkeypatch.setattr(cards, "named", lambda: [GOOD.link])
+    monkeypatch.setattr(representors, "mode", lambda link: GOOD.mode)
     use(host, attach("eno1"))
     host.transact({"op": "update", "table": "Open_vSwitch", "where": [], "row": {"other_config": ["map", []]}})
     (found,) = use(host, lambda chassis: acceleration.look(chassis, "br-int"))

@@ -114,8 +114,9 @@ def test_who_is_only_named_has_a_group(world: World) -> None:
     db = group("blue", "db")
     assert world.matches() == [
         f"outport == @{group('blue', 'web')} && "
-        f"(((ip4.src == {{${db}_ip4}} || (ip4 && inport == @{db}) || ip4.src != {{10.1.0.0/24}})) || "
-        f"((ip6.src == {{${db}_ip6}} || (ip6 && inport == @{db}) || ip6)))"
+        f"(((ip4.src == {{${db}_ip4}} || (ip4 && inport == @{db}) || "
+        "ip4.src != {10.1.0.0/24, 169.254.0.0/16, 224.0.0.0/4, 255.255.255.255/32})) || "
+        f"((ip6.src == {{${db}_ip6}} || (ip6 && inport == @{db}) || ip6.src != {{fe80::/10, ff00::/8}})))"
     ]
 
 

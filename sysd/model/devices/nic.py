@@ -168,7 +168,8 @@ OPTIONS = tuple(key for key, _ in _TABLE)
 _FOR = {key.name: types for key, types in _TABLE}
 RULES = tuple(name for name in _FOR if name.startswith(ACLS))
 OVN_ONLY = (*RULES, *EXTERNAL.values(), ACCELERATION)
-NOT_MANAGED = ("ipv4.routes", "ipv6.routes", "vlan", "vlan.tagged", "host_name", *RULES, *EXTERNAL.values())
+_ROUTES = ("ipv4.routes", "ipv6.routes", *EXTERNAL.values())
+NOT_MANAGED = (*_ROUTES, "vlan", "vlan.tagged", "host_name", *RULES, ACCELERATION)
 """What is beyond the network that an interface is in, or would open what that closes: not for who may use managed
 networks only."""
 OF_BRIDGES = tuple(n for n, types in _FOR.items() if "bridged" in types and "macvlan" not in types and n != "network")

@@ -35,6 +35,8 @@ _ACTIONS = {"drop": "drop", "reject": "reject", "allow": "allow-related"}
 _SIDES = {INGRESS: ("to-lport", "outport"), EGRESS: ("from-lport", "inport")}
 _NEIGHBOURS = "arp || nd || nd_rs || nd_ra || mldv1 || mldv2"
 _ERRORS = "icmp4.type == {3, 11, 12} || icmp6.type == {1, 2, 3, 4}"
+_NOWHERE_ELSE = {4: ("169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"), 6: ("fe80::/10", "ff00::/8")}
+"""What is on the network itself, whoever it is about: DHCP, and neighbours."""
 _METER = Ref("Meter", "log", PART)
 _LOGS_PER_SECOND, _BURST = 10, 20
 
@@ -201,8 +203,7 @@ class Subjects:
                 senders.append(f"(ip{version} && inport == @{self.group(each)})")
         found = [*([f"{key} == {{{', '.join(equal)}}}"] if equal else []), *senders]
         if beyond:
-            inside = self._inside(version)
-            found.append(f"{key} != {{{', '.join(inside)}}}" if inside else f"ip{version}")
+            found.append(f"{key} != {{{', '.join([*self._inside(version), *_NOWHERE_ELSE[version]])}}}")
         return f"({' || '.join(found)})" if len(found) > 1 else "".join(found)
 
     def _inside(self, version: int) -> list[str]:

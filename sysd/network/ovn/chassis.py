@@ -112,12 +112,12 @@ async def attach(
     return await chassis.change(work)
 
 
-async def detach(chassis: Chassis, link: str) -> bool:
-    """Let a link be no port; whether it was one of ours."""
+async def detach(chassis: Chassis, link: str, *, network: str) -> bool:
+    """Let a link be no port; whether it was one of a network of ours. It may be another's by now."""
 
     def work(view: View) -> None:
         for port in view.named("Port", link):
-            if _is_ours(port, _LINK):
+            if _is_ours(port, _LINK) and port.external_ids[NETWORK] == network:
                 _place(view, port, None)
                 port.delete()
 

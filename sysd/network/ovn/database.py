@@ -154,6 +154,8 @@ class _Worker(threading.Thread):
         self._closing = False
         self._library: Any = None
         self._replica: Any = None
+        self._told = 0
+        """Of what others have answered, how much was news."""
         self.start()
 
     def put(self, job: _Job) -> None:
@@ -215,12 +217,15 @@ class _Worker(threading.Thread):
             select.select([self._wake], [], [])  # there is nobody else who could say something
             self._awoken()
             return
-        seen = self._heard()
+        # What changed of what we say while jobs were done, these have done; what was answered, others.
+        seen = self._heard()[0], self._told if self._replica else -1
         while self._jobs.empty():
-            self._wait(None)
-            with contextlib.suppress(FailedError):
-                self._take_in()
+            if seen == self._heard():
+                self._wait(None)
+                with contextlib.suppress(FailedError):
+                    self._take_in()
             before, seen = seen, self._heard()
+            self._told = seen[1]
             if before != seen:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     self._loop.call_soon_threadsafe(self._database.news, before[0] != seen[0])

@@ -85,8 +85,12 @@ def _check_others(view: View, mine: Peer, theirs: Peer) -> None:
 
 
 def _check_route(prefix: str, mine: Peer, theirs: Peer) -> None:
+    try:
+        other = ip_network(prefix, strict=False)
+    except ValueError:  # somebody wrote it there, and it is put right with what it belongs to
+        return
     for subnet in theirs.subnets:
-        if overlap(ip_network(prefix), subnet):
+        if overlap(other, subnet):
             raise InvalidError(
                 f"network {mine.network.name} reaches {prefix} by another peer, and {theirs.network.name} has {subnet}",
                 "one of the two peerings has to go",

@@ -90,12 +90,12 @@ async def ports_of(north: Northbound, network: str) -> list[PortState]:
 
 
 async def given(north: Northbound, network: str, names: Sequence[str]) -> dict[str, tuple[Address, ...]]:
-    """Addresses of those of some ports that have any by now."""
+    """Addresses of those of some ports that have any by now, and of those that were given any since this was asked."""
 
     def work(view: View) -> dict[str, tuple[Address, ...]]:
-        rows = {each: view.find(_owner(network, each), "Logical_Switch_Port", _NIC) for each in names}
-        found = {each: _state(row).addresses for each, row in rows.items() if row is not None}
-        return {each: addresses for each, addresses in found.items() if addresses}
+        rows = [view.find(_owner(network, each), "Logical_Switch_Port", _NIC) for each in names]
+        found = [_state(row) for row in (*rows, *view.answered(network, "Logical_Switch_Port")) if row is not None]
+        return {each.id: each.addresses for each in found if each.addresses}
 
     return await north.read(work)
 

@@ -53,6 +53,8 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
         self.named: dict[tuple[str, str], set[Any]] = {}
         self.interfaces: dict[str, set[Any]] = {}
         """Of Open vSwitch, by what OVN knows them by."""
+        self.fresh: dict[tuple[str, str], set[Any]] = {}
+        """Of a network and a table, the rows that were answered in since somebody looked."""
         self._known: dict[Any, tuple[str, Owner | None, str, str, str]] = {}
         super().__init__(remotes, helper)
 
@@ -70,18 +72,22 @@ class Replica(connection.OvsdbIdl):  # type: ignore[misc]
         self._forget(row.uuid)
         if event != idl.ROW_DELETE:
             self._learn(row)
-        if self._schema.all_rows or before or self._owner(row):
-            self._count(row._table.name, _changed(row, updates) if event == idl.ROW_UPDATE and updates else None)
+        owner = self._owner(row)
+        if self._schema.all_rows or before or owner:
+            table, columns = row._table.name, _changed(row, updates) if event == idl.ROW_UPDATE and updates else None
+            if self._count(table, columns) and owner:
+                self.fresh.setdefault((owner.network, table), set()).add(row.uuid)
 
     def _owner(self, row: Any) -> Owner | None:
         return self._known[row.uuid][1] if row.uuid in self._known else None
 
-    def _count(self, table: str, columns: Collection[str] | None) -> None:
-        """columns: of a row that was there; None of one that comes or goes."""
+    def _count(self, table: str, columns: Collection[str] | None) -> bool:
+        """Whether somebody has answered. columns: of a row that was there; None of one that comes or goes."""
         left = set(columns or ()) - self._schema.unheard.get(table, frozenset())
         answers = self._schema.answers.get(table, frozenset())
         self.said += columns is None or bool(left - answers)
         self.answered += bool(left & answers)
+        return bool(left & answers)
 
     def _learn(self, row: Any) -> None:
         table, columns = row._table.name, row._table.columns

@@ -156,6 +156,10 @@ class View:
         """Of a local Open vSwitch, those that OVN knows by a name."""
         return self.rows("Interface", self._replica.interfaces.get(iface_id, ()))
 
+    def answered(self, network: str, table: str) -> list[Any]:
+        """Rows of ours in which others have answered since this was asked."""
+        return self.rows(table, self._replica.fresh.pop((network, table), ()))
+
     def make(self, table: str) -> Any:
         """A row that is nowhere yet."""
         made = self.transaction.insert(self.table(table))

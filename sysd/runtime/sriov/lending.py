@@ -84,7 +84,9 @@ def _of(device: str) -> Iterator[None]:
 def _claim(uuid: str, reference: str, device: str, wanted: Wanted) -> None:
     found = loans.cards_of(wanted)
     has = loans.of(uuid).get(device)
-    if has and any(has.function in card.functions.values() for card in found):
+    # One with a representor is another than one without.
+    same = has is not None and bool(has.wanted.port) == bool(wanted.port)
+    if has and same and any(has.function in card.functions.values() for card in found):
         loans.note(uuid, device, replace(has, wanted=wanted))
         return
     if has:
