@@ -18,7 +18,7 @@ FORWARD = "10.10.0.110"
 
 @pytest.fixture(scope="module")
 def host(host_kind: type[Host], deb: Path) -> Iterator[Host]:
-    with host_kind(recipe=Recipe(variant="ovn-vms")) as one:
+    with host_kind(recipe=Recipe(variant="ovn-cards")) as one:
         one.sh(READY)
         one.install_deb(deb)
         syscont(one, "network", "set", "syscontbr0", *UPLINK)
