@@ -22,7 +22,7 @@ from sysd.manager.lending import Lending
 from sysd.manager.table import Table
 from sysd.model import kinds
 from sysd.model.config import get_bool, get_int
-from sysd.model.devices.disk import is_root, root_size
+from sysd.model.devices.disk import root_size
 from sysd.model.errors import BusyError, FailedError, InvalidError, SyscontError
 from sysd.model.instance import Instance, State
 from sysd.model.machine import DEFAULT_DISK, memory_of, processors_of
@@ -146,7 +146,7 @@ class Machines:
         wanted = parts.load(made.parts)
         gone = {name: part for name, part in had.items() if name != SEED_NAME and not part.same(wanted.get(name))}
         new = {name: part for name, part in wanted.items() if name != SEED_NAME and not part.same(had.get(name))}
-        if any(is_root(expanded.devices.get(name, {})) for name in (*gone, *new)):
+        if any(map(parts.is_own_disk, (*gone.values(), *new.values()))):
             raise FailedError(f"{instance.name} runs", "stop it before its root disk is changed")
         if any(part.tpm for part in (*gone.values(), *new.values())):
             raise FailedError(f"{instance.name} runs", "stop it before it is given or loses a TPM")

@@ -143,6 +143,18 @@ def test_what_the_guest_may_not_write_to_the_kernel_keeps_so(tmp_path: Path) -> 
     assert [row[0] for row in properties["BindPaths"].value] == [f"/run/syscont/vm/{UUID}.share"]
 
 
+def test_a_machine_has_its_own_disk_anyhow() -> None:
+    """First, and by no name that something else has."""
+    given = parts.Given(UUID, parts.Root("/image", "/overlay"), {}, b"")
+    said = parts.build({"root": ROOT}, given, {})
+    assert parts.build({}, given, {}) == said
+    found = parts.build({"root": {"type": "tpm"}, "root0": {"type": "tpm"}}, given, {})
+    (own,) = [name for name, part in found.items() if parts.is_own_disk(part)]
+    assert own == "root1"
+    assert found[own].device["bootindex"] == 1
+    assert found[own].nodes == said["root"].nodes
+
+
 @pytest.mark.usefixtures("programs")
 def test_names_that_are_no_tags(tmp_path: Path) -> None:
     assert "a" * 36 in build({"a" * 36: folder(tmp_path)})

@@ -17,6 +17,8 @@ from sysd.runtime.vm.hardware import PORTS, Part
 
 SEED_NAME = ":cloud-init"
 """Of the part that no device stands for: none has such a name."""
+_ROOT = "root"
+"""The node of the disk that is the machine's own."""
 MOST_OTHERS = 64
 """Parts that need no place."""
 _TPM = "tpm0"
@@ -63,6 +65,7 @@ class Link:
 def build(devices: Mapping[str, Mapping[str, str]], given: Given, had: Mapping[str, Part]) -> dict[str, Part]:
     """By device; of USB as usb.nodes has them, of PCI as pci.functions. One of those that the machine had stays at its
     port. Raises FailedError for what is required and not there."""
+    devices = _with_root(devices)
     wanted = _wanted(devices, given, had)
     taken = {part.port for name, part in had.items() if name in wanted}
     free = iter([number for number in range(PORTS) if number not in taken])
@@ -79,6 +82,19 @@ def build(devices: Mapping[str, Mapping[str, str]], given: Given, had: Mapping[s
             made.device["bootindex"] = order[name]
         found[name] = made
     return found
+
+
+def _with_root(devices: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+    """A machine has its own disk, also when no device says so, as a container has its own files."""
+    if any(map(is_root, devices.values())):
+        return devices
+    name = next(name for name in ("root", *(f"root{number}" for number in range(len(devices)))) if name not in devices)
+    return {**devices, name: {"type": "disk", "path": "/"}}
+
+
+def is_own_disk(part: Part) -> bool:
+    """Whether it is what the machine boots from."""
+    return part.device.get("drive") == _ROOT
 
 
 def _wanted(
@@ -146,7 +162,7 @@ def _root(name: str, port: int, root: Root) -> Part:
          "detect-zeroes": "unmap"},
     ]  # fmt: skip
     files = {"base-file": (root.image, False), "root-file": (root.overlay, True)}
-    return Part(port, _drive(name, "root"), nodes, files=files)
+    return Part(port, _drive(name, _ROOT), nodes, files=files)
 
 
 def _seed(name: str, port: int, seed: bytes) -> Part:
