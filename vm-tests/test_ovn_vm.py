@@ -13,7 +13,6 @@ from test_ovn import READY, UPLINK, launched, reaches
 pytestmark = [pytest.mark.needs_ovn, pytest.mark.heavy]
 
 BOOT = 60.0
-FORWARD = "10.10.0.110"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def test_a_machine_is_in_one(host: Host) -> None:
     machine = Instance(host, "vm1")
     until(host, lambda: reaches(one, "10.50.0.40"), patience=BOOT)
     until(host, lambda: reaches(one, "vm1.syscont", "-4"))
-    assert "tap" in host.sh("ovs-vsctl list-ports br-int | xargs -n 1 ip -details link show")
+    assert "tap" in host.sh("ovs-vsctl list-ports br-int | grep ^vethsc | xargs -n 1 ip -details link show")
     machine.do("stop", "--force")
     assert not reaches(one, "10.50.0.40")
     machine.do("start")
