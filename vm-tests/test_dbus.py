@@ -20,7 +20,7 @@ READS = {
         "ListInstances", "GetInstance", "ListImages", "GetImage", "ListNetworks", "ListOperations",
         "GetOperation", "ListProfiles", "GetProfile", "ListProjects", "GetProject", "GetNetwork",
         "ListNetworkZones", "GetNetworkZone", "ListNetworkACLs", "GetNetworkACL", "ListTrusted",
-        "GetIdentity",
+        "GetIdentity", "GetAcceleration",
     },
     "org.syscont.Instance": {"ListSnapshots", "GetDiskUsage", "GetState"},
     "org.syscont.Network": {"GetUsers", "GetLeases", "GetState"},
