@@ -278,6 +278,7 @@ def test_it_is_cancelled(near: Host, far: Host, small: Instance) -> None:
     assert one_runs(near, far, small.name) is near
 
 
+@pytest.mark.heavy
 def test_the_cable_is_cut(near: Host, far: Host, small: Instance) -> None:
     """While memory is on its way, and for a while."""
     syscont(near, "config", "set", small.name, "migration.bandwidth=2MiB")
