@@ -151,6 +151,7 @@ def test_acls(host: Host, one: Instance, two: Instance) -> None:
     until(host, lambda: reaches(one, two.address()))
 
 
+@pytest.mark.heavy
 def test_acls_of_one_interface(host: Host, one: Instance, two: Instance) -> None:
     syscont(host, "network", "acl", "create", "closed")
     syscont(host, "device", "set", "two", "eth0", "security.acls=closed", "security.acls.default.ingress.action=drop",
@@ -213,6 +214,7 @@ def test_what_is_told_of_it(host: Host, one: Instance) -> None:
     syscont(host, "network", "zone", "delete", "lab.example")
 
 
+@pytest.mark.heavy
 def test_forwards(host: Host, two: Instance) -> None:
     look = ["/usr/bin/python3", "-c", "import urllib.request as u; "
             "print(u.urlopen('http://10.10.0.110:8080/page', timeout=10).read().decode())"]  # fmt: skip

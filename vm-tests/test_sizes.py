@@ -118,6 +118,7 @@ def test_a_size_holds_and_changes_live(launch: Launch) -> None:
     assert counted(one)[1] == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.needs_quotas
 def test_copies_and_snapshots(launch: Launch) -> None:
     one = launch("16MiB")
@@ -182,6 +183,7 @@ def test_guests_stay_counted(launch: Launch, tmp_path: Path) -> None:
     assert fill(one, 40, "/folder/big") < 16 * MIB
 
 
+@pytest.mark.heavy
 @pytest.mark.needs_quotas
 def test_sizes_of_a_project(launch: Launch) -> None:
     host = launch.host

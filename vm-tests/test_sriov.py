@@ -206,6 +206,7 @@ def test_what_the_host_uses_is_not_free(
         host.sh(f"echo {functions[2]} >/sys/bus/pci/drivers_probe; udevadm settle")
 
 
+@pytest.mark.heavy
 def test_it_comes_and_goes_while_a_container_runs(host: Host, launch: Launch, links: list[str]) -> None:
     one = launch()
     device(one, "add", "lan", "nic", "nictype=sriov", f"parent={CARD}", "name=lan0", "hwaddr=02:00:00:00:00:05")
@@ -231,6 +232,7 @@ def test_it_comes_and_goes_while_a_container_runs(host: Host, launch: Launch, li
     until(host, lambda: lent(host) == [])
 
 
+@pytest.mark.heavy
 def test_what_came_to_a_running_container_is_back_without_the_daemon(
     host: Host, launch: Launch, before: list[str]
 ) -> None:
@@ -332,6 +334,7 @@ def test_what_was_left_goes_back(host: Host, launch: Launch) -> None:
     assert two.systemd("ActiveState") == "active"
 
 
+@pytest.mark.heavy
 def test_a_start_that_fails_leaves_nothing(host: Host, launch: Launch, before: list[str]) -> None:
     one = launch("", *nic(), "--device", "more,type=nic,nictype=physical,parent=nowhere0", verb="create")
     assert one.do("start", check=False).returncode

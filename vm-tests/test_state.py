@@ -134,6 +134,7 @@ def test_a_machine_says_how_it_runs(machine: Instance) -> None:
     assert warnings(machine) == (1 if said["why"] else 0), "a daemon that finds it does not say so again"
 
 
+@pytest.mark.heavy
 def test_what_a_machine_takes(machine: Instance) -> None:
     until(machine.host, lambda: usage(machine)["machine"]["agent"], patience=900)
     until(machine.host, lambda: usage(machine)["memory"]["current"], patience=60)
