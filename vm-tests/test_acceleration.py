@@ -96,7 +96,7 @@ def test_what_is_missing_is_said_until_nothing_is(host: Host, launch: Launch) ->
     assert lacks(host, CARD) == []
     assert cards(host)[CARD]["bridge"] == "br-int"
     said = syscont(host, "network", "info", "blue", "--acceleration", check=False).stderr
-    assert "network info takes one of NETWORK and --acceleration" in said
+    assert "network info: it takes one of NETWORK and --acceleration" in said
     one.do("start")
     assert lent(host) == ["lan"]
     one.do("delete", "--force")

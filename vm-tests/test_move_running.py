@@ -129,7 +129,7 @@ def test_what_it_has_of_this_host_is_not_left_behind(near: Host, far: Host, gues
     """As it goes on there by itself: that is refused before anything is stopped, what the other host lacks after it."""
     leader = seen(near, guest)["leader"]
     done = syscont(near, "move", "--stateful", guest, "far:", check=False)
-    assert f"{guest} is a container: what its processes have in memory can't be kept (CRIU can't" in done.stderr
+    assert f"{guest} is a container: what its processes have in memory can't be kept (CRIU is not used" in done.stderr
     near.sh("mkdir -p /srv/here")
     syscont(near, "device", "add", guest, "here", "disk", "source=/srv/here", "path=/mnt")
     done = syscont(near, "move", guest, "far:", check=False)

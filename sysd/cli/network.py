@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sysd.cli import client
 from sysd.cli.config import assignments, print_key
-from sysd.cli.errors import NOT_FOUND, CliError
+from sysd.cli.errors import NOT_FOUND, CliError, UsageError
 from sysd.cli.listing import text
 from sysd.cli.output import document, show
 
@@ -45,7 +45,7 @@ def show_one(parsed: Parsed) -> int:
 def info(parsed: Parsed) -> int:
     """``syscont network info``"""
     if parsed.flag("acceleration") == bool(parsed.args):
-        raise CliError("network info takes one of NETWORK and --acceleration", "cards are the host's, not a network's")
+        raise UsageError("network info: it takes one of NETWORK and --acceleration", f"usage: {parsed.verb.usage}")
     if not parsed.args:
         return document(client.call("GetAcceleration", {}).get("acceleration") or {}, parsed)
     state = client.call("GetNetworkState", {"name": parsed.args[0]}).get("state") or {}

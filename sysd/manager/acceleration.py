@@ -33,15 +33,19 @@ class Acceleration:
 
 
 async def look(switch: Chassis, bridge: str) -> Acceleration:
-    """Raises FailedError when the local Open vSwitch does not answer."""
-    offload, ports = (await chassis.facts(switch)).hw_offload, await chassis.ports(switch)
+    """An Open vSwitch that does not answer is missing, too."""
+    offload, ports, away = False, dict[str, str](), list[str]()
+    try:
+        offload, ports = (await chassis.facts(switch)).hw_offload, await chassis.ports(switch)
+    except FailedError as error:
+        away = [f"Open vSwitch: {error.message} ({error.hint})"]
     there = await asyncio.to_thread(loans.everything)
-    found = [_look_at(one, ports.get(one.link, ""), bridge, offload) for one in there]
+    found = [_look_at(one, ports.get(one.link, ""), bridge, offload, away) for one in there]
     return Acceleration(bridge, offload, tuple(found))
 
 
-def _look_at(one: Found, has: str, bridge: str, offload: bool) -> Accelerator:
-    missing = []
+def _look_at(one: Found, has: str, bridge: str, offload: bool, away: list[str]) -> Accelerator:
+    missing = list(away)
     if not one.enabled:
         place = f"/sys/class/net/{one.link}/device/sriov_numvfs"
         missing.append(f"virtual functions: 'echo {one.total or 'NUMBER'} >{place}', before the mode is set")

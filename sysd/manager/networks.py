@@ -102,7 +102,7 @@ class Networks:
         return leases.known(self._catalog.network(name), self._table)
 
     async def acceleration(self) -> Acceleration:
-        """What network cards can do for OVN networks, and what they lack. Raises FailedError without Open vSwitch."""
+        """What network cards can do for OVN networks, and what they lack."""
         return await self._uplinks.acceleration()
 
     async def state(self, name: str) -> LinkState:

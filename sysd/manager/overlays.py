@@ -199,7 +199,6 @@ class Overlays:
         )
 
     async def acceleration(self) -> Acceleration:
-        """Raises FailedError."""
         return await acceleration.look(self._switch, self._integration())
 
     async def carriers(self) -> list[str]:

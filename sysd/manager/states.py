@@ -33,7 +33,7 @@ class States:
         """Raise unless the memory of an instance can be kept."""
         if instance.kind is not Kind.VM:
             why = f"{instance.name} is a container: what its processes have in memory can't be kept"
-            raise UnsupportedError(why, "CRIU can't write it down: each service of a systemd has namespaces of its own")
+            raise UnsupportedError(why, "CRIU is not used, as it can't write down a guest of systemd's")
         if not get_bool(self._table.expanded(instance).config, ALLOWED_BY):
             why = f"the memory of {instance.name} may not be kept"
             raise DeniedError(why, f"syscont config set {instance.name} {ALLOWED_BY}=true")

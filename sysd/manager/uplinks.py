@@ -84,7 +84,6 @@ class Uplinks:
         return await self._overlays.state(network)
 
     async def acceleration(self) -> Acceleration:
-        """Raises FailedError."""
         return await self._overlays.acceleration()
 
     def _is_well(self, network: Network) -> bool:

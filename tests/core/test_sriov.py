@@ -377,12 +377,12 @@ def is_up(kernel: Kernel, link: str) -> bool:
 def test_a_card_is_told_from_its_representors(switch: Kernel) -> None:
     assert cards.link_of(CARD) == "eno1"
     assert (representors.mode("eno1"), representors.mode("rep0")) == ("switchdev", "switchdev")
-    assert [representors.find("eno1", number) for number in range(3)] == ["rep0", "rep1", ""]
+    assert representors.of("eno1") == {0: "rep0", 1: "rep1"}
     (switch.sys / "class/net/eno1/phys_port_name").unlink()
     # Of which of two cards with one switch it is, nobody says.
-    assert [representors.find("eno1", number) for number in range(2)] == ["", "rep1"]
+    assert representors.of("eno1") == {1: "rep1"}
     (switch.sys / "class/net/eno1/phys_switch_id").unlink()
-    assert (representors.mode("eno1"), representors.find("eno1", 1)) == ("legacy", "")
+    assert (representors.mode("eno1"), representors.of("eno1")) == ("legacy", {})
 
 
 def test_a_representor_is_the_port_meanwhile(switch: Kernel) -> None:
@@ -513,7 +513,7 @@ def test_what_devlink_says_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(devlink, "ask", ask)
     card = ("pci", ours.decode())
-    assert [devlink.representor(card, number) for number in range(4)] == ["", "a4", "a3", ""]
+    assert devlink.representors(card) == {1: "a4", 2: "a3"}
     assert devlink.mode(card) == "switchdev"
     assert devlink.mode(("pci", theirs.decode())) == ""
     assert {kind for kind, _ in asked} == {0x10, 0x1B}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,3 +249,18 @@ def test_what_is_news_of_a_host(host: Server) -> None:
             await chassis.close()
 
     asyncio.run(work())
+
+
+def test_an_open_vswitch_that_is_away_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loans, "everything", lambda: [GOOD])
+
+    async def work() -> Accelerator:
+        nobody = Chassis(f"unix:{tmp_path}/nobody", patience=0.2)
+        try:
+            return (await acceleration.look(nobody, "br-int")).cards[0]
+        finally:
+            await nobody.close()
+
+    missing = asyncio.run(work()).missing
+    assert missing[0].startswith("Open vSwitch: the local Open vSwitch at unix:")
+    assert len(missing) == 3

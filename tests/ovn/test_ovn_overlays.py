@@ -14,6 +14,7 @@ import pytest
 from sysd.manager.catalog import Catalog
 from sysd.manager.events import EventBus
 from sysd.manager.hosts import ports_of
+from sysd.manager.overlay_ports import OverlayPorts
 from sysd.manager.overlays import Overlays
 from sysd.manager.table import Table
 from sysd.model import ovn, server
@@ -21,6 +22,7 @@ from sysd.model.acls import Acl
 from sysd.model.instance import Instance, Phase
 from sysd.model.network import OVN, Network
 from sysd.network.ovn import chassis
+from sysd.network.ovn.chassis import Chassis
 from sysd.network.ovn.database import Database
 from sysd.network.ovn.northbound import digest
 from sysd.store.database import Store
@@ -212,4 +214,37 @@ def test_what_ovn_gives_is_learned(world: World, northd: Northd) -> None:
         assert f"{PREFIX['blue']}_guests" in world.groups()
 
     world.guest("c1", "blue", **{"ipv4.address": "", "ipv4.routes": "10.77.0.0/24"})
+    world.run(steps)
+
+
+def test_a_link_that_goes_to_another_network_stays_its_port(
+    north: Server, vswitch: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former one is looked at later, and knows it as its own still."""
+    monkeypatch.setattr(Overlays, "hosts_changed", lambda self: None)
+    vswitch.transact(
+        {"op": "insert", "table": "Bridge", "uuid-name": "b", "row": {"name": "br-int"}},
+        {"op": "insert", "table": "Open_vSwitch", "row": {"bridges": ["named-uuid", "b"]}},
+    )
+    world = World(north, tmp_path)
+
+    def iface_id() -> str:
+        (row,) = [row for row in vswitch.rows("Interface", "name", "external_ids") if row["name"] == "vethc1"]
+        return str(dict(row["external_ids"][1])["iface-id"])
+
+    async def steps() -> None:
+        world.overlays._switch = Chassis(vswitch.remote)
+        world.overlays._ports = OverlayPorts(ports_of(world.table), world.overlays._switch)
+        try:
+            await world.up("blue", "red")
+            assert iface_id().startswith("sc-bbbbbbbbbbbb-nic-")
+            world.table.remove(world.table.by_uuid("u-c1"))
+            world.guest("c1", "red")
+            await world.overlays.ready(world.network("red"))
+            assert await world.overlays._put_right("blue", whole=False)
+            assert iface_id().startswith("sc-aaaaaaaaaaaa-nic-")
+        finally:
+            await world.overlays._switch.close()
+
+    world.guest("c1", "blue")
     world.run(steps)

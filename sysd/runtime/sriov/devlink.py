@@ -40,12 +40,11 @@ def mode(card: Handle) -> str:
     return ""
 
 
-def representor(card: Handle, number: int) -> str:
-    """The link that leads to a virtual function of a card; empty when there is none, or nobody says so."""
-    for port in _answers(_GET_PORT, REQUEST | DUMP, card):
-        if _is_of(port, card) and _number(port, _FLAVOUR) == _VIRTUAL_FUNCTION and _number(port, _FUNCTION) == number:
-            return _text(port, _LINK)
-    return ""
+def representors(card: Handle) -> dict[int, str]:
+    """The links that lead to virtual functions of a card, by number; none when there are none, or nobody says so."""
+    ports = (port for port in _answers(_GET_PORT, REQUEST | DUMP, card) if _is_of(port, card))
+    functions = (port for port in ports if _number(port, _FLAVOUR) == _VIRTUAL_FUNCTION and _text(port, _LINK))
+    return {_number(port, _FUNCTION): _text(port, _LINK) for port in functions}
 
 
 def _is_of(port: _Port, card: Handle) -> bool:

@@ -91,7 +91,7 @@ def _claim(uuid: str, reference: str, device: str, wanted: Wanted) -> None:
         return
     if has:
         _put_back(uuid, device, has)
-    card, number, function = loans.choose(found, wanted)
+    card, number, function, its_end = loans.choose(found, wanted)
     its = cards.link_of(function)
     place = sysfs.SYS / "class/net" / its
     hwaddr, mtu = (read(place / "address"), int(read(place / "mtu"))) if its else ("", 0)
@@ -100,7 +100,7 @@ def _claim(uuid: str, reference: str, device: str, wanted: Wanted) -> None:
         raise FailedError(f"{card.link} says nothing of its virtual function {number}")
     if before.mac == hwaddr and read(place / "addr_assign_type") != _GIVEN:
         before = replace(before, mac=netlink.NO_MAC)  # chosen on the function's side, which may do so again
-    driver, its_end = pci.driver(function), representors.find(card.link, number) if wanted.port else ""
+    driver = pci.driver(function)
     loan = Loan(reference, wanted, card.function, number, function, driver, its, hwaddr, mtu, before, its_end)
     loans.note(uuid, device, loan)
 
@@ -127,9 +127,14 @@ def _set_up(uuid: str, device: str, loan: Loan) -> None:
     netlink.rename(cards.index_of(its), wanted.name)
 
 
+def _representor(loan: Loan) -> str:
+    """What it is called now; empty when there is none."""
+    return representors.of(cards.link_of(loan.card)).get(loan.number, "")
+
+
 def _show(loan: Loan) -> None:
     """Let a function's representor be the port that its device has."""
-    its, port = representors.find(cards.link_of(loan.card), loan.number), loan.wanted.port
+    its, port = _representor(loan), loan.wanted.port
     if not its:
         raise FailedError(f"virtual function {loan.number} of {loan.wanted.parent} has no representor any more")
     if its != port:
@@ -142,7 +147,7 @@ def _show(loan: Loan) -> None:
 
 def _hide(loan: Loan) -> None:
     """Let it be the host's again, and down. A card in another mode has none."""
-    its = representors.find(cards.link_of(loan.card), loan.number)
+    its = _representor(loan)
     if its == loan.wanted.port:
         if cards.has_link(loan.representor):
             netlink.bring_down(cards.index_of(its))

@@ -121,8 +121,8 @@ def cards_of(wanted: Wanted) -> list[Card]:
     return found
 
 
-def choose(found: Sequence[Card], wanted: Wanted) -> tuple[Card, int, str]:
-    """The first that nobody has, of the first card that has one."""
+def choose(found: Sequence[Card], wanted: Wanted) -> tuple[Card, int, str, str]:
+    """The first that nobody has, of the first card that has one, and its representor if that is asked for."""
     failed = []
     for card in found:
         # Intel's cards have no functions, and these no links, while they are down.
@@ -135,12 +135,14 @@ def choose(found: Sequence[Card], wanted: Wanted) -> tuple[Card, int, str]:
     raise FailedError("; ".join(error.message for error in failed), failed[0].hint)
 
 
-def _free(card: Card, wanted: Wanted) -> tuple[int, str]:
+def _free(card: Card, wanted: Wanted) -> tuple[int, str, str]:
     has, reasons = lent(), []
+    ends = representors.of(card.link) if wanted.port else {}
     for number, function in card.functions.items():
-        why = has.get(function) or cards.why_not(function) or (_unseen(card, number) if wanted.port else "")
+        its = ends.get(number, "")
+        why = has.get(function) or cards.why_not(function) or (_unseen(card, its) if wanted.port else "")
         if not why:
-            return number, function
+            return number, function, its
         reasons.append(f"{number} ({why})")
     shown = ", ".join(reasons[:_SHOWN])
     if len(reasons) > _SHOWN:
@@ -151,9 +153,8 @@ def _free(card: Card, wanted: Wanted) -> tuple[int, str]:
     raise FailedError(f"all {len(card.functions)} virtual functions of {card.link} are taken: {shown}", hint)
 
 
-def _unseen(card: Card, number: int) -> str:
-    """Why a function's representor can't be a port; empty when it can."""
-    its = representors.find(card.link, number)
+def _unseen(card: Card, its: str) -> str:
+    """Why a function's representor, if it has one, can't be a port; empty when it can."""
     if not its:
         return f"no representor: {card.link} is in mode {representors.mode(card.link)}"
     above = cards.part_of(its)
@@ -189,19 +190,20 @@ class Found:
 
 def everything() -> list[Found]:
     """All cards that have, or could have, virtual functions."""
-    return [_found(link, lent()) for link in cards.named()]
+    has = lent()
+    return [_found(link, has) for link in cards.named()]
 
 
-def _found(link: str, lent: Mapping[str, str]) -> Found:
+def _found(link: str, has: Mapping[str, str]) -> Found:
     place = sysfs.SYS / "class/net" / link / "device"
     driver = (place / "driver").resolve().name if (place / "driver").exists() else ""
     enabled, total = (int(read(place / f"sriov_{what}") or "0") for what in ("numvfs", "totalvfs"))
     try:
         functions = cards.find(link).functions.values()
-        free = sum(1 for each in functions if each not in lent and not cards.why_not(each))
+        free = sum(1 for each in functions if each not in has and not cards.why_not(each))
     except FailedError:  # a simulated one: its functions are nothing that could be lent
         free = 0
-    seen = sum(1 for number in range(enabled) if representors.find(link, number))
-    return Found(link, "/".join(devlink.handle(link)), driver, representors.mode(link), total, enabled, free, seen)
+    mode, seen = representors.mode(link), len(representors.of(link))
+    return Found(link, "/".join(devlink.handle(link)), driver, mode, total, enabled, free, seen)
 
 

@@ -29,22 +29,24 @@ def mode(link: str) -> str:
     return devlink.mode(devlink.handle(link)) or (SWITCHDEV if _switch(_place(link)) else LEGACY)
 
 
-def find(link: str, number: int) -> str:
-    """Name of the representor of a card's virtual function; empty when there is none."""
-    return devlink.representor(devlink.handle(link), number) or _by_names(link, number)
+def of(link: str) -> dict[int, str]:
+    """Names of the representors that a card's virtual functions have, by number."""
+    return devlink.representors(devlink.handle(link)) or _by_names(link)
 
 
-def _by_names(link: str, number: int) -> str:
-    """What sysfs says of it (ABI/testing/sysfs-class-net). Two cards with one switch tell theirs apart by number."""
+def _by_names(link: str) -> dict[int, str]:
+    """What sysfs says of them (ABI/testing/sysfs-class-net). Two cards with one switch tell theirs apart by number; of
+    one that has no number, a function that both have is nobody's."""
     switch, own = _switch(_place(link)), _CARD.fullmatch(_port(_place(link)))
-    found = {}
+    found: dict[int, dict[int, str]] = {}
     for entry in entries(sysfs.SYS / "class/net") if switch else ():
         named = _VIRTUAL.fullmatch(_port(entry))
-        if named and int(named[2]) == number and _switch(entry) == switch:
-            found[int(named[1])] = entry.name
-    if own and int(own[1]) in found:
-        return found[int(own[1])]
-    return next(iter(found.values())) if len(found) == 1 else ""
+        if named and _switch(entry) == switch:
+            found.setdefault(int(named[2]), {})[int(named[1])] = entry.name
+    for each in found.values():
+        if own and int(own[1]) in each:
+            each |= dict.fromkeys(each, each[int(own[1])])
+    return {number: names.pop() for number, each in found.items() if len(names := set(each.values())) == 1}
 
 
 def _place(link: str) -> Path:
