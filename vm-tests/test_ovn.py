@@ -329,8 +329,18 @@ def test_the_database_is_away(host: Host, one: Instance, two: Instance) -> None:
         syscont(host, "network", "create", "brown", "--type", "ovn", "network=none", "ipv4.address=10.71.0.1/24",
                 check=False)  # fmt: skip
         assert "brown" not in syscont(host, "network", "list").stdout
+        # What is not in force yet is not said to be.
+        syscont(host, "network", "acl", "create", "late")
+        done = syscont(host, "device", "set", "two", "eth0", "security.acls=late", check=False)
+        assert done.returncode == 1
+        assert "two is changed, and network blue is told later" in done.stderr
+        assert reaches(one, two.address())
     finally:
         host.sh("systemctl start ovn-ovsdb-server-nb.service")
+    until(host, lambda: not reaches(one, two.address()))
+    syscont(host, "device", "unset", "two", "eth0", "security.acls")
+    assert reaches(one, two.address())
+    syscont(host, "network", "acl", "delete", "late")
     until(host, lambda: syscont(host, *argv, check=False).returncode == 0)
     syscont(host, "network", "delete", "green")
 
