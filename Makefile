@@ -25,7 +25,8 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native: sysd/_cext/_native.abi3.so build/attach build/forward build/launch build/launch-vm build/plug build/session
+native: sysd/_cext/_native.abi3.so build/attach build/forward build/guest-init build/launch \
+    build/launch-vm build/plug build/session
 
 build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev
@@ -41,6 +42,12 @@ build/forward: $(wildcard sysd/_cext/forward/*.[ch])
 	@tools/need-packages gcc libc6-dev
 	@mkdir -p build
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
+
+# It runs in guests, before there is any library.
+build/guest-init: $(wildcard sysd/_cext/initrd/*.[ch])
+	@tools/need-packages gcc libc6-dev
+	@mkdir -p build
+	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -static -o $@ $(filter %.c,$^)
 
 # They differ in their main parts alone.
 MACHINE = $(addprefix sysd/_cext/launch/,machine.c starter.c stopper.c kept.c qmp.c den.c descriptors.c \
@@ -62,7 +69,7 @@ sysd/_cext/_native.abi3.so: sysd/_cext/build.py sysd/_cext/native.c sysd/_cext/l
 # Bindings and tools come from Debian, as they do on a user's host; only checkers come from elsewhere.
 BINDINGS = python3-cffi python3-dbus-next python3-dnspython python3-ovsdbapp python3-pyroute2 python3-seccomp \
     python3-systemd python3-yaml
-TOOLS = busybox-static bzip2 dnsmasq-base dosfstools e2fsprogs fdisk fish groff-base lz4 mmdebstrap mtools nftables \
+TOOLS = busybox-static bzip2 cpio dnsmasq-base dosfstools e2fsprogs fdisk fish groff-base lz4 mmdebstrap mtools nftables \
     openssh-client openvswitch-switch ovn-central qemu-guest-agent qemu-system-x86 qemu-utils squashfs-tools \
     squashfs-tools-ng tar xz-utils zsh zstd
 VENV = .venv
@@ -181,7 +188,8 @@ install: native
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
 	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/*.service
-	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/launch build/launch-vm build/plug build/session
+	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/guest-init build/launch build/launch-vm \
+	    build/plug build/session
 
 .PHONY: clean
 clean:

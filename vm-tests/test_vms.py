@@ -234,3 +234,14 @@ def test_a_qemu_that_dies_is_seen_at_once(vm: Instance) -> None:
     vm.host.run(["kill", "-KILL", str(vm.leader)])
     until(vm.host, lambda: vm.state == "failed", patience=5)
     assert "No errors" in vm.host.sh(f"qemu-img check -f qcow2 {vm.on_disk('root.qcow2')}")
+
+
+def test_a_start_without_an_init_says_why(vm_host: Host, debian_vm: str) -> None:
+    syscont(vm_host, "create", debian_vm, "vm3", *DIRECT, "-c", "boot.kernel_command=init=/no/such")
+    one = Instance(vm_host, "vm3")
+    try:
+        one.do("start", check=False)
+        until(vm_host, lambda: one.state == "failed", patience=BOOT)
+        assert "initrd: can't run /no/such: No such file or directory" in one.logs()
+    finally:
+        syscont(vm_host, "delete", "--force", "vm3")

@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sysd.archive.tree import directory, resolve
-from sysd.images import gpt, tools
+from sysd.images import gpt, initrd, tools
 from sysd.images.disk import NAME
 from sysd.images.gpt import MARGIN, MIB, Partition
+from sysd.images.inside import is_file, opened
 from sysd.images.stream import write_all
 from sysd.model.errors import InvalidError, UnsupportedError
 from sysd.model.sizes import format_size
@@ -33,7 +34,6 @@ ESP_SIZE = 256 * MIB
 _SLACK = 512 * MIB
 _BYTES_PER_INODE = 16384
 _TOKEN = "syscont"
-_MAX_FILE = 512 * MIB
 _VERSION = re.compile(rb"vmlinuz-([A-Za-z0-9][A-Za-z0-9._+~-]{0,63})")
 _INITRDS = (b"boot/initrd.img-%s", b"boot/initramfs-%s.img", b"boot/initrd-%s")
 # Named, as what the host's mke2fs.conf says may be more than the guest's kernel knows.
@@ -92,7 +92,7 @@ def make(root: int, target: int, fingerprint: str, architecture: str, room: int)
     if used + ESP_SIZE > room:
         raise InvalidError(f"the image's disk takes more than the {format_size(room)} that are left for it")
     _copy_out(root, kernel.path, target, KERNEL)
-    _copy_out(root, kernel.initrd, target, INITRD)
+    _write_initrd(root, kernel, architecture, target)
     size = _round(max(used + used // 8, inodes * _BYTES_PER_INODE)) + _SLACK
     parts = [
         Partition(gpt.ESP, _id(fingerprint, "esp"), "esp", MARGIN, ESP_SIZE),
@@ -119,7 +119,7 @@ def _find_kernel(root: int) -> _Kernel:
     for version in sorted(_versions(root), key=_age, reverse=True):
         path = b"boot/vmlinuz-" + version
         for pattern in _INITRDS:
-            if _is_file(root, path) and _is_file(root, pattern % version):
+            if is_file(root, path) and is_file(root, pattern % version):
                 return _Kernel(version.decode(), path, pattern % version)
     raise InvalidError("the image has no kernel with an initrd in /boot", "a machine needs one")
 
@@ -141,30 +141,12 @@ def _find_loaders(root: int, machine: Machine) -> dict[str, bytes]:
     shim = f"usr/lib/shim/shim{machine.efi}.efi.signed".encode()
     loader = f"usr/lib/systemd/boot/efi/systemd-boot{machine.efi}.efi".encode()
     first = f"EFI/BOOT/BOOT{machine.efi.upper()}.EFI"
-    if _is_file(root, shim) and _is_file(root, loader + b".signed"):
+    if is_file(root, shim) and is_file(root, loader + b".signed"):
         return {first: shim, f"EFI/BOOT/grub{machine.efi}.efi": loader + b".signed"}
     for path in (loader, loader + b".signed"):
-        if _is_file(root, path):
+        if is_file(root, path):
             return {first: path}
     raise InvalidError("the image has no boot loader", "it needs systemd-boot: apt install systemd-boot-efi")
-
-
-def _is_file(root: int, path: bytes) -> bool:
-    found = resolve(root, path)
-    return found is not None and stat.S_ISREG(found[1].st_mode) and 0 < found[1].st_size <= _MAX_FILE
-
-
-@contextmanager
-def _opened(root: int, path: bytes) -> Iterator[int]:
-    """A file of which _is_file said yes; nobody changes the tree meanwhile."""
-    found = resolve(root, path)
-    assert found is not None
-    with directory(root, found[0][:-1]) as parent:
-        fd = os.open(found[0][-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _remember(root: int, command: str) -> None:
@@ -194,13 +176,28 @@ def _measure(root: int) -> tuple[int, int]:
 # what becomes of it
 
 
+def _write_initrd(root: int, kernel: _Kernel, architecture: str, target: int) -> None:
+    small = initrd.build(root, kernel.version, architecture)
+    if small is None:
+        _copy_out(root, kernel.initrd, target, INITRD)
+        return
+    with _beside(target, INITRD) as out:
+        write_all(out, small)
+
+
 def _copy_out(root: int, path: bytes, target: int, name: bytes) -> None:
-    """Readable by all: QEMU, which has no rights, opens it anew. Its folder is root's."""
+    with _beside(target, name) as out, opened(root, path) as fd:
+        while data := os.read(fd, MIB):
+            write_all(out, data)
+
+
+@contextmanager
+def _beside(target: int, name: bytes) -> Iterator[int]:
+    """A new file, on disk at the end. Readable by all: QEMU, which has no rights, opens it anew. Its folder is
+    root's."""
     out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=target)
     try:
-        with _opened(root, path) as fd:
-            while data := os.read(fd, MIB):
-                write_all(out, data)
+        yield out
         os.fsync(out)
     finally:
         os.close(out)
@@ -228,7 +225,7 @@ def _fill_esp(fd: int, partition: Partition, root: int, files: dict[str, bytes],
     folders = sorted({path[:end] for path in (*files, *texts) for end in range(len(path)) if path[end] == "/"})
     tools.run(["mmd", *image, *(f"::/{folder}" for folder in folders)], fd)
     for place_there, path in files.items():
-        with _opened(root, path) as source:
+        with opened(root, path) as source:
             tools.run(["mcopy", *image, f"/proc/self/fd/{source}", f"::/{place_there}"], fd, source)
     for place_there, text in texts.items():
         tools.run(["mcopy", *image, "-", f"::/{place_there}"], fd, text=text)

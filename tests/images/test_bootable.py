@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sysd.images import bootable, tools
+from sysd.images import bootable, initrd, tools
 from sysd.images.metadata import host_architecture
 from sysd.model.errors import InvalidError, UnsupportedError
 from tests.images.archives import Entry, directory, hard_link, metadata, symlink, tar
@@ -130,6 +130,19 @@ def test_what_is_started(place: Place) -> None:
     assert (entry["linux"], entry["initrd"]) == ("/syscont/6.1.0-9/linux", "/syscont/6.1.0-9/initrd")
     name = bootable._MACHINES[host_architecture()].efi
     assert esp(disk, f"EFI/BOOT/BOOT{name.upper()}.EFI") == b"plain"
+
+
+def test_a_direct_start_needs_its_disk_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Firmware starts it with the initrd that the distribution made."""
+    monkeypatch.setattr(initrd, "INIT", Path(sys.executable))
+    modules = "lib/modules/6.1.0-9"
+    own = "".join(f"kernel/{name}.ko\n" for name in initrd.NEEDED).encode()
+    index = [Entry(f"{modules}/modules.dep", data=b"\n"), Entry(f"{modules}/modules.builtin", data=own)]
+    make(place, *machine(*index))
+    small = (place.target / "initrd").read_bytes()
+    assert small.startswith(b"070701")
+    assert Path(sys.executable).read_bytes() in small
+    assert esp(place.target / "disk.img", "syscont/6.1.0-9/initrd") == INITRD
 
 
 def test_secure_boot(place: Place) -> None:
