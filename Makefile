@@ -25,8 +25,8 @@ help:
 	@echo 'make clean     remove what the above made here (not the cache in ~/.cache/syscont)'
 
 .PHONY: native
-native: sysd/_cext/_native.abi3.so build/attach build/forward build/guest-init build/launch \
-    build/launch-vm build/plug build/session
+native: sysd/_cext/_native.abi3.so build/attach build/forward build/guest-init build/join \
+    build/launch build/launch-vm build/plug build/session
 
 build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_cext/clone.h sysd/_cext/confine.h
 	@tools/need-packages gcc libc6-dev
@@ -34,9 +34,11 @@ build/attach: sysd/_cext/attach.c sysd/_cext/enter.c sysd/_cext/enter.h sysd/_ce
 	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
 build/session: sysd/_cext/session.c
+build/join: sysd/_cext/join.c
+build/session build/join:
 	@tools/need-packages gcc libc6-dev
 	@mkdir -p build
-	$(CC) -O2 -Wall -Wextra -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+	$(CC) -O2 -Wall -Wextra -std=gnu11 -pthread $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
 build/forward: $(wildcard sysd/_cext/forward/*.[ch])
 	@tools/need-packages gcc libc6-dev
@@ -188,8 +190,8 @@ install: native
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" data/completions/syscont.fish
 	$(INSTALL_DATA) -t "$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions" data/completions/_syscont
 	$(RELOCATE) "$(DESTDIR)$(PREFIX)/bin/syscont" "$(DESTDIR)$(LIBEXECDIR)"/* "$(DESTDIR)$(UNITDIR)"/*.service
-	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/guest-init build/launch build/launch-vm \
-	    build/plug build/session
+	install -D -m 0755 -t "$(DESTDIR)$(LIBEXECDIR)" build/attach build/forward build/guest-init build/join build/launch \
+	    build/launch-vm build/plug build/session
 
 .PHONY: clean
 clean:

@@ -60,10 +60,14 @@ def sends_memory(host: Host) -> str:
     return next((str(one["id"]) for one in found if (one["status"], one["stage"]) == ("running", "memory")), "")
 
 
-def state_of_qemu(host: Host, name: str) -> str:
+def of_qemu(host: Host, name: str, command: str) -> str:
+    """What it answers."""
     uuid = Instance(host, name).seen()["uuid"]
-    found = json.loads(python(host, "ask_qemu", f"/run/syscont/vm/{uuid}.control", "query-status").stdout)
-    return str(found["status"])
+    return python(host, "ask_qemu", f"/run/syscont/vm/{uuid}.control", command).stdout
+
+
+def state_of_qemu(host: Host, name: str) -> str:
+    return str(json.loads(of_qemu(host, name, "query-status"))["status"])
 
 
 # a guest that does things
@@ -142,7 +146,7 @@ def memory(one: Instance) -> int:
     return int(one.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo"))
 
 
-# what is in the way
+# a small one
 
 
 @pytest.fixture
@@ -159,6 +163,23 @@ def small(near: Host, far: Host, tiny: str) -> Iterator[Instance]:
         settled(host, count)
         assert not host.sh(f"ps -eo args | grep '[q]emu-system.*guest={one.name}' || true")
         assert "Traceback" not in host.journal(unit="syscontd.service")
+
+
+@pytest.mark.parametrize("keys", [(), ("migration.channels=3", "migration.compression=zstd")], ids=["plain", "many"])
+def test_either_host_calls_the_other_one(near: Host, far: Host, small: Instance, keys: tuple[str, ...]) -> None:
+    """What was on for the way is not in the way of keeping memory afterwards."""
+    syscont(near, "config", "set", small.name, *keys, "migration.stateful=true")
+    syscont(near, "move", "--mode", "pull", small.name, "far:")
+    many = json.loads(of_qemu(far, small.name, "query-migrate-capabilities"))
+    assert {"capability": "multifd", "state": bool(keys)} in many
+    syscont(near, "move", "--mode", "push", f"far:{small.name}", "local:")
+    assert state_of_qemu(near, small.name) == "running"
+    syscont(near, "stop", "--stateful", small.name)
+    syscont(near, "start", small.name)
+    assert state_of_qemu(near, small.name) == "running"
+
+
+# what is in the way
 
 
 def refused(near: Host, *argv: str) -> str:
@@ -239,9 +260,7 @@ def one_runs(near: Host, far: Host, name: str, done: bool = False, said: str = "
     assert state_of_qemu(here, name) == "running"
     other = near if here is far else far
     assert not other.sh(f"ps -eo args | grep '[q]emu-system.*guest={name}' || true")
-    nodes = python(here, "ask_qemu", f"/run/syscont/vm/{Instance(here, name).seen()['uuid']}.control",
-                   "query-named-block-nodes").stdout  # fmt: skip
-    assert "moving" not in nodes
+    assert "moving" not in of_qemu(here, name, "query-named-block-nodes")
     return here
 
 

@@ -220,7 +220,7 @@ class Departures:
             await self._write(handle, talk, Packed(current, upper), chosen)
         self._settlements.begin(move)
         talk.say("sent")
-        await self._living.send(handle, talk, current)
+        await self._living.send(handle, talk, current, live)
 
     async def _keep(self, move: Move) -> None:
         """It goes on here; the other host is told, if it might not know."""

@@ -3,10 +3,11 @@
 
     source                                     target
     a backup of what the disk is above   ->    an instance with an empty disk, and a machine that waits
-                                         <-    ready: ports, and a key and a ticket that are good once
+                                         <-    ready: a key that is good once, and ways (see sysd.manager.ways)
     QEMU to QEMU: the disk               ->
-    ticket, then QEMU to QEMU: memory    ->
-                                         <-    receiving: QEMU has the connection
+    memory: it comes now                 ->
+                                         <-    receiving: QEMU waits for it
+    QEMU to QEMU: memory                 ->
     the guest stands still: the rest     ->
                                          <-    kept (see sysd.manager.transfers)
 
@@ -18,18 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
+import functools
 import logging
 import os
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sysd.manager import layers
+from sysd.manager import layers, tickets, ways
 from sysd.manager.instances import make_folder
 from sysd.manager.layers import Layers
 from sysd.manager.lifecycle import Lifecycle
@@ -38,26 +37,22 @@ from sysd.manager.operations import Handle
 from sysd.manager.states import ALLOWED_BY
 from sysd.manager.table import Table
 from sysd.manager.talks import Talk
+from sysd.manager.tickets import Open
 from sysd.model.config import SCHEMA, get_bool, get_int
 from sysd.model.errors import BusyError, DeniedError, FailedError, SyscontError, UnsupportedError
 from sysd.model.instance import RUNS, Instance, new_uuid
 from sysd.model.sizes import parse_size
-from sysd.runtime.vm import firmware, moving, parts, state, told, unit
+from sysd.runtime.vm import firmware, joining, moving, parts, state, told, unit
 from sysd.runtime.vm.flushing import kept_flushed
 from sysd.runtime.vm.hardware import Part
-from sysd.runtime.vm.moving import Arriving, Leaving, Limits
+from sysd.runtime.vm.joining import Join, Place
+from sysd.runtime.vm.moving import Arriving, Leaving, Limits, Streams
 from sysd.storage import qcow2
 
 log = logging.getLogger(__name__)
 
-KEY = TICKET = 32
-CONNECT = 10.0
-"""Seconds for a connection, and for a ticket on it."""
-UNANSWERED = 15_000
-"""Milliseconds until a connection on which nothing is acknowledged is given up: a guest that writes waits as long."""
 KEEP = 10.0
 """Seconds in which the target says that it has all of it: the guest stands still meanwhile."""
-BACKLOG = 8
 
 
 class Living:
@@ -100,7 +95,8 @@ class Living:
             # It aborts, at least up to 10.0 (tlb_reset_dirty_range_all), and the guest with it.
             why = f"{instance.name} is emulated, and was given more memory while it ran: QEMU can't send that"
             raise UnsupportedError(why, "stop it first")
-        return told.say(await state.describe(machine, self._table.expanded(instance)))
+        expanded = self._table.expanded(instance)
+        return told.say(await state.describe(machine, expanded)) | told.say_streams(_streams(expanded))
 
     @contextlib.asynccontextmanager
     async def base(self, instance: Instance) -> AsyncIterator[Path]:
@@ -113,30 +109,43 @@ class Living:
         finally:
             await self._layers.remove(place)
 
-    async def send(self, handle: Handle, talk: Talk, instance: Instance) -> None:
-        """Until the other host says that it has all of it, and the guest stands still here. When it fails: stay()."""
-        ready = await talk.hear("ready")
+    async def send(self, handle: Handle, talk: Talk, instance: Instance, said: Mapping[str, Any]) -> None:
+        """Until the other host says that it has all of it, and the guest stands still here. When it fails: stay().
+        said: what describe() gave."""
+        ready, streams = await talk.hear("ready"), told.read_streams(said)
         leaving = Leaving(self._machines.running(instance), lambda stage, found: _show(handle, stage, found))
-        with _key_folder(_bytes(ready, "key"), instance.id_base) as folder:
-            await leaving.get_ready(folder)
-            handle.progress("disk")
-            with await _connect(talk.line.host, _port(ready, "disk")) as disk:
-                await leaving.copy_disk(disk.fileno())
-            handle.progress("memory")
-            with await _connect(talk.line.host, _port(ready, "memory")) as memory:
-                await asyncio.get_running_loop().sock_sendall(memory, _bytes(ready, "ticket"))
-                await talk.hear("receiving")
-                memory.setblocking(True)  # as QEMU expects it
-                async with kept_flushed(unit.disk_path(instance)):
-                    await leaving.send(memory.fileno(), self._limits(instance))
-            handle.progress("switch")
-            await leaving.switch()
+        with _key_folder(tickets.secret(ready, "key"), instance.id_base) as place:
+            await leaving.get_ready(place.folder)
+            async with ways.leading_out(talk, ready, self._listens_at()) as out:
+                handle.progress("disk")
+                with await out.disk() as disk:
+                    await leaving.copy_disk(disk.fileno())
+                handle.progress("memory")
+                talk.say("memory")
+                async with _way_out(place, out.memory, streams):
+                    async with kept_flushed(unit.disk_path(instance)):
+                        await self._send_memory(talk, instance, leaving, out.memory, streams)
+                    handle.progress("switch")
+                    await leaving.switch()
         try:
             async with asyncio.timeout(KEEP):
                 await talk.hear("kept")
         except TimeoutError:
             raise FailedError("the other host does not say that it has all of it") from None
         self._still_since[instance.uuid] = leaving.still_since
+
+    async def _send_memory(
+        self, talk: Talk, instance: Instance, leaving: Leaving, memory: Open, streams: Streams
+    ) -> None:
+        limits = self._limits(instance)
+        if not streams.plain:
+            await talk.hear("receiving")
+            await leaving.spread(streams, limits)
+            return
+        with await memory() as connection:
+            await talk.hear("receiving")
+            connection.setblocking(True)  # as QEMU expects it
+            await leaving.send(connection.fileno(), limits)
 
     def _limits(self, instance: Instance) -> Limits:
         config = self._table.expanded(instance).config
@@ -159,20 +168,17 @@ class Living:
 
     async def receive(self, handle: Handle, talk: Talk, uuid: str, said: Mapping[str, Any]) -> None:
         """Until all of it is here, and stands still."""
+        streams = told.read_streams(said)
         await self._start(handle, uuid, said)
-        instance = self._table.by_uuid(uuid)
-        arriving, key, ticket = Arriving(self._machines.running(instance)), os.urandom(KEY), os.urandom(TICKET)
-        with ExitStack() as stack:
-            disks, memory = (stack.enter_context(self._listening()) for _ in range(2))
-            folder = stack.enter_context(_key_folder(key, instance.id_base))
-            await arriving.get_ready(folder, disks.fileno())
-            talk.say("ready", disk=_port_of(disks), memory=_port_of(memory), key=key.hex(), ticket=ticket.hex())
-            handle.progress("receive")
-            with await _admit(memory, ticket) as connection:
-                connection.setblocking(True)  # as QEMU expects it
-                async with kept_flushed(unit.disk_path(instance)):
-                    await arriving.receive(connection.fileno())
-                    talk.say("receiving")
+        instance, key = self._table.by_uuid(uuid), os.urandom(tickets.SECRET)
+        arriving = Arriving(self._machines.running(instance))
+        with _key_folder(key, instance.id_base) as place:
+            get_ready = functools.partial(arriving.get_ready, place.folder)
+            async with ways.leading_in(talk, key, self._listens_at(), place, get_ready) as memory:
+                handle.progress("receive")
+                await talk.hear("memory")
+                async with kept_flushed(unit.disk_path(instance)), joining.joining() as join:
+                    await _receive_memory(talk, arriving, memory, streams, place, join)
                     await arriving.arrived()
 
     async def _start(self, handle: Handle, uuid: str, said: Mapping[str, Any]) -> None:
@@ -202,15 +208,6 @@ class Living:
         except (SyscontError, OSError) as error:
             # The guest runs; only that systemd by itself would end it without asking it, until it is started anew.
             log.warning("%s has been moved here, and its unit can't be made anew: %s", instance.reference, error)
-
-    def _listening(self) -> socket.socket:
-        where = self._listens_at()
-        if where:
-            family = socket.AF_INET6 if ":" in where else socket.AF_INET
-            return _plain(socket.create_server((where, 0), family=family, backlog=BACKLOG))
-        if socket.has_dualstack_ipv6():
-            return _plain(socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG))
-        return _plain(socket.create_server(("", 0), backlog=BACKLOG))
 
 
 def _tied(part: Part) -> str:
@@ -244,103 +241,35 @@ def _show(handle: Handle, stage: str, found: Mapping[str, int]) -> None:
         handle.set_result("expected-pause", f"{found['pause']} ms")
 
 
-# what the other host says, and connections to it
-
-
-def _bytes(said: Mapping[str, Any], name: str) -> bytes:
-    try:
-        value = bytes.fromhex(said[name])
-    except (KeyError, TypeError, ValueError):
-        value = b""
-    if len(value) != KEY:
-        raise FailedError("the other host says what is not understood here", f"its {name}")
-    return value
-
-
-def _port(said: Mapping[str, Any], name: str) -> int:
-    value = said.get(name)
-    if type(value) is not int or not 0 < value < 1 << 16:
-        raise FailedError("the other host says what is not understood here", f"its port for {name}")
-    return value
-
-
-def _port_of(sock: socket.socket) -> int:
-    return int(sock.getsockname()[1])
-
-
 @contextlib.contextmanager
-def _key_folder(key: bytes, owner: int) -> Iterator[int]:
+def _key_folder(key: bytes, owner: int) -> Iterator[Place]:
     folder = moving.key_folder(key, owner)
     try:
-        yield folder
+        yield Place(folder, owner)
     finally:
         os.close(folder)
 
 
-def _plain(sock: socket.socket) -> socket.socket:
-    sock.setblocking(False)
-    return sock
+def _streams(expanded: Instance) -> Streams:
+    config = expanded.config
+    return Streams(get_int(config, "migration.channels"), SCHEMA.text(config, "migration.compression"))
 
 
-def _tune(sock: socket.socket) -> socket.socket:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED)
-    return sock
+def _way_out(place: Place, memory: Open, streams: Streams) -> contextlib.AbstractAsyncContextManager[None]:
+    return contextlib.nullcontext() if streams.plain else joining.outward(place, memory, streams.connections)
 
 
-async def _connect(host: str, port: int) -> socket.socket:
-    if not host:
-        why = "a machine that runs goes to a host that this one can reach"
-        raise UnsupportedError(why, "set core.https_address there, or stop the machine first")
-    sock = _plain(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM))
-    try:
-        async with asyncio.timeout(CONNECT):
-            await asyncio.get_running_loop().sock_connect(sock, (host, port))
-    except (OSError, TimeoutError) as error:
-        sock.close()
-        why = f"port {port} of the other host is not reached: {error or 'no answer'}"
-        raise FailedError(why, "a firewall may be in between") from None
-    except BaseException:
-        sock.close()
-        raise
-    return _tune(sock)
-
-
-async def _admit(listening: socket.socket, ticket: bytes) -> socket.socket:
-    """The first to show the ticket. Whoever else comes is sent away, and keeps nobody waiting."""
-    loop = asyncio.get_running_loop()
-    admitted: asyncio.Future[socket.socket] = loop.create_future()
-    visitors: set[asyncio.Task[None]] = set()
-
-    async def look_at(sock: socket.socket) -> None:
-        shown = b""
-        try:
-            async with asyncio.timeout(CONNECT):
-                while len(shown) < len(ticket) and (data := await loop.sock_recv(sock, len(ticket) - len(shown))):
-                    shown += data
-        except (OSError, TimeoutError):
-            shown = b""
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        if hmac.compare_digest(shown, ticket) and not admitted.done():
-            admitted.set_result(_tune(sock))
-        else:
-            sock.close()
-
-    async def accept() -> None:
-        while True:
-            sock, _ = await loop.sock_accept(listening)
-            if len(visitors) >= BACKLOG:
-                sock.close()
-                continue
-            task = asyncio.create_task(look_at(_plain(sock)))
-            visitors.add(task)
-            task.add_done_callback(visitors.discard)
-
-    accepting = asyncio.create_task(accept())
-    try:
-        return await admitted
-    finally:
-        for task in (accepting, *visitors):
-            task.cancel()
+async def _receive_memory(
+    talk: Talk, arriving: Arriving, memory: Open, streams: Streams, place: Place, join: Join
+) -> None:
+    """Until QEMU has all connections."""
+    if streams.plain:
+        with await memory() as connection:
+            connection.setblocking(True)  # as QEMU expects it
+            await arriving.receive(connection.fileno())
+        talk.say("receiving")
+        return
+    await arriving.listen(streams)
+    talk.say("receiving")
+    for _ in range(streams.connections):
+        await join(await memory(), joining.reach(place, joining.MEMORY))

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from sysd.model.errors import FailedError
-from sysd.runtime.vm import moving
-from sysd.runtime.vm.moving import Arriving, Fits, Leaving, Limits
+from sysd.runtime.vm import joining, moving
+from sysd.runtime.vm.moving import Arriving, Fits, Leaving, Limits, Streams
 from sysd.runtime.vm.qmp import Broken, Qmp
 from tests.vm.peers import program
 
@@ -108,6 +108,11 @@ def folder_of(key: bytes, place: Path) -> int:
     return fd
 
 
+@pytest.fixture(autouse=True)
+def join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "JOIN", Path(__file__).parents[2] / "build/join")
+
+
 class Both:
     """A machine that runs, one that waits, and what connects them."""
 
@@ -123,6 +128,7 @@ class Both:
         ours, other = folder_of(key, self.folder / "ours"), folder_of(theirs or key, self.folder / "theirs")
         listening = socket.create_server(("127.0.0.1", 0))
         self.address = listening.getsockname()
+        self.folders = ours, other
         await self.arriving.get_ready(other, listening.fileno())
         await self.leaving.get_ready(ours)
         listening.close()
@@ -130,6 +136,31 @@ class Both:
     async def copy_disk(self) -> None:
         with socket.create_connection(self.address) as connection:
             await self.leaving.copy_disk(connection.fileno())
+
+    async def spread(self, streams: Streams) -> None:
+        """By connections that are joined with others of the network's."""
+        near, far = (joining.Place(fd, os.geteuid()) for fd in self.folders)
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        loop = asyncio.get_running_loop()
+
+        async def dial() -> socket.socket:
+            sock = socket.socket()
+            sock.setblocking(False)
+            await loop.sock_connect(sock, listening.getsockname())
+            return sock
+
+        async def admit(join: joining.Join) -> None:
+            for _ in range(streams.connections):
+                await join((await loop.sock_accept(listening))[0], joining.reach(far, joining.MEMORY))
+
+        with listening:
+            await self.arriving.listen(streams)
+            async with joining.joining() as join, joining.outward(near, dial, streams.connections):
+                admitting = asyncio.ensure_future(admit(join))
+                await self.leaving.spread(streams, Limits(downtime=300))
+                await admitting
+                await self.switch()
 
     async def send(self) -> None:
         near, far = socket.socketpair()
@@ -185,6 +216,21 @@ def test_it_moves_with_its_disk(tmp_path: Path, base: Path) -> None:
     assert same_disks(tmp_path)
     layer = subprocess.run(["qemu-img", "map", "--output=json", tmp_path / "target"], capture_output=True, check=True)
     assert layer.stdout.count(b'"depth": 0') < 20, "only what is above the image was sent"
+
+
+@pytest.mark.parametrize("streams", [Streams(2), Streams(1, "zstd"), Streams(4, "zstd")])
+def test_its_memory_goes_by_several_ways(tmp_path: Path, base: Path, streams: Streams) -> None:
+    async def work(both: Both) -> None:
+        await both.get_ready()
+        await both.copy_disk()
+        await both.spread(streams)
+        assert (await both.source.status(), await both.target.status()) == ("postmigrate", "paused")
+        await both.arriving.run()
+        await both.arriving.tidy()
+        assert await both.target.status() == "running"
+
+    run(tmp_path, base, work)
+    assert same_disks(tmp_path)
 
 
 @pytest.mark.parametrize("stage", ["ready", "copied", "still", "sent"])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sysd.model.errors import FailedError, InvalidError
 from sysd.runtime.vm import parts, told
 from sysd.runtime.vm.hardware import Part
+from sysd.runtime.vm.moving import Streams
 from sysd.runtime.vm.state import KEYS, Kept
 
 IMAGE = "1f" * 32
@@ -119,3 +120,26 @@ def test_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for other in ({"vendor_id": "B", "flags": "two"}, {}, None, "A"):
         with pytest.raises(FailedError, match="another maker"):
             check(kept, {"processor": other})
+
+
+@pytest.mark.parametrize("streams", [Streams(), Streams(64), Streams(2, "zstd")])
+def test_streams_there_and_back(streams: Streams) -> None:
+    assert told.read_streams(json.loads(json.dumps(told.say_streams(streams)))) == streams
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"streams": None},
+        {"streams": {"channels": 1}},
+        {"streams": {"channels": 0, "compression": "none"}},
+        {"streams": {"channels": 65, "compression": "none"}},
+        {"streams": {"channels": True, "compression": "none"}},
+        {"streams": {"channels": 2, "compression": "qatzip"}},
+        {"streams": {"channels": 2, "compression": ["zstd"]}},
+    ],
+)
+def test_streams_that_are_none(said: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError):
+        told.read_streams(said)

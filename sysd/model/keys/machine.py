@@ -11,6 +11,9 @@ from sysd.model.schema import Key
 from sysd.model.values import boolean, integer, one_of, size
 
 UEFI, DIRECT = "uefi", "direct"
+COMPRESSIONS = ("none", "zstd")
+"""As QEMU calls them (multifd-compression)."""
+MOST_CHANNELS = 64
 
 
 def options(text: str) -> list[str]:
@@ -56,6 +59,22 @@ KEYS = (
         size(),
         "0",
         "Bytes of its memory that are sent in a second at most while the machine goes to another host; 0 for no limit.",
+        live=True,
+    ),
+    Key(
+        "migration.channels",
+        integer(1, MOST_CHANNELS),
+        "1",
+        "Connections by which the machine's memory is sent when it goes to another host, each encrypted by a thread of "
+        "its own: more than one pays where the network is faster than one thread.",
+        live=True,
+    ),
+    Key(
+        "migration.compression",
+        one_of(*COMPRESSIONS),
+        COMPRESSIONS[0],
+        "What the machine's memory is compressed with when it goes to another host: zstd pays where the network is "
+        "slower than the processors.",
         live=True,
     ),
     Key(

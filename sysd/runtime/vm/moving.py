@@ -27,6 +27,8 @@ from typing import Any, Protocol
 
 from sysd import _cext
 from sysd.model.errors import FailedError
+from sysd.model.keys.machine import COMPRESSIONS
+from sysd.runtime.vm.joining import MEMORY, where
 
 DISK = "root"
 """The node of the disk that moves, on both sides, and how it is called between them."""
@@ -66,6 +68,26 @@ class Limits:
     downtime: int = 30
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """How memory goes: in one stream, or, with multifd of QEMU's, in channels beside one that tells of them, compressed
+    or not. Both ends have to know."""
+
+    channels: int = 1
+    compression: str = COMPRESSIONS[0]
+
+    @property
+    def plain(self) -> bool:
+        return self.channels == 1 and self.compression == COMPRESSIONS[0]
+
+    @property
+    def connections(self) -> int:
+        return 1 if self.plain else self.channels + 1
+
+    def parameters(self) -> dict[str, Any]:
+        return {} if self.plain else {"multifd-channels": self.channels, "multifd-compression": self.compression}
+
+
 # the key
 
 
@@ -89,11 +111,13 @@ def write_key(folder: int, key: bytes) -> None:
         stream.write(f"{_USER}:{key.hex()}\n")
 
 
-async def _know_key(monitor: Monitor, folder: int, end: str) -> None:
-    found = await monitor.execute("add-fd", {"fdset-id": _KEYS_SET}, fds=[folder])
-    where = f"/proc/self/fd/{int(found['fd'])}"
-    tls = {"qom-type": "tls-creds-psk", "id": _TLS, "endpoint": end, "dir": where, "priority": _PRIORITY}
-    await monitor.execute("object-add", tls if end == "server" else tls | {"username": _USER})
+async def _know_key(monitor: Monitor, folder: int, end: str) -> int:
+    """The number under which QEMU has the folder."""
+    found = int((await monitor.execute("add-fd", {"fdset-id": _KEYS_SET}, fds=[folder]))["fd"])
+    tls = {"qom-type": "tls-creds-psk", "id": _TLS, "endpoint": end, "priority": _PRIORITY}
+    tls |= {"dir": f"/proc/self/fd/{found}"} | ({} if end == "server" else {"username": _USER})
+    await monitor.execute("object-add", tls)
+    return found
 
 
 async def _forget_key(monitor: Monitor) -> None:
@@ -144,7 +168,7 @@ class Arriving:
     async def get_ready(self, folder: int, disks: int) -> None:
         """folder: key_folder's; disks: a socket that listens for the other QEMU. Both stay the caller's."""
         monitor = self._monitor
-        await _know_key(monitor, folder, "server")
+        self._folder = await _know_key(monitor, folder, "server")
         await monitor.execute("getfd", {"fdname": _DISK_SOCKET}, fds=[disks])
         where = {"type": "fd", "data": {"str": _DISK_SOCKET}}
         serve = {"addr": where, "tls-creds": _TLS, "max-connections": _MOST_CONNECTIONS}
@@ -153,11 +177,18 @@ class Arriving:
         await monitor.execute("block-export-add", export)
 
     async def receive(self, connection: int) -> None:
-        """Memory, as it comes; returns when QEMU is ready for it."""
-        await _set(self._monitor, {}, events=True)
-        self.arrival = self._coming.enter_context(self._monitor.expecting(_migration("completed")))
+        """Memory, as it comes by the connection; returns when QEMU is ready for it."""
         await self._monitor.execute("getfd", {"fdname": _MEMORY_SOCKET}, fds=[connection])
-        await self._monitor.execute("migrate-incoming", {"uri": f"fd:{_MEMORY_SOCKET}"})
+        await self._expect(f"fd:{_MEMORY_SOCKET}", Streams())
+
+    async def listen(self, streams: Streams) -> None:
+        """The same, by connections that QEMU takes at a socket in the folder (sysd.runtime.vm.joining)."""
+        await self._expect(f"unix:{where(self._folder, MEMORY)}", streams)
+
+    async def _expect(self, uri: str, streams: Streams) -> None:
+        await _set(self._monitor, streams.parameters(), events=True, multifd=not streams.plain)
+        self.arrival = self._coming.enter_context(self._monitor.expecting(_migration("completed")))
+        await self._monitor.execute("migrate-incoming", {"uri": uri})
 
     async def arrived(self) -> None:
         """Until all has come, and nothing more of the disk can. Raises FailedError when it does not come."""
@@ -187,7 +218,7 @@ class Leaving:
         """By the monotonic clock."""
 
     async def get_ready(self, folder: int) -> None:
-        await _know_key(self._monitor, folder, "client")
+        self._folder = await _know_key(self._monitor, folder, "client")
 
     async def copy_disk(self, connection: int) -> None:
         """Until the other has all but what is being written; from then on it has that as well, before the guest knows
@@ -216,15 +247,23 @@ class Leaving:
 
     async def send(self, connection: int, limits: Limits) -> None:
         """Memory, until the guest stands still, as no more than it can do without for a moment is left."""
+        await self._monitor.execute("getfd", {"fdname": _MEMORY_SOCKET}, fds=[connection])
+        await self._migrate(f"fd:{_MEMORY_SOCKET}", limits, Streams())
+
+    async def spread(self, streams: Streams, limits: Limits) -> None:
+        """The same, by connections that QEMU makes at a socket in the folder (sysd.runtime.vm.joining)."""
+        await self._migrate(f"unix:{where(self._folder, MEMORY)}", limits, streams)
+
+    async def _migrate(self, uri: str, limits: Limits, streams: Streams) -> None:
         monitor = self._monitor
         self._downtime, self._limits = min(_SHORTEST, limits.downtime), limits
         parameters = {"max-bandwidth": limits.bandwidth or _UNLIMITED, "downtime-limit": self._downtime}
-        await _set(monitor, parameters, events=True, pause_before_switchover=True, auto_converge=True)
-        await monitor.execute("getfd", {"fdname": _MEMORY_SOCKET}, fds=[connection])
+        ways = {"pause_before_switchover": True, "auto_converge": True, "multifd": not streams.plain}
+        await _set(monitor, parameters | streams.parameters(), events=True, **ways)
         stop, end = monitor.expecting(lambda name, _: name == "STOP"), monitor.expecting(_migration("pre-switchover"))
         with stop as stopped, end as still:
             stopped.add_done_callback(self._stands_still)
-            await monitor.execute("migrate", {"uri": f"fd:{_MEMORY_SOCKET}"})
+            await monitor.execute("migrate", {"uri": uri})
             found = await _wait(monitor, still, self._look_at_memory)
         if found.get("status") != "pre-switchover":
             raise FailedError(f"the memory can't be sent: {await _why(monitor)}")

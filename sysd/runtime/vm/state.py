@@ -43,6 +43,9 @@ _SET = 900
 _LOOK = 0.5
 _UNLIMITED = 1 << 50
 _MAPPED = "mapped-ram"
+_OF_MOVES = ("auto-converge", "multifd", "pause-before-switchover")
+_NOT_OF_MOVES = {"tls-creds": "", "multifd-compression": "none"}
+"""What a machine may still have on from a move that it has behind it, and how that is off."""
 _UNDER_WAY = ("setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug")
 _ENDS = ("completed", "failed", "cancelled")
 
@@ -184,10 +187,11 @@ async def save(machine: MachineGuest, expanded: Instance, folder: Path, show: Sh
 
 
 async def _write(machine: MachineGuest, fd: int, show: Show) -> bool:
-    known = await machine.execute("query-migrate-capabilities")
-    mapped = any(each.get("capability") == _MAPPED for each in known)
-    await machine.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED})
-    await machine.execute("migrate-set-capabilities", _states({_MAPPED: mapped} if mapped else {}, events=True))
+    known = {str(each.get("capability")) for each in await machine.execute("query-migrate-capabilities")}
+    mapped = _MAPPED in known
+    await machine.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED} | _NOT_OF_MOVES)
+    wanted = {name: name == _MAPPED for name in (_MAPPED, *_OF_MOVES) if name in known}
+    await machine.execute("migrate-set-capabilities", _states(wanted, events=True))
     if not mapped:
         await machine.execute("getfd", {"fdname": STATE}, fds=[fd])
         await _migrate(machine, f"fd:{STATE}", show)

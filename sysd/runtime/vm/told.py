@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sysd.model.errors import FailedError, InvalidError
+from sysd.model.keys.machine import COMPRESSIONS, MOST_CHANNELS
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime.vm import parts
 from sysd.runtime.vm.hardware import PORTS, Part
+from sysd.runtime.vm.moving import Streams
 from sysd.runtime.vm.state import KEYS, Kept
 
 _MODEL = re.compile(r"(pc-)?q35(-[0-9]+\.[0-9]+)?")
@@ -22,6 +25,7 @@ _QEMU = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _PROCESSOR = re.compile(r"[A-Za-z0-9_-]+-x86_64-cpu")
 _PLACE = re.compile(r"(socket|die|module|core|thread|node)-id")
 _NAME = re.compile(r"cpu(-[0-9]+)+")
+_COMPRESSION = re.compile("|".join(COMPRESSIONS))
 _MOST_MEMORY = 1 << 46
 _MOST_CPUS = 8192
 _MOST_PARTS = 256
@@ -119,6 +123,19 @@ def _matching(pattern: re.Pattern[str], value: Any) -> str:
     if not pattern.fullmatch(_text(value)[:64]):
         raise ValueError(value)
     return str(value)
+
+
+def say_streams(streams: Streams) -> dict[str, Any]:
+    return {"streams": asdict(streams)}
+
+
+def read_streams(said: Mapping[str, Any]) -> Streams:
+    """How its memory is to come. Raises InvalidError."""
+    try:
+        found = said["streams"]
+        return Streams(_number(found, "channels", 1, MOST_CHANNELS), _matching(_COMPRESSION, found["compression"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InvalidError("the other host does not say in the right form how it sends a machine") from None
 
 
 def check(kept: Kept, said: Mapping[str, Any], name: str, config: Mapping[str, str], host_memory: int) -> None:
