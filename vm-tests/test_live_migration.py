@@ -9,6 +9,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import busy
@@ -162,6 +163,7 @@ def small(near: Host, far: Host, tiny: str) -> Iterator[Instance]:
     for host, count in counts.items():
         settled(host, count)
         assert not host.sh(f"ps -eo args | grep '[q]emu-system.*guest={one.name}' || true")
+        until(host, partial(_none_is_joined, host))
         assert "Traceback" not in host.journal(unit="syscontd.service")
 
 
@@ -180,6 +182,10 @@ def test_either_host_calls_the_other_one(near: Host, far: Host, small: Instance,
 
 
 # what is in the way
+
+
+def _none_is_joined(host: Host) -> bool:
+    return not host.sh("pgrep -x join || true")
 
 
 def refused(near: Host, *argv: str) -> str:
@@ -290,7 +296,8 @@ def test_the_target_machine_is_killed(near: Host, far: Host, small: Instance) ->
 
 
 def test_it_is_cancelled(near: Host, far: Host, small: Instance) -> None:
-    syscont(near, "config", "set", small.name, "migration.bandwidth=2MiB")
+    """While memory is on several ways."""
+    syscont(near, "config", "set", small.name, "migration.bandwidth=2MiB", "migration.channels=2")
     with near.spawn(["syscont", "move", small.name, "far:"], stdin=subprocess.DEVNULL) as process:
         syscont(near, "operation", "cancel", until(near, lambda: sends_memory(near)))
         assert process.wait(60) != 0

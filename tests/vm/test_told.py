@@ -96,7 +96,8 @@ def test_anything(changed: dict[str, Any]) -> None:
 
 
 def check(kept: Kept, said: dict[str, Any] | None = None, **config: str) -> None:
-    limits = {"limits.memory": "1GiB", "limits.cpu": "2", **config}
+    limits = {"limits.memory": "1GiB", "limits.cpu": "2"}
+    limits |= {key.replace("__", "."): value for key, value in config.items()}
     told.check(kept, said or SAID, "vm1", limits, 8 * GIB)
 
 
@@ -117,6 +118,7 @@ def test_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     check(kept, {"processor": {"vendor_id": "A", "flags": "two"}})
     with pytest.raises(FailedError, match="lack: three"):
         check(kept, {"processor": {"vendor_id": "A", "flags": "two three"}})
+    check(kept, {"processor": {"vendor_id": "A", "flags": "two three"}}, limits__cpu__model="x86-64-v2")
     for other in ({"vendor_id": "B", "flags": "two"}, {}, None, "A"):
         with pytest.raises(FailedError, match="another maker"):
             check(kept, {"processor": other})

@@ -11,6 +11,7 @@ from sysd.model.schema import Key
 from sysd.model.values import boolean, integer, one_of, size
 
 UEFI, DIRECT = "uefi", "direct"
+HOST, LEVELS = "host", ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 COMPRESSIONS = ("none", "zstd")
 """As QEMU calls them (multifd-compression)."""
 MOST_CHANNELS = 64
@@ -47,6 +48,14 @@ KEYS = (
         UEFI,
         "How the machine starts: uefi, by firmware from its disk; direct, with the kernel that came with its image, "
         "which takes a second less, and which a newer kernel on the disk does not replace.",
+    ),
+    Key(
+        "limits.cpu.model",
+        one_of(HOST, *LEVELS),
+        HOST,
+        "The processor that the guest sees: the host's, with all that it can, or one of a level of x86-64, by which a "
+        "machine that runs goes between hosts whose processors have that level. Such a one has none of the later means "
+        "by which kernels keep programs' secrets apart.",
     ),
     Key(
         "limits.memory.hugepages",

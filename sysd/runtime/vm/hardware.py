@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sysd.runtime.vm import vfio
+from sysd.model.keys.machine import HOST
+from sysd.runtime.vm import processors, vfio
 from sysd.runtime.vm.board import Board, inherited
 from sysd.runtime.vm.spec import sockets_of
 
@@ -55,7 +56,7 @@ class Machine:
     """memory is in bytes. cpus are there at the start, most_cpus at most. boot: how it starts. credentials: texts of
     SMBIOS type 11. cid: of vsock, 0 for none. accelerated: by KVM. extra: further options, by the administrator. model:
     QEMU's name of the machine; plugged: processors beyond cpus that one whose memory was kept had got. usb: it has a
-    controller for such devices. iommufd: see sysd.runtime.vm.vfio."""
+    controller for such devices. iommufd: see sysd.runtime.vm.vfio; processor: see sysd.runtime.vm.processors."""
 
     uuid: str
     name: str
@@ -74,6 +75,7 @@ class Machine:
     plugged: Sequence[Mapping[str, Any]] = ()
     usb: bool = False
     iommufd: bool = False
+    processor: str = HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def _basics(board: Board, machine: Machine) -> None:
     smm = "on" if secure else "off"
     board.add("machine", f"{machine.model},usb=off,sata=off,dump-guest-core=off,smm={smm},memory-backend=ram{flash}")
     board.add("accel", "kvm" if machine.accelerated else "tcg,thread=multi,tb-size=512")
-    board.add("cpu", "host" if machine.accelerated else "max")
+    board.add("cpu", processors.option(machine.processor, accelerated=machine.accelerated))
     board.add("smp", f"{machine.cpus},maxcpus={machine.most_cpus},sockets=1,cores={machine.most_cpus},threads=1")
     for processor in machine.plugged:
         board.add("device", dict(processor))

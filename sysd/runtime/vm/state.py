@@ -34,7 +34,10 @@ from sysd.runtime.vm.spec import Resume
 from sysd.units.helper import see_through
 
 STATE, FACTS, DRAFT = "state", "state.json", "state.new"
-KEYS = ("boot.mode", "limits.cpu", "limits.memory", "limits.memory.hugepages", "raw.qemu", "security.secureboot")
+KEYS = (
+    "boot.mode", "limits.cpu", "limits.cpu.model", "limits.memory", "limits.memory.hugepages", "raw.qemu",
+    "security.secureboot",
+)  # fmt: skip
 """Of the configuration, on which hardware depends."""
 FD = 199
 """Of the file, for QEMU."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sysd.model.errors import FailedError, InvalidError
-from sysd.model.keys.machine import COMPRESSIONS, MOST_CHANNELS
+from sysd.model.keys.machine import COMPRESSIONS, HOST, LEVELS, MOST_CHANNELS
 from sysd.model.machine import memory_of, processors_of
 from sysd.runtime.vm import parts
 from sysd.runtime.vm.hardware import PORTS, Part
@@ -149,6 +149,8 @@ def check(kept: Kept, said: Mapping[str, Any], name: str, config: Mapping[str, s
     theirs, ours = said.get("processor"), processor()
     if not isinstance(theirs, dict) or theirs.get("vendor_id") != ours.get("vendor_id"):
         raise FailedError(f"{name} runs on processors of another maker than this host's", "stop it first")
+    if config.get("limits.cpu.model", HOST) in LEVELS:
+        return  # QEMU looks at what it takes
     if missing := sorted({*str(theirs.get("flags", "")).split()} - {*ours.get("flags", "").split()}):
         why = f"{name} may use what this host's processors lack: {', '.join(missing)[:200]}"
         raise FailedError(why, "stop it first")

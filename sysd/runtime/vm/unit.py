@@ -116,6 +116,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
             usb=any(options["type"] == "usb" for options in instance.devices.values()),
             plugged=kept.plugged if kept else (),
             iommufd=bool(passed) and vfio.has_iommufd(),
+            processor=SCHEMA.text(instance.config, "limits.cpu.model"),
         ),
         found,
     )
