@@ -169,7 +169,7 @@ def small(near: Host, far: Host, tiny: str) -> Iterator[Instance]:
 
 @pytest.mark.parametrize("keys", [(), ("migration.channels=3", "migration.compression=zstd")], ids=["plain", "many"])
 def test_either_host_calls_the_other_one(near: Host, far: Host, small: Instance, keys: tuple[str, ...]) -> None:
-    """What was on for the way is not in the way of keeping memory afterwards."""
+    """What was on for the way is not in the way of keeping memory afterwards, nor what was for that of another move."""
     syscont(near, "config", "set", small.name, *keys, "migration.stateful=true")
     syscont(near, "move", "--mode", "pull", small.name, "far:")
     many = json.loads(of_qemu(far, small.name, "query-migrate-capabilities"))
@@ -179,6 +179,8 @@ def test_either_host_calls_the_other_one(near: Host, far: Host, small: Instance,
     syscont(near, "stop", "--stateful", small.name)
     syscont(near, "start", small.name)
     assert state_of_qemu(near, small.name) == "running"
+    syscont(near, "move", small.name, "far:")
+    assert state_of_qemu(far, small.name) == "running"
 
 
 # what is in the way
@@ -232,6 +234,8 @@ def test_another_configuration_there(near: Host, far: Host, small: Instance) -> 
     """What of it the guest would see is named, and nothing of it stays there."""
     said = refused(near, small.name, "far:", "-c", "limits.cpu=2")
     assert "limits.cpu" in said
+    syscont(near, "config", "set", small.name, "limits.cpu.model=x86-64-v2")
+    assert "another limits.cpu.model" in refused(near, small.name, "far:")
     assert small.state == "running"
     assert small.name not in names(far)
 

@@ -103,7 +103,7 @@ def test_it_dies_before_the_machine_runs(tiny: Instance, signal: str) -> None:
 
 
 def starts_and_stops(one: Instance) -> None:
-    syscont(one.host, "config", "unset", one.name, "raw.qemu", "limits.cpu.model")
+    syscont(one.host, "config", "unset", one.name, "raw.qemu")
     one.do("start")
     assert one.state == "running"
     one.do("stop", "--force")
@@ -134,14 +134,13 @@ def test_the_daemon_dies_while_it_hangs_at_its_start(tiny: Instance) -> None:
 @pytest.mark.parametrize(
     ("option", "whys"),
     [
-        ("raw.qemu=-no-such-option", ["-no-such-option: invalid option"]),
-        ("raw.qemu=-device no-such-device", ["'no-such-device' is not a valid device model name"]),
-        ("raw.qemu=-version", [ENDED, "did not start (protocol)"]),
-        ("limits.cpu.model=x86-64-v4", ["doesn't support requested features"]),
+        ("-no-such-option", ["-no-such-option: invalid option"]),
+        ("-device no-such-device", ["'no-such-device' is not a valid device model name"]),
+        ("-version", [ENDED, "did not start (protocol)"]),
     ],
 )
 def test_it_refuses_to_start(tiny: Instance, option: str, whys: list[str]) -> None:
-    syscont(tiny.host, "config", "set", tiny.name, option)
+    syscont(tiny.host, "config", "set", tiny.name, f"raw.qemu={option}")
     done = tiny.do("start", check=False)
     assert done.returncode == 1
     assert any(why in done.stderr for why in whys), done.stderr

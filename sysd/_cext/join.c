@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * join A B: makes one connection of two. What comes from either of the descriptors goes to the other one, in the kernel
- * (splice(2)), until both have ended; an error ends both. It ends with who started it, and keeps no capability.
+ * (splice(2)), until both have ended or failed. It ends with who started it, and keeps no capability.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -35,35 +35,34 @@ static ssize_t move(int from, int to, size_t most)
     return moved;
 }
 
-/* False when it was an error that ended it. */
-static bool carry_all(const struct way *way, const int *between)
+static void carry_all(const struct way *way, const int *between)
 {
     for (;;) {
         ssize_t left = move(way->from, between[1], CHUNK);
         if (left <= 0)
-            return left == 0;
+            return;
         while (left > 0) {
             ssize_t moved = move(between[0], way->to, left);
             if (moved <= 0)
-                return false;
+                return;
             left -= moved;
         }
     }
 }
 
+/* Who writes to what is no longer read is told so by the kernel. The other direction ends by itself, with all of it. */
 static void *carry(void *argument)
 {
     const struct way *way = argument;
     int between[2];
-    bool whole = pipe2(between, O_CLOEXEC) == 0;
-    if (whole) {
+    if (pipe2(between, O_CLOEXEC) == 0) {
         (void)fcntl(between[1], F_SETPIPE_SZ, CHUNK); /* it is only slower */
-        whole = carry_all(way, between);
+        carry_all(way, between);
         close(between[0]);
         close(between[1]);
     }
-    shutdown(way->to, whole ? SHUT_WR : SHUT_RDWR);
-    shutdown(way->from, whole ? SHUT_RD : SHUT_RDWR);
+    shutdown(way->to, SHUT_WR);
+    shutdown(way->from, SHUT_RD);
     return NULL;
 }
 
@@ -71,8 +70,8 @@ static bool keep_nothing(void)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct none[2] = { 0 };
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           syscall(SYS_capset, &header, none) == 0;
+    return signal(SIGPIPE, SIG_IGN) != SIG_ERR && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 &&
+           prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_capset, &header, none) == 0;
 }
 
 static int descriptor(const char *text)

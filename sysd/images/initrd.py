@@ -12,7 +12,7 @@ import lzma
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sysd.images import inside
@@ -26,6 +26,7 @@ WANTED = ("crc32c_generic", "crc32c_intel")
 
 _MAX_INDEX = 16 << 20
 _MAX_MODULE = 32 << 20
+_MAX_MODULES, _MAX_SUM = 64, 64 << 20
 _MODE_FILE, _MODE_FOLDER = stat.S_IFREG | 0o755, stat.S_IFDIR | 0o755
 _CONSOLE = (stat.S_IFCHR | 0o600, 5, 1)
 _FOLDERS = ("dev", "modules", "proc", "root", "sys")
@@ -58,8 +59,19 @@ def _modules(root: int, folder: str) -> list[tuple[str, bytes]] | None:
     for name in (*WANTED, *NEEDED):
         if name in paths:
             _follow(paths[name], depends, order)
-    found = [(_name(path), _content(root, f"{folder}/{path}")) for path in order]
-    return [(name, data) for name, data in found if data is not None] if all(data for _, data in found) else None
+    return _contents(root, folder, list(order))
+
+
+def _contents(root: int, folder: str, paths: Sequence[str]) -> list[tuple[str, bytes]] | None:
+    found: list[tuple[str, bytes]] = []
+    if len(paths) > _MAX_MODULES:
+        return None
+    for path in paths:
+        data = _content(root, f"{folder}/{path}")
+        if not data or sum(len(one) for _, one in found) + len(data) > _MAX_SUM:
+            return None
+        found.append((_name(path), data))
+    return found
 
 
 def _dependencies(index: bytes) -> Iterable[tuple[str, list[str]]]:
@@ -83,7 +95,10 @@ def _name(path: str) -> str:
 
 def _content(root: int, path: str) -> bytes | None:
     """As the kernel takes it from a process that does not unpack; None where it can't be had."""
-    data = inside.read(root, path.encode(), _MAX_MODULE)
+    try:
+        data = inside.read(root, path.encode(), _MAX_MODULE)
+    except (OSError, ValueError):  # no name of a file
+        return None
     unpack = _UNPACK.get(os.path.splitext(path)[1])
     return None if data is None or unpack is None else unpack(data)
 

@@ -116,7 +116,7 @@ class Living:
         leaving = Leaving(self._machines.running(instance), lambda stage, found: _show(handle, stage, found))
         with _key_folder(tickets.secret(ready, "key"), instance.id_base) as place:
             await leaving.get_ready(place.folder)
-            async with ways.leading_out(talk, ready, self._listens_at()) as out:
+            async with ways.leading_out(talk, ready, self._listens_at(), streams.connections) as out:
                 handle.progress("disk")
                 with await out.disk() as disk:
                     await leaving.copy_disk(disk.fileno())
@@ -173,8 +173,8 @@ class Living:
         instance, key = self._table.by_uuid(uuid), os.urandom(tickets.SECRET)
         arriving = Arriving(self._machines.running(instance))
         with _key_folder(key, instance.id_base) as place:
-            get_ready = functools.partial(arriving.get_ready, place.folder)
-            async with ways.leading_in(talk, key, self._listens_at(), place, get_ready) as memory:
+            entry = ways.Entry(talk, key, self._listens_at(), place, streams.connections)
+            async with entry.open(functools.partial(arriving.get_ready, place.folder)) as memory:
                 handle.progress("receive")
                 await talk.hear("memory")
                 async with kept_flushed(unit.disk_path(instance)), joining.joining() as join:

@@ -66,11 +66,17 @@ class Settlements:
         """At start: what a crash has left."""
         for move in list(self._moves.values()):
             if move.source and move.live and not move.decided and (kept := self._table.find_uuid(move.instance)):
-                await self._living.stay(kept)
-            if move.runs and move.source is not move.decided:
+                self._begin(self._stay(move, kept))
+            elif move.runs and move.source is not move.decided:
                 self._begin(self._go_on(move))
             else:
                 self._settle_or_forget(move)
+
+    async def _stay(self, move: Move, kept: Instance) -> None:
+        """Nobody waits for its QEMU, which its guest may have taken over."""
+        async with self._table.lock(kept.uuid):
+            await self._living.stay(kept)
+        self._settle_or_forget(move)
 
     async def _go_on(self, move: Move) -> None:
         """Remembered until it runs."""

@@ -19,7 +19,8 @@ CONNECT = 10.0
 """Seconds for a connection, and for a ticket on it."""
 UNANSWERED = 15_000
 """Milliseconds until a connection on which nothing is acknowledged is given up: a guest that writes waits as long."""
-BACKLOG = 8
+BACKLOG, VISITORS = 128, 96
+AGAIN = 0.1
 
 Open = Callable[[], Awaitable[socket.socket]]
 """Makes the next connection, which does not block, and is the caller's to close."""
@@ -65,20 +66,33 @@ def listen(where: str) -> socket.socket:
 
 
 @asynccontextmanager
-async def admitting(listening: socket.socket, ticket: bytes) -> AsyncIterator[Open]:
-    """Who shows the ticket, in turn, for the block. Whoever else comes is sent away, and keeps nobody waiting."""
+async def admitting(listening: socket.socket, ticket: bytes, most: int) -> AsyncIterator[Open]:
+    """Who shows the ticket, in turn, for the block, and so many at most. Whoever else comes is sent away, and keeps
+    nobody waiting: where there are many, who has waited longest goes first."""
     admitted: asyncio.Queue[socket.socket] = asyncio.Queue()
-    visitors: set[asyncio.Task[None]] = set()
+    visitors: dict[asyncio.Task[None], None] = {}
+    taken = 0
+
+    def admit(sock: socket.socket) -> bool:
+        nonlocal taken
+        taken += 1
+        if taken <= most:
+            admitted.put_nowait(sock)
+        return taken <= most
 
     async def accept() -> None:
         while True:
-            sock, _ = await asyncio.get_running_loop().sock_accept(listening)
-            if len(visitors) >= BACKLOG:
-                sock.close()
+            try:
+                sock, _ = await asyncio.get_running_loop().sock_accept(listening)
+            except OSError:  # of the moment: too many files are open
+                await asyncio.sleep(AGAIN)
                 continue
-            task = asyncio.create_task(_look_at(_plain(sock), ticket, admitted))
-            visitors.add(task)
-            task.add_done_callback(visitors.discard)
+            if len(visitors) >= VISITORS:
+                next(iter(visitors)).cancel()
+            task = asyncio.create_task(_look_at(_plain(sock), ticket, admit))
+            visitors[task] = None
+            task.add_done_callback(lambda done: visitors.pop(done, None))
+            await asyncio.sleep(0)  # they are looked at also while others come
 
     accepting = asyncio.create_task(accept())
     try:
@@ -90,7 +104,7 @@ async def admitting(listening: socket.socket, ticket: bytes) -> AsyncIterator[Op
             admitted.get_nowait().close()
 
 
-async def _look_at(sock: socket.socket, ticket: bytes, admitted: asyncio.Queue[socket.socket]) -> None:
+async def _look_at(sock: socket.socket, ticket: bytes, admit: Callable[[socket.socket], bool]) -> None:
     loop, shown = asyncio.get_running_loop(), b""
     try:
         async with asyncio.timeout(CONNECT):
@@ -101,9 +115,7 @@ async def _look_at(sock: socket.socket, ticket: bytes, admitted: asyncio.Queue[s
     except asyncio.CancelledError:
         sock.close()
         raise
-    if hmac.compare_digest(shown, ticket):
-        admitted.put_nowait(_tune(sock))
-    else:
+    if not hmac.compare_digest(shown, ticket) or not admit(_tune(sock)):
         sock.close()
 
 

@@ -32,8 +32,9 @@ class Ways:
 
 
 @asynccontextmanager
-async def leading_out(talk: Talk, ready: dict[str, Any], where: str) -> AsyncIterator[Ways]:
-    """The source's, for the block. ready: what the target has said so; where: the address that we listen at."""
+async def leading_out(talk: Talk, ready: dict[str, Any], where: str, most: int) -> AsyncIterator[Ways]:
+    """The source's, for the block. ready: what the target has said so; where: the address that we listen at; most: so
+    many for memory."""
     if host := talk.line.host:
         ticket = tickets.secret(ready, "ticket")
         disk, memory = (tickets.port(ready, name) for name in ("disk", "memory"))
@@ -42,37 +43,47 @@ async def leading_out(talk: Talk, ready: dict[str, Any], where: str) -> AsyncIte
     ticket = tickets.make()
     with tickets.listen(where) as disks, tickets.listen(where) as memories:
         ports = {"disk": tickets.port_of(disks), "memory": tickets.port_of(memories)}
-        async with tickets.admitting(disks, ticket) as next_disk, tickets.admitting(memories, ticket) as next_memory:
+        to_disk, to_memory = tickets.admitting(disks, ticket, 1), tickets.admitting(memories, ticket, most)
+        async with to_disk as next_disk, to_memory as next_memory:
             talk.say("come", ticket=ticket.hex(), **ports)
             yield Ways(next_disk, next_memory)
 
 
-@asynccontextmanager
-async def leading_in(talk: Talk, key: bytes, where: str, place: Place, get_ready: GetReady) -> AsyncIterator[Open]:
-    """The target's, for the block: those for memory, and that for the disk is there. key: QEMU's, for the source."""
-    async with (_called if talk.line.host else _awaited)(talk, key, where, place, get_ready) as memory:
-        yield memory
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The target's. key: QEMU's, for the source; where: the address that we listen at; most: so many for memory."""
 
+    talk: Talk
+    key: bytes
+    where: str
+    place: Place
+    most: int
 
-@asynccontextmanager
-async def _awaited(talk: Talk, key: bytes, where: str, _place: Place, get_ready: GetReady) -> AsyncIterator[Open]:
-    ticket = tickets.make()
-    with tickets.listen(where) as disks, tickets.listen(where) as memories:
-        await get_ready(disks.fileno())
-        ports = {"disk": tickets.port_of(disks), "memory": tickets.port_of(memories)}
-        async with tickets.admitting(memories, ticket) as next_memory:
-            talk.say("ready", key=key.hex(), ticket=ticket.hex(), **ports)
-            yield next_memory
+    @asynccontextmanager
+    async def open(self, get_ready: GetReady) -> AsyncIterator[Open]:
+        """For the block, the ways for memory; that for the disk is there."""
+        async with (self._called if self.talk.line.host else self._awaited)(get_ready) as memory:
+            yield memory
 
+    @asynccontextmanager
+    async def _awaited(self, get_ready: GetReady) -> AsyncIterator[Open]:
+        ticket = tickets.make()
+        with tickets.listen(self.where) as disks, tickets.listen(self.where) as memories:
+            await get_ready(disks.fileno())
+            ports = {"disk": tickets.port_of(disks), "memory": tickets.port_of(memories)}
+            async with tickets.admitting(memories, ticket, self.most) as memory:
+                self.talk.say("ready", key=self.key.hex(), ticket=ticket.hex(), **ports)
+                yield memory
 
-@asynccontextmanager
-async def _called(talk: Talk, key: bytes, _where: str, place: Place, get_ready: GetReady) -> AsyncIterator[Open]:
-    host = talk.line.host
-    with joining.listen(place, joining.DISK) as disks:
-        await get_ready(disks.fileno())
-        talk.say("ready", key=key.hex())
-        come = await talk.hear("come")
-        ticket, memory = tickets.secret(come, "ticket"), tickets.port(come, "memory")
-        async with joining.joining() as join:
-            await join(await tickets.call(host, tickets.port(come, "disk"), ticket), joining.reach(place, joining.DISK))
-            yield lambda: tickets.call(host, memory, ticket)
+    @asynccontextmanager
+    async def _called(self, get_ready: GetReady) -> AsyncIterator[Open]:
+        host, place = self.talk.line.host, self.place
+        with joining.listen(place, joining.DISK) as disks:
+            await get_ready(disks.fileno())
+            self.talk.say("ready", key=self.key.hex())
+            come = await self.talk.hear("come")
+            ticket, memory = tickets.secret(come, "ticket"), tickets.port(come, "memory")
+            async with joining.joining() as join:
+                disk = await tickets.call(host, tickets.port(come, "disk"), ticket)
+                await join(disk, joining.reach(place, joining.DISK))
+                yield lambda: tickets.call(host, memory, ticket)

@@ -26,7 +26,7 @@ def test_in_turn() -> None:
     async def work() -> None:
         with tickets.listen("127.0.0.1") as listening:
             number = tickets.port_of(listening)
-            async with tickets.admitting(listening, TICKET) as next_one:
+            async with tickets.admitting(listening, TICKET, 3) as next_one:
                 for _ in range(3):
                     with await tickets.call("127.0.0.1", number, TICKET) as ours:
                         ours.send(b"mine")
@@ -42,7 +42,7 @@ def test_strangers() -> None:
     async def work() -> None:
         with tickets.listen("127.0.0.1") as listening:
             number = tickets.port_of(listening)
-            async with tickets.admitting(listening, TICKET) as next_one:
+            async with tickets.admitting(listening, TICKET, 3) as next_one:
                 silent = client(number, b"")
                 wrong = client(number, os.urandom(tickets.SECRET))
                 client(number, TICKET[:5]).close()
@@ -57,27 +57,54 @@ def test_strangers() -> None:
 
 
 def test_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can only keep others out as long as it is let wait for its ticket."""
-    monkeypatch.setattr(tickets, "CONNECT", 0.3)
+    """Which stays, and says nothing: who has the ticket does not wait for it to go."""
+    monkeypatch.setattr(tickets, "VISITORS", 8)
 
     async def work() -> None:
         with tickets.listen("127.0.0.1") as listening:
             number = tickets.port_of(listening)
-            async with tickets.admitting(listening, TICKET) as next_one:
-                crowd = [client(number, b"") for _ in range(tickets.BACKLOG)]
-                await asyncio.sleep(1)
+            async with tickets.admitting(listening, TICKET, 1) as next_one:
+                crowd = [client(number, b"") for _ in range(20)]
                 with await tickets.call("127.0.0.1", number, TICKET), await next_one():
                     pass
                 for one in crowd:
                     one.close()
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    asyncio.run(asyncio.wait_for(work(), tickets.CONNECT / 2))
+
+
+def test_all_at_once_and_no_more_than_are_wanted() -> None:
+    """Whoever has read the ticket on its way gets the daemon to keep so many and no more."""
+    async def work() -> None:
+        with tickets.listen("127.0.0.1") as listening:
+            number = tickets.port_of(listening)
+            clients = [client(number, TICKET) for _ in range(40)]
+            async with tickets.admitting(listening, TICKET, 30) as next_one:
+                taken = [await next_one() for _ in range(30)]
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(next_one(), 0.5)
+            closed = [one for one in clients if not await asyncio.to_thread(is_open, one)]
+            assert len(closed) == 10
+            for one in (*clients, *taken):
+                one.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def is_open(sock: socket.socket) -> bool:
+    sock.settimeout(0.1)
+    try:
+        return sock.recv(1) != b""
+    except TimeoutError:
+        return True
+    except ConnectionError:
+        return False
 
 
 def test_who_came_and_was_not_wanted() -> None:
     async def work() -> None:
         with tickets.listen("127.0.0.1") as listening:
-            async with tickets.admitting(listening, TICKET):
+            async with tickets.admitting(listening, TICKET, 3):
                 ours = await tickets.call("127.0.0.1", tickets.port_of(listening), TICKET)
                 await asyncio.sleep(0.2)
             with ours:

@@ -115,6 +115,9 @@ def test_compressed_modules(tree: Path, tmp_path: Path) -> None:
         pytest.param(PLAIN, {EXT4: "kernel/missing.ko"}, id="its needs are not there"),
         pytest.param(PLAIN, {EXT4: "../../../../outside"}, id="its needs are elsewhere"),
         pytest.param({PCI: b"p", BLOCK: b"", EXT4: b"e"}, {}, id="empty"),
+        pytest.param(PLAIN, {EXT4: "x" * 300}, id="what is no name"),
+        pytest.param(PLAIN, {EXT4: "kernel/a\0b.ko"}, id="what is no path"),
+        pytest.param(PLAIN, {EXT4: " ".join(f"{'./' * n}{PCI}" for n in range(100))}, id="a hundred"),
     ],
 )
 def test_no_module_no_initrd(tree: Path, files: Mapping[str, bytes], needs: Mapping[str, str]) -> None:
@@ -128,6 +131,14 @@ def test_a_bomb(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for suffix, compress in (("xz", lzma.compress), ("gz", gzip.compress)):
         fill(tree, {PCI: b"p", f"{BLOCK}.{suffix}": compress(bytes(1 << 20)), EXT4: b"e"})
         assert build(tree) is None
+
+
+def test_many_large_ones(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tree, PLAIN)
+    monkeypatch.setattr(initrd, "_MAX_SUM", sum(map(len, PLAIN.values())))
+    assert build(tree)
+    monkeypatch.setattr(initrd, "_MAX_SUM", initrd._MAX_SUM - 1)
+    assert build(tree) is None
 
 
 def test_modules_that_are_links_to_the_host(tree: Path) -> None:

@@ -66,6 +66,29 @@ def test_both_ways_and_their_ends() -> None:
     asyncio.run(work())
 
 
+def test_one_direction_fails() -> None:
+    """What goes the other way gets there to its end."""
+    data = os.urandom(SIZE)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        (left, inner), (outer, right) = pair(), pair()
+        with right:
+            async with joining.joining() as join:
+                await join(inner, outer)
+                sending = asyncio.ensure_future(loop.sock_sendall(left, data))
+                sending.add_done_callback(lambda _: left.close())
+                head = await loop.sock_recv(right, 1 << 16)
+                while not sending.done():
+                    head += await loop.sock_recv(right, 1 << 16)
+                await asyncio.sleep(0.1)
+                await loop.sock_sendall(right, b"for nobody")
+                await asyncio.sleep(0.3)
+                assert head + await read_all(right) == data
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+
+
 def test_last_words_get_through() -> None:
     """What ends well is not cut off; who says nothing more, and does not end, is ended."""
 
@@ -97,21 +120,57 @@ def test_what_fails_is_cut_off() -> None:
     asyncio.run(asyncio.wait_for(work(), 10))
 
 
-def test_who_is_not_reached(place: Place) -> None:
-    """QEMU's connection ends, and what went wrong is told in place of what QEMU says of that."""
+@pytest.mark.parametrize("reached", [0, 1])
+def test_who_is_not_reached(place: Place, reached: int) -> None:
+    """QEMU's connections end, also those that wait, and what went wrong is told in place of what QEMU says of that."""
+    made: list[socket.socket] = []
 
     async def dial() -> socket.socket:
-        raise FailedError("nobody is there")
+        if len(made) >= 2 * reached:
+            raise FailedError("nobody is there")
+        made.extend(pair())
+        return made[-2]
 
     async def work() -> None:
-        async with joining.outward(place, dial, 1):
-            reader, writer = await asyncio.open_unix_connection(joining.where(place.folder, MEMORY))
-            assert await reader.read() == b""
-            writer.close()
+        async with joining.outward(place, dial, 3):
+            ways = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+            for one in ways:
+                one.connect(joining.where(place.folder, MEMORY))
+                one.setblocking(False)
+            for one in ways[reached:]:
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(read_all(one), 10) == b""
+            for one in ways:
+                one.close()
             raise FailedError("QEMU: broken pipe")
 
     with pytest.raises(FailedError, match="nobody is there"):
         asyncio.run(work())
+    for sock in made:
+        sock.close()
+
+
+def test_what_qemu_puts_there_meanwhile(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link to a file of the host's: its mode stays."""
+    mine, chown = tmp_path / "mine", os.chown
+    mine.write_text("")
+    mine.chmod(0o644)
+
+    def swapped(*argv: object, **options: object) -> None:
+        (tmp_path / MEMORY).unlink()
+        (tmp_path / MEMORY).symlink_to(mine)
+        chown(*argv, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "chown", swapped)
+    joining.listen(place, MEMORY).close()
+    assert mine.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_socket_is_for_qemu_alone(place: Place, tmp_path: Path) -> None:
+    with joining.listen(place, MEMORY):
+        assert (tmp_path / MEMORY).stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FailedError, match="in use"):
+        joining.listen(place, MEMORY)
 
 
 def test_so_many_and_no_more(place: Place) -> None:

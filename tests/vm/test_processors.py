@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,23 @@ def test_a_level_is_what_the_guest_has_and_no_more(tmp_path: Path, level: str) -
     assert found["sse4.2"]
     assert found["avx2"] == (level == "x86-64-v3")
     assert not found["avx512f"]
+
+
+@on_x86
+def test_what_the_host_can_not_do_does_not_start() -> None:
+    """Emulation has no AVX-512."""
+    cpu = processors.option("x86-64-v4", accelerated=False)
+    argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", cpu, "-nodefaults", "-S", "-display", "none"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "TCG doesn't support requested features" in done.stderr
+
+
+def test_memory_of_a_level_has_addresses() -> None:
+    tib = 1 << 40
+    assert processors.most_memory(HOST, 4 * tib) == 4 * tib
+    assert processors.most_memory(LEVELS[0], 4 * tib) < tib
+    assert processors.most_memory(LEVELS[0], tib // 2) == tib // 2
 
 
 def test_each_level_has_those_below_it() -> None:

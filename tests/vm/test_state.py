@@ -26,7 +26,7 @@ MIB = 1 << 20
 INSTANCE = Instance("u", "m1", "image", 65536, config={"limits.memory": "64MiB"})
 DISK = Part(0, {"driver": "virtio-blk-pci", "id": "dev-root", "bootindex": 1})
 SPEC = {"nodes": [], "cid": 0, "memory": 64 * MIB, "most_memory": 64 * MIB, "cpus": 1, "most_cpus": 2,
-        "parts": {"root": asdict(DISK)}}  # fmt: skip
+        "parts": {"root": asdict(DISK)}, "fixed": state.fixed_of(INSTANCE)}  # fmt: skip
 KEPT = state.Kept("pc-q35-9.2", "9.2.0", True, False, False, 64 * MIB, 64 * MIB, 1, 2, [], "image",
                   state.config_of(INSTANCE), {"root": asdict(DISK)})  # fmt: skip
 
@@ -184,6 +184,22 @@ def test_the_same_machine_is_not() -> None:
     KEPT.check(replace(INSTANCE, name="renamed"), {"root": other_order}, accelerated=False, vsock=True)
     with pytest.raises(FailedError, match="vsock"):
         replace(KEPT, vsock=True).check(INSTANCE, {"root": DISK}, accelerated=False, vsock=False)
+
+
+def test_what_it_was_started_with_counts() -> None:
+    """And not what has been configured since; of a default nobody says anything."""
+    machine = Machine({"qom-get": "pc-q35-9.2-machine", "query-version": {"qemu": dict.fromkeys(
+        ("major", "minor", "micro"), 9)}, "query-hotpluggable-cpus": []})  # fmt: skip
+    now = replace(INSTANCE, config={**INSTANCE.config, "limits.cpu.model": "x86-64-v2"})
+    kept = asyncio.run(state.describe(cast("MachineGuest", machine), now))
+    with pytest.raises(FailedError, match=r"not as it was then: limits\.cpu\.model$"):
+        kept.check(now, {"root": DISK}, accelerated=False, vsock=False)
+    kept.check(INSTANCE, {"root": DISK}, accelerated=False, vsock=False)
+    said = replace(INSTANCE, config={**INSTANCE.config, "limits.cpu.model": "host"})
+    kept.check(said, {"root": DISK}, accelerated=False, vsock=False)
+    earlier = replace(kept, config={key: kept.config[key] for key in kept.config if key != "limits.cpu.model"})
+    with pytest.raises(FailedError, match=r"limits\.cpu\.model$"):
+        earlier.check(now, {"root": DISK}, accelerated=False, vsock=False)
 
 
 def written(folder: Path, *names: str) -> None:

@@ -46,7 +46,8 @@ def where(folder: int, name: str) -> str:
 @asynccontextmanager
 async def joining() -> AsyncIterator[Join]:
     """What is joined in the block ends when both of its ends have: with what each says at last, without which QEMU
-    takes the other for broken. Where the block fails it ends at once. Leaving takes no time, as guests stand still."""
+    takes the other for broken. Where the block fails it ends at once, and in any case GRACE after the block. Leaving
+    takes no time, as guests stand still."""
     joined: list[asyncio.subprocess.Process] = []
 
     async def join(one: socket.socket, other: socket.socket) -> None:
@@ -95,14 +96,15 @@ async def outward(place: Place, dial: Open, most: int) -> AsyncIterator[None]:
 
 
 async def _pass_on(listening: socket.socket, dial: Open, join: Join, most: int) -> None:
-    for _ in range(most):
-        ours, _address = await asyncio.get_running_loop().sock_accept(listening)
-        try:
-            theirs = await dial()
-        except BaseException:
-            ours.close()
-            raise
-        await join(ours, theirs)
+    with listening:  # who still waits there when this ends is told
+        for _ in range(most):
+            ours, _address = await asyncio.get_running_loop().sock_accept(listening)
+            try:
+                theirs = await dial()
+            except BaseException:
+                ours.close()
+                raise
+            await join(ours, theirs)
 
 
 def _cause(task: asyncio.Task[None]) -> BaseException | None:
@@ -110,14 +112,17 @@ def _cause(task: asyncio.Task[None]) -> BaseException | None:
 
 
 def listen(place: Place, name: str) -> socket.socket:
-    """At a socket for QEMU alone."""
+    """At a socket for QEMU alone, in whose folder others of this name may come and go. Raises FailedError."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        os.fchmod(listening.fileno(), 0o600)  # what is bound has this mode from the beginning
         listening.bind(where(place.folder, name))
         os.chown(name, place.owner, place.owner, dir_fd=place.folder, follow_symlinks=False)
-        os.chmod(name, 0o600, dir_fd=place.folder)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise FailedError(f"QEMU can't be given a way for its {name}: {error.strerror}") from None
     except BaseException:
         listening.close()
         raise

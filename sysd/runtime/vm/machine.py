@@ -28,7 +28,7 @@ from sysd.runtime.vm.sessions import Entrance
 
 log = logging.getLogger(__name__)
 
-AT_START = ("memory", "most_memory", "cpus", "most_cpus", "emulated", "boot", "secure_boot", "cid")
+AT_START = ("memory", "most_memory", "cpus", "most_cpus", "emulated", "boot", "secure_boot", "cid", "fixed")
 AGAIN = 0.5
 """Seconds until a monitor that could not be reached, or does not answer, is tried again."""
 PULSE = 1.0

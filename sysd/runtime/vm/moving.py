@@ -44,6 +44,9 @@ _SHORTEST = 5
 _LOOK = 1.0
 """Seconds between looks at how far it is; its end is not waited for so."""
 _MOST_CONNECTIONS = 8
+_SETTLE = 20.0
+"""Seconds for QEMU to give up what it was told to."""
+_ATTRIBUTES = _cext.ATTR_NOSUID | _cext.ATTR_NODEV | _cext.ATTR_NOEXEC | _cext.ATTR_NOSYMFOLLOW
 _ENDED = ("completed", "failed", "cancelled")
 
 Show = Callable[[str, Mapping[str, int]], None]
@@ -93,8 +96,8 @@ class Streams:
 
 def key_folder(key: bytes, owner: int) -> int:
     """Where QEMU finds the key, for that user alone: a file system that is nowhere, and has nothing above it."""
-    options = {"mode": "0700", "uid": str(owner), "gid": str(owner), "size": "64k"}
-    mount = _cext.new_mount("tmpfs", options, _cext.ATTR_NOSUID | _cext.ATTR_NODEV | _cext.ATTR_NOEXEC)
+    options = {"mode": "0700", "uid": str(owner), "gid": str(owner), "size": "64k", "nr_inodes": "64"}
+    mount = _cext.new_mount("tmpfs", options, _ATTRIBUTES)
     try:
         write_key(mount, key)
         os.chown("keys.psk", owner, owner, dir_fd=mount, follow_symlinks=False)
@@ -135,6 +138,11 @@ async def _set(monitor: Monitor, parameters: Mapping[str, Any], **capabilities: 
     states = [{"capability": name, "state": on} for name, on in wanted.items() if name in known]
     await monitor.execute("migrate-set-capabilities", {"capabilities": states})
     await monitor.execute("migrate-set-parameters", {"tls-creds": _TLS, **parameters})
+
+
+def _ways(streams: Streams) -> dict[str, bool]:
+    """mapped-ram is on when the machine has been saved, or was started from what was saved."""
+    return {"events": True, "mapped_ram": False, "multifd": not streams.plain}
 
 
 def _migration(*statuses: str) -> Fits:
@@ -186,7 +194,7 @@ class Arriving:
         await self._expect(f"unix:{where(self._folder, MEMORY)}", streams)
 
     async def _expect(self, uri: str, streams: Streams) -> None:
-        await _set(self._monitor, streams.parameters(), events=True, multifd=not streams.plain)
+        await _set(self._monitor, streams.parameters(), **_ways(streams))
         self.arrival = self._coming.enter_context(self._monitor.expecting(_migration("completed")))
         await self._monitor.execute("migrate-incoming", {"uri": uri})
 
@@ -258,8 +266,8 @@ class Leaving:
         monitor = self._monitor
         self._downtime, self._limits = min(_SHORTEST, limits.downtime), limits
         parameters = {"max-bandwidth": limits.bandwidth or _UNLIMITED, "downtime-limit": self._downtime}
-        ways = {"pause_before_switchover": True, "auto_converge": True, "multifd": not streams.plain}
-        await _set(monitor, parameters | streams.parameters(), events=True, **ways)
+        more = {"pause_before_switchover": True, "auto_converge": True}
+        await _set(monitor, parameters | streams.parameters(), **_ways(streams), **more)
         stop, end = monitor.expecting(lambda name, _: name == "STOP"), monitor.expecting(_migration("pre-switchover"))
         with stop as stopped, end as still:
             stopped.add_done_callback(self._stands_still)
@@ -316,8 +324,9 @@ class Leaving:
             await monitor.execute("migrate_cancel")
         with contextlib.suppress(FailedError):
             await monitor.execute("block-job-cancel", {"device": _JOB, "force": True})
-        with contextlib.suppress(FailedError):
-            await self._settled()
+        with contextlib.suppress(FailedError, TimeoutError):
+            async with asyncio.timeout(_SETTLE):
+                await self._settled()
             await monitor.execute("blockdev-del", {"node-name": _FAR})
         await _forget_key(monitor)
         if runs:

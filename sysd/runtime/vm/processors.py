@@ -18,6 +18,15 @@ _FEATURES = dict(zip(LEVELS, (_SECOND, _SECOND + _THIRD, _SECOND + _THIRD + _FOU
 """As QEMU calls them (qemu-system-x86_64 -cpu help)."""
 
 
+MOST_MEMORY = 960 << 30
+"""Bytes: a level's processor has addresses of 40 bits, of which devices take some."""
+
+
+def most_memory(model: str, host: int) -> int:
+    """That a machine can be given while it runs, of the host's."""
+    return host if model == HOST else min(host, MOST_MEMORY)
+
+
 def option(model: str, *, accelerated: bool) -> str:
     """QEMU's -cpu. It refuses to start where the host can't do all of it. Raises UnsupportedError."""
     if model == HOST:

@@ -58,7 +58,7 @@ class MachineSpec:
     memory and most_memory, cpus and most_cpus: as in hardware.Machine. parts: what the machine's devices are made of,
     for later changes. arrives: it waits for one that comes here (sysd.runtime.vm.moving), and is not run. emulated: why
     KVM does not run it, empty where it does. boot: direct or uefi, which starts what is signed only if secure_boot.
-    virtual: as in LaunchSpec."""
+    virtual: as in LaunchSpec. fixed: what was configured and is so to its end (sysd.runtime.vm.state)."""
 
     uuid: str
     name: str
@@ -88,6 +88,7 @@ class MachineSpec:
     functions: dict[str, str] = field(default_factory=dict)
     arrives: bool = False
     virtual: str = ""
+    fixed: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

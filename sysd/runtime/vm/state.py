@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sysd.model.config import SCHEMA
 from sysd.model.devices.disk import root_size
 from sysd.model.errors import FailedError
 from sysd.model.instance import Instance
@@ -34,16 +35,16 @@ from sysd.runtime.vm.spec import Resume
 from sysd.units.helper import see_through
 
 STATE, FACTS, DRAFT = "state", "state.json", "state.new"
-KEYS = (
-    "boot.mode", "limits.cpu", "limits.cpu.model", "limits.memory", "limits.memory.hugepages", "raw.qemu",
-    "security.secureboot",
-)  # fmt: skip
+FIXED = ("boot.mode", "limits.cpu.model", "limits.memory.hugepages", "raw.qemu", "security.secureboot")
+KEYS = ("limits.cpu", "limits.memory", *FIXED)
 """Of the configuration, on which hardware depends."""
 FD = 199
 """Of the file, for QEMU."""
 DEFER = ["-incoming", "defer"]
 _SET = 900
 _LOOK = 0.5
+_GIVE_UP = 20.0
+"""Seconds for QEMU to end what was cancelled."""
 _UNLIMITED = 1 << 50
 _MAPPED = "mapped-ram"
 _OF_MOVES = ("auto-converge", "multifd", "pause-before-switchover")
@@ -87,7 +88,7 @@ class Kept:
         """Raise FailedError unless a machine that is configured so is the one that it was, or with arrives still is on
         the host that it comes from."""
         now = config_of(expanded)
-        other = [key for key in self.config if now[key] != self.config[key]]
+        other = [key for key in now if now[key] != (self.config.get(key) or _default(key))]
         had = load(self.parts)
         other += [f"device {name}" for name in sorted({*had, *parts}) if _seen(had.get(name)) != _seen(parts.get(name))]
         other += ["image"] if expanded.image != self.image else []
@@ -102,7 +103,16 @@ class Kept:
 
 
 def config_of(expanded: Instance) -> dict[str, str]:
-    return {key: expanded.config.get(key, "") for key in KEYS} | {"size": str(root_size(expanded.devices))}
+    return {key: expanded.config.get(key) or _default(key) for key in KEYS} | {"size": str(root_size(expanded.devices))}
+
+
+def fixed_of(expanded: Instance) -> dict[str, str]:
+    """What a machine has from its start to its end, whatever is configured meanwhile."""
+    return {key: value for key, value in config_of(expanded).items() if key in FIXED}
+
+
+def _default(key: str) -> str:
+    return SCHEMA.text({}, key) if key in KEYS else ""
 
 
 def _seen(part: Part | None) -> dict[str, Any] | None:
@@ -229,10 +239,15 @@ async def _migrate(machine: MachineGuest, uri: str, show: Show) -> None:
 
 async def cancel(machine: MachineGuest) -> None:
     """See that QEMU writes no more."""
-    with contextlib.suppress(FailedError):
-        while (await machine.execute("query-migrate")).get("status") in _UNDER_WAY:
-            await machine.execute("migrate_cancel")
-            await asyncio.sleep(_LOOK / 5)
+    with contextlib.suppress(FailedError, TimeoutError):
+        async with asyncio.timeout(_GIVE_UP):
+            await _cancel(machine)
+
+
+async def _cancel(machine: MachineGuest) -> None:
+    while (await machine.execute("query-migrate")).get("status") in _UNDER_WAY:
+        await machine.execute("migrate_cancel")
+        await asyncio.sleep(_LOOK / 5)
 
 
 def _states(wanted: Mapping[str, bool], *, events: bool) -> dict[str, Any]:
@@ -262,7 +277,7 @@ async def describe(machine: MachineGuest, expanded: Instance, *, mapped: bool = 
             most_cpus=int(spec["most_cpus"]),
             plugged=_plugged(await machine.execute("query-hotpluggable-cpus")),
             image=expanded.image,
-            config=config_of(expanded),
+            config=config_of(expanded) | spec["fixed"],
             parts=spec["parts"],
         )
     except KeyError as error:

@@ -20,7 +20,20 @@ from sysd.model.machine import memory_of, processors_of
 from sysd.runtime import container, limits
 from sysd.runtime.devices.disk import io_properties
 from sysd.runtime.sriov.loans import words
-from sysd.runtime.vm import firmware, helpers, kvm, lending, mounts, notify, parts, seed, state, vfio, virtual
+from sysd.runtime.vm import (
+    firmware,
+    helpers,
+    kvm,
+    lending,
+    mounts,
+    notify,
+    parts,
+    processors,
+    seed,
+    state,
+    vfio,
+    virtual,
+)  # fmt: skip
 from sysd.runtime.vm.hardware import MODEL, Firmware, Kernel, Machine, Part, build
 from sysd.runtime.vm.spec import MachineSpec, sockets_of
 from sysd.units.systemd import Properties
@@ -71,7 +84,8 @@ class _Size:
 def _size(instance: Instance) -> _Size:
     cpus, pins = processors_of(instance.config)
     memory = memory_of(instance.config, host_memory())
-    most_memory = max(memory, host_memory() - host_memory() % MOST_MEMORY_STEP)
+    most = processors.most_memory(SCHEMA.text(instance.config, "limits.cpu.model"), host_memory())
+    most_memory = max(memory, most - most % MOST_MEMORY_STEP)
     return _Size(memory, most_memory, cpus, cpus if pins else max(cpus, os.cpu_count() or 1))
 
 
@@ -147,6 +161,7 @@ def make_spec(wanted: Wanted) -> MachineSpec:
         functions=vfio.groups(passed.values()),
         arrives=wanted.arrives,
         virtual=words(wanted.links.virtual) if wanted.links.virtual else "",
+        fixed=state.fixed_of(instance),
     )
 
 
