@@ -173,8 +173,9 @@ class Living:
         instance, key = self._table.by_uuid(uuid), os.urandom(tickets.SECRET)
         arriving = Arriving(self._machines.running(instance))
         with _key_folder(key, instance.id_base) as place:
-            entry = ways.Entry(talk, key, self._listens_at(), place, streams.connections)
-            async with entry.open(functools.partial(arriving.get_ready, place.folder)) as memory:
+            get_ready = functools.partial(arriving.get_ready, place.folder)
+            where, most = self._listens_at(), streams.connections
+            async with ways.leading_in(talk, key, where, most, place, get_ready) as memory:
                 handle.progress("receive")
                 await talk.hear("memory")
                 async with kept_flushed(unit.disk_path(instance)), joining.joining() as join:

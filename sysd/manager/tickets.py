@@ -122,7 +122,7 @@ async def _look_at(sock: socket.socket, ticket: bytes, admit: Callable[[socket.s
 # who calls
 
 
-async def call(host: str, number: int, ticket: bytes = b"") -> socket.socket:
+async def call(host: str, number: int, ticket: bytes) -> socket.socket:
     """Raises FailedError."""
     sock = _plain(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM))
     loop = asyncio.get_running_loop()

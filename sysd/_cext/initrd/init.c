@@ -26,7 +26,7 @@
 #define MODULES "/modules"
 #define ROOT "/root"
 #define STEP_MS 5
-#define PATIENCE_MS 60000
+#define PATIENCE 30
 
 static const char *const INITS[] = {"/sbin/init", "/lib/systemd/systemd", "/etc/init", "/bin/init", "/bin/sh"};
 
@@ -63,10 +63,17 @@ static void load_all(void)
     rmdir(MODULES);
 }
 
+static time_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec;
+}
+
 static void wait_for(const char *root, char *path, size_t size)
 {
-    for (int waited = 0; !find_root(root, path, size); waited += STEP_MS) {
-        if (waited >= PATIENCE_MS) {
+    for (time_t deadline = now() + PATIENCE; !find_root(root, path, size);) {
+        if (now() >= deadline) {
             errno = ENODEV;
             give_up("there is no root file system", root);
         }

@@ -10,8 +10,8 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,20 +113,27 @@ def _cause(task: asyncio.Task[None]) -> BaseException | None:
 
 def listen(place: Place, name: str) -> socket.socket:
     """At a socket for QEMU alone, in whose folder others of this name may come and go. Raises FailedError."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with _attempt(f"QEMU can't be given a way for its {name}") as listening:
         os.fchmod(listening.fileno(), 0o600)  # what is bound has this mode from the beginning
         listening.bind(where(place.folder, name))
         os.chown(name, place.owner, place.owner, dir_fd=place.folder, follow_symlinks=False)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise FailedError(f"QEMU can't be given a way for its {name}: {error.strerror}") from None
-    except BaseException:
-        listening.close()
-        raise
     return listening
+
+
+@contextmanager
+def _attempt(failure: str) -> Iterator[socket.socket]:
+    """A socket that is closed when the block fails."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        yield sock
+    except OSError as error:
+        sock.close()
+        raise FailedError(f"{failure}: {error.strerror}") from None
+    except BaseException:
+        sock.close()
+        raise
 
 
 # QEMU is called
@@ -134,24 +141,13 @@ def listen(place: Place, name: str) -> socket.socket:
 
 def reach(place: Place, name: str) -> socket.socket:
     """A connection to QEMU's socket. What has this name in QEMU's folder may be anything. Raises FailedError."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _connect(sock, place.folder, name)
-    except OSError as error:
-        sock.close()
-        raise FailedError(f"QEMU does not take the {name}: {error.strerror}") from None
-    except BaseException:
-        sock.close()
-        raise
+    with _attempt(f"QEMU does not take the {name}") as sock:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder)
+        try:
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                raise FailedError(f"QEMU does not wait for the {name}")
+            sock.setblocking(False)
+            sock.connect(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
     return sock
-
-
-def _connect(sock: socket.socket, folder: int, name: str) -> None:
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise FailedError(f"QEMU does not wait for the {name}")
-        sock.setblocking(False)
-        sock.connect(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)

@@ -43,7 +43,6 @@ _SHORTEST = 5
 """Milliseconds that the rest of memory may take at first; twice as long from each look on, up to the limit."""
 _LOOK = 1.0
 """Seconds between looks at how far it is; its end is not waited for so."""
-_MOST_CONNECTIONS = 8
 _SETTLE = 20.0
 """Seconds for QEMU to give up what it was told to."""
 _ATTRIBUTES = _cext.ATTR_NOSUID | _cext.ATTR_NODEV | _cext.ATTR_NOEXEC | _cext.ATTR_NOSYMFOLLOW
@@ -179,7 +178,7 @@ class Arriving:
         self._folder = await _know_key(monitor, folder, "server")
         await monitor.execute("getfd", {"fdname": _DISK_SOCKET}, fds=[disks])
         where = {"type": "fd", "data": {"str": _DISK_SOCKET}}
-        serve = {"addr": where, "tls-creds": _TLS, "max-connections": _MOST_CONNECTIONS}
+        serve = {"addr": where, "tls-creds": _TLS, "max-connections": 1}
         await monitor.execute("nbd-server-start", serve)
         export = {"type": "nbd", "id": DISK, "node-name": DISK, "name": DISK, "writable": True}
         await monitor.execute("block-export-add", export)

@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ def move(source: Path, target: Path) -> None:
 async def save(machine: MachineGuest, expanded: Instance, folder: Path, show: Show) -> Kept:
     """Write its memory to the draft in folder, on disk when this returns. Raises FailedError, and leaves none then;
     the machine stands still in any case."""
-    path = folder / DRAFT
+    path, kept = folder / DRAFT, await describe(machine, expanded)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -188,7 +188,7 @@ async def save(machine: MachineGuest, expanded: Instance, folder: Path, show: Sh
         mapped = await _write(machine, fd, show)
         show("flush", 0, 0)
         await asyncio.to_thread(os.fsync, fd)
-        return await describe(machine, expanded, mapped=mapped)
+        return replace(kept, mapped=mapped)
     except BaseException as error:
         await see_through(cancel(machine))
         path.unlink()
@@ -259,16 +259,17 @@ def _capability(*, on: bool) -> dict[str, Any]:
     return {"execute": "migrate-set-capabilities", "arguments": _states({_MAPPED: on}, events=False)}
 
 
-async def describe(machine: MachineGuest, expanded: Instance, *, mapped: bool = False) -> Kept:
-    """What it is made of now. Raises FailedError."""
+async def describe(machine: MachineGuest, expanded: Instance) -> Kept:
+    """What it is made of now. Raises FailedError, also where it could not go on as it is configured by now."""
     spec = machine.spec
     try:
+        _check_fixed(machine.name, spec["fixed"], fixed_of(expanded))
         model = await machine.execute("qom-get", {"path": "/machine", "property": "type"})
         version = (await machine.execute("query-version"))["qemu"]
         return Kept(
             model=str(model).removesuffix("-machine"),
             qemu=".".join(str(version[part]) for part in ("major", "minor", "micro")),
-            mapped=mapped,
+            mapped=False,
             accelerated=kvm.DEVICE in spec["nodes"],
             vsock=bool(spec["cid"]),
             memory=int(spec["memory"]),
@@ -277,12 +278,18 @@ async def describe(machine: MachineGuest, expanded: Instance, *, mapped: bool = 
             most_cpus=int(spec["most_cpus"]),
             plugged=_plugged(await machine.execute("query-hotpluggable-cpus")),
             image=expanded.image,
-            config=config_of(expanded) | spec["fixed"],
+            config=config_of(expanded),
             parts=spec["parts"],
         )
     except KeyError as error:
         why = f"{machine.name} was started by an earlier version, and {error} is not known of it"
         raise FailedError(why, f"syscont restart {machine.name}") from None
+
+
+def _check_fixed(name: str, started: Mapping[str, str], now: Mapping[str, str]) -> None:
+    if other := [key for key in FIXED if started[key] != now[key]]:
+        why = f"{name} runs with another {', '.join(other)} than it is configured to have, and could not go on so"
+        raise FailedError(why, f"put it back, or syscont restart {name}")
 
 
 def _plugged(processors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
