@@ -37,7 +37,6 @@ from sysd.manager.operations import Handle
 from sysd.manager.states import ALLOWED_BY
 from sysd.manager.table import Table
 from sysd.manager.talks import Talk
-from sysd.manager.tickets import Open
 from sysd.model.config import SCHEMA, get_bool, get_int
 from sysd.model.errors import BusyError, DeniedError, FailedError, SyscontError, UnsupportedError
 from sysd.model.instance import RUNS, Instance, new_uuid
@@ -45,7 +44,7 @@ from sysd.model.sizes import parse_size
 from sysd.runtime.vm import firmware, joining, moving, parts, state, told, unit
 from sysd.runtime.vm.flushing import kept_flushed
 from sysd.runtime.vm.hardware import Part
-from sysd.runtime.vm.joining import Join, Place
+from sysd.runtime.vm.joining import Join, Open, Place
 from sysd.runtime.vm.moving import Arriving, Leaving, Limits, Streams
 from sysd.storage import qcow2
 

@@ -8,11 +8,12 @@ import asyncio
 import hmac
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sysd.model.errors import FailedError
+from sysd.runtime.vm.joining import Open
 
 SECRET = 32
 CONNECT = 10.0
@@ -21,9 +22,6 @@ UNANSWERED = 15_000
 """Milliseconds until a connection on which nothing is acknowledged is given up: a guest that writes waits as long."""
 BACKLOG, VISITORS = 128, 96
 AGAIN = 0.1
-
-Open = Callable[[], Awaitable[socket.socket]]
-"""Makes the next connection, which does not block, and is the caller's to close."""
 
 
 def make() -> bytes:

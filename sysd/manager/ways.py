@@ -18,9 +18,8 @@ from typing import Any
 
 from sysd.manager import tickets
 from sysd.manager.talks import Talk
-from sysd.manager.tickets import Open
 from sysd.runtime.vm import joining
-from sysd.runtime.vm.joining import DISK, Place
+from sysd.runtime.vm.joining import DISK, Open, Place
 
 GetReady = Callable[[int], Awaitable[None]]
 """Hands QEMU a socket at which it takes who comes for the disk."""

@@ -47,7 +47,7 @@ KEYS = (
         one_of(UEFI, DIRECT),
         UEFI,
         "How the machine starts: uefi, by firmware from its disk; direct, with the kernel that came with its image, "
-        "which takes a second less, and which a newer kernel on the disk does not replace.",
+        "and a small initrd for it, which takes a second less, and which a newer kernel on the disk does not replace.",
     ),
     Key(
         "limits.cpu.model",

@@ -28,6 +28,7 @@ _BACKLOG = 65
 Join = Callable[[socket.socket, socket.socket], Awaitable[None]]
 """Takes over both, and returns at once."""
 Open = Callable[[], Awaitable[socket.socket]]
+"""Makes the next connection, which does not block, and is the caller's to close."""
 
 
 @dataclass(frozen=True, slots=True)
